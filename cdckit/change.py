@@ -1,0 +1,97 @@
+"""A change of one row (or the truncation of one table), as every satellite sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from cdckit.position import Lsn, Position
+
+Value = None | bool | int | Decimal | str
+"""A column's value. Numbers are exact (int or Decimal); all else is PostgreSQL's own text (see docs/wire-format.md)."""
+
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class Op(StrEnum):
+    """What happened, by wal2json's letter."""
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+
+
+def quote_name(name: str) -> str:
+    """An identifier as PostgreSQL writes it: bare where that is unambiguous, else in double quotes."""
+    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Table:
+    """A table's schema and name, as stored in the catalogue (unquoted)."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quote_name(self.schema)}.{quote_name(self.name)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Table:
+        """Read ``public.orders``, ``orders`` (schema public) or quoted names. Raises ValueError otherwise."""
+        parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', text)
+        names = [quoted.replace('""', '"') or bare for quoted, bare in parts]
+        schema, name = ("public", names[0]) if len(names) == 1 else (names + ["", ""])[:2]
+        table = cls(schema, name)
+        if len(names) not in (1, 2) or text not in (f"{schema}.{name}", name, str(table), quote_name(name)):
+            raise ValueError(f"not a table's name: {text!r} (expected like public.orders)")
+        return table
+
+
+def key_text(values: Mapping[str, Value]) -> str:
+    """A key's values as compact JSON, ``[42]`` or ``["a","b"]``: the canonical text of a row's key."""
+    return _ENCODER.encode(list(values.values())).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row's insert, update or delete, or one table's truncate. Immutable.
+
+    `after` holds the new values of an insert or update; an unchanged TOAST column is *absent* from it, which is not
+    NULL (None). `before` holds what the replica identity gave of the old row: just the key by default, every column
+    under REPLICA IDENTITY FULL. `key` holds the primary key (a table without one: the replica identity of the row,
+    else all its columns) and is empty for a truncate. `types` maps each column seen to its PostgreSQL type.
+    """
+
+    op: Op
+    source: str
+    table: Table
+    position: Position
+    commit_time: datetime
+    key: Mapping[str, Value]
+    after: Mapping[str, Value] | None = None
+    before: Mapping[str, Value] | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    lsn: Lsn = Lsn(0)
+    xid: int | None = None
+    annotation: Mapping[str, object] | None = None
+    key_change: bool = False
+    """True on the delete and on the insert that one UPDATE of a primary key was split into."""
+
+    @property
+    def key_text(self) -> str:
+        """The key's canonical text, ``[42]``."""
+        return key_text(self.key)
+
+    @property
+    def row_id(self) -> str:
+        """One row of one source, ``main/public.orders/[42]``: the document id and (when short) the partition key."""
+        return f"{self.source}/{self.table}/{self.key_text}"

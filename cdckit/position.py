@@ -1,0 +1,63 @@
+"""Where a change stands: the LSN and the total order over all changes of a source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+
+
+class Lsn(int):
+    """A byte position in PostgreSQL's write-ahead log, printed as PostgreSQL prints it (``16/B374D848``)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Lsn:
+        """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
+        match = _LSN.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
+        return cls((int(match[1], 16) << 32) | int(match[2], 16))
+
+    def __str__(self) -> str:
+        return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
+
+    def __repr__(self) -> str:
+        return f"Lsn('{self}')"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """``(epoch, commit_lsn, index)``: idempotency key and sort key of history.
+
+    A total order over one source: the transaction's commit LSN, then the change's ordinal in the transaction.
+    A higher epoch (another server, or a restored one) stands above every position of a lower one.
+    """
+
+    epoch: int
+    commit_lsn: Lsn
+    index: int
+
+    @property
+    def sort_key(self) -> str:
+        """32 hexadecimal digits whose text order is the order of positions; what satellites store and compare."""
+        return f"{self.epoch:08x}{self.commit_lsn:016x}{self.index:08x}"
+
+    @classmethod
+    def from_sort_key(cls, text: str) -> Position:
+        """Undo `sort_key`. Raises ValueError when `text` is not 32 hexadecimal digits."""
+        if len(text) != 32:
+            raise ValueError(f"not a position's sort key: {text!r}")
+        return cls(int(text[:8], 16), Lsn(int(text[8:24], 16)), int(text[24:], 16))
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str` prints, ``1:16/B374D848:3``. Raises ValueError otherwise."""
+        epoch, _, rest = text.partition(":")
+        lsn, _, index = rest.partition(":")
+        return cls(int(epoch), Lsn.parse(lsn), int(index))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.commit_lsn}:{self.index}"

@@ -1,0 +1,83 @@
+"""What a satellite implements, and what the kit hands it.
+
+The contract of a `Sink`, in prose:
+
+- One sink serves one shard, in one process, in one thread. Other processes may hold sinks on the same store.
+- ``apply(batch)`` accepts every change of the batch and may buffer it, or raises and has accepted none of it.
+  Changes of one key arrive in the order of their positions *the first time*; afterwards any range may come again, in
+  any order (at-least-once delivery, replays). So the highest position wins: a change at or below the position
+  that the store holds for its key, or below the table's truncate watermark, is *superseded* and has no effect.
+- ``flush()`` returns only when all that was applied is durable, and says what became of it. The kit checkpoints after it.
+- ``close()`` frees resources; it need not flush and must not fail.
+- `TransientSinkError` says "try the same batch again". Any other exception ends the process: the KCL then delivers again
+  from the last checkpoint, so nothing is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from cdckit.change import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A change and where on the stream it was read. A resent change has another sequence number, the same position."""
+
+    change: Change
+    sequence_number: str
+    sub_sequence_number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive changes of one shard, in stream order; never empty."""
+
+    shard: str
+    items: Sequence[Received]
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """The changes alone, in stream order."""
+        return [item.change for item in self.items]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the changes applied since the last flush; ``applied + superseded`` is how many there were."""
+
+    applied: int = 0
+    superseded: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(self.applied + other.applied, self.superseded + other.superseded)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink is opened with: whose it is, where it may keep files, and its own table of ``cdc.toml``."""
+
+    consumer: str
+    shard: str
+    folder: Path
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """A satellite's side of one shard; see this module's text for the contract."""
+
+    def apply(self, batch: Batch) -> None:
+        """Accept the whole batch, or raise."""
+
+    def flush(self) -> Outcome:
+        """Make all that was applied durable and say what became of it since the last flush."""
+
+    def close(self) -> None:
+        """Free resources."""
+
+
+SinkFactory = Callable[[SinkContext], Sink]
+"""What the entry-point group ``cdckit.sinks`` (or ``module:name``) names: opens a sink for one shard."""

@@ -1,0 +1,1 @@
+"""The search satellite: a full-text index that follows the source."""

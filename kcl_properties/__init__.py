@@ -1,0 +1,1 @@
+"""One properties file a consumer, as the plain MultiLangDaemon reads it."""
