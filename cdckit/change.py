@@ -17,6 +17,7 @@ Value = None | bool | int | Decimal | str
 """A column's value. Numbers are exact (int or Decimal); all else is PostgreSQL's own text (see docs/wire-format.md)."""
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+NO_LSN = Lsn(0)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -49,7 +50,7 @@ class Table:
         """Read ``public.orders``, ``orders`` (schema public) or quoted names. Raises ValueError otherwise."""
         parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', text)
         names = [quoted.replace('""', '"') or bare for quoted, bare in parts]
-        schema, name = ("public", names[0]) if len(names) == 1 else (names + ["", ""])[:2]
+        schema, name = ("public", names[0]) if len(names) == 1 else (*names, "", "")[:2]
         table = cls(schema, name)
         if len(names) not in (1, 2) or text not in (f"{schema}.{name}", name, str(table), quote_name(name)):
             raise ValueError(f"not a table's name: {text!r} (expected like public.orders)")
@@ -80,7 +81,7 @@ class Change:
     after: Mapping[str, Value] | None = None
     before: Mapping[str, Value] | None = None
     types: Mapping[str, str] = field(default_factory=dict)
-    lsn: Lsn = Lsn(0)
+    lsn: Lsn = NO_LSN
     xid: int | None = None
     annotation: Mapping[str, object] | None = None
     key_change: bool = False

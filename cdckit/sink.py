@@ -7,9 +7,9 @@ The contract of a `Sink`, in prose:
   Changes of one key arrive in the order of their positions *the first time*; afterwards any range may come again, in
   any order (at-least-once delivery, replays). So the highest position wins: a change at or below the position
   that the store holds for its key, or below the table's truncate watermark, is *superseded* and has no effect.
-- ``flush()`` returns only when all that was applied is durable, and says what became of it. The kit checkpoints after it.
+- ``flush()`` returns only when all that was applied is durable, and says what became of it; the kit then checkpoints.
 - ``close()`` frees resources; it need not flush and must not fail.
-- `TransientSinkError` says "try the same batch again". Any other exception ends the process: the KCL then delivers again
+- `TransientSinkError` says "try the same batch again". Any other exception ends the process: the KCL delivers again
   from the last checkpoint, so nothing is skipped.
 """
 

