@@ -1,7 +1,7 @@
 """One vocabulary of settings: flag ``--x-y``, environment ``CDC_X_Y`` and ``cdc.toml`` key ``x_y`` name the same thing.
 
 Flags win over the environment, the environment over ``cdc.toml``, that over the default. AWS's own settings (region,
-endpoint, credentials, profile) are not repeated here: the standard ``AWS_*`` variables and files are honoured everywhere.
+endpoint, credentials, profile) are not repeated here: the standard ``AWS_*`` variables and files are honoured.
 Pure: the caller hands in the file's text and the environment.
 """
 
@@ -103,6 +103,7 @@ def _origin(
     name: str, flags: Mapping[str, str | None], environ: Mapping[str, str], parsed: Mapping[str, Any], path: str
 ) -> Origin:
     spec = next(item for item in fields(Settings) if item.name == name)
+    value: Any
     flag, variable = flags.get(name), environ.get(environment_name(name))
     if flag is not None:
         value, origin = flag, f"flag --{name.replace('_', '-')}"
