@@ -1,0 +1,105 @@
+"""Starts, recognises and stops the stack's background processes; nothing is killed that is not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdckit.errors import CdcError
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    """Whether something accepts connections on 127.0.0.1:port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(ready: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> None:
+    """Poll `ready`; raises CdcError naming `what` (and the log's last lines) when it is not true in time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise CdcError(f"{what} did not come up within {seconds:.0f} s{tail_of(log)}", f"see {log}" if log else "")
+        time.sleep(0.05)
+
+
+def tail_of(log: Path | None, lines: int = 5) -> str:
+    """The last lines of a log, to be quoted in an error."""
+    if log is None or not log.exists():
+        return ""
+    return ": " + " | ".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A background process, recognised by its id and its start time (a reused id is not ours)."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def spawn(cls, command: Sequence[str], log: Path, environ: Mapping[str, str], folder: Path) -> Daemon:
+        """Start `command` in a session of its own, its output in `log`."""
+        with log.open("ab") as sink:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd=folder,
+                env=environ,
+                start_new_session=True,
+            )
+        return cls(child.pid, start_time(child.pid))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return bool(self.started) and start_time(self.pid) == self.started
+
+    def stop(self, seconds: float = 10) -> None:
+        """SIGTERM, then SIGKILL after `seconds`; to its whole process group."""
+        for sign, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
+            if not self.alive:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, sign)
+            deadline = time.monotonic() + patience
+            while self.alive and time.monotonic() < deadline:
+                _reap(self.pid)
+                time.sleep(0.05)
+
+
+def start_time(pid: int) -> str:
+    """When the process started, as the kernel says it; empty when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if stat[0] == "Z" else stat[19]
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return ""
+    if Path("/proc/self/stat").exists():
+        return ""
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,3 @@
+"""One fixture plugin a real server."""
+
+pytest_plugins = ["tests.postgres"]
