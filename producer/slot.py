@@ -1,0 +1,114 @@
+"""The replication slot as a stream of wal2json messages, and the only place that acknowledges any of them.
+
+psycopg2 moves the flush position that it reports to the end of the WAL by itself, on a keepalive, once the last flushed
+LSN is at or past the last message's start (``pqpath.c``: ``explicitly_flushed_lsn >= last_msg_data_start``). A row of a
+transaction that overlapped an acknowledged one starts below that acknowledgement: changes in flight would be given up.
+So psycopg2 is never told what is flushed: its own reports carry no flush position (PostgreSQL ignores a zero one), and
+the standby status update is written here, on the same libpq connection, which psycopg2 lends as ``pgconn_ptr``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import select
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg2._psycopg  # noqa: TID251
+import psycopg2.extras  # noqa: TID251
+
+from cdckit.errors import SlotInUse, SourceError
+from cdckit.position import Lsn
+from producer.source import connect, translated
+
+_POSTGRES_EPOCH = 946_684_800  # 2000-01-01 in Unix seconds
+_STATUS = struct.Struct("!cQQQqB")
+_NEVER = 86_400  # seconds between psycopg2's own reports: ours replace them
+_BUSY_PATIENCE = 6.0  # seconds for a killed producer's walsender to notice that its socket is gone
+
+OPTIONS: Mapping[str, str] = {
+    "format-version": "2",
+    "include-xids": "1",
+    "include-timestamp": "1",
+    "include-lsn": "1",
+    "include-types": "1",
+    "include-pk": "1",
+    "include-transaction": "1",
+    "add-msg-prefixes": "cdc.annotation",
+}
+
+
+class SlotReader:
+    """Reads one slot. Not thread-safe: one thread reads and acknowledges."""
+
+    def __init__(self, dsn: str, slot: str) -> None:
+        """Connect and start streaming. Raises SlotInUse when another process still streams from the slot."""
+        self.slot = slot
+        self._libpq = _libpq()
+        self._connection: Any = connect(dsn, connection_factory=psycopg2.extras.LogicalReplicationConnection)
+        self._cursor: Any = self._connection.cursor()
+        try:
+            self._start_patiently()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> bytes | None:
+        """The next message of wal2json, or None when none has arrived. Raises SourceError when the connection broke."""
+        with translated(f"reading the slot {self.slot!r} failed"):
+            message = self._cursor.read_message()
+        return None if message is None else message.payload
+
+    def fileno(self) -> int:
+        """The socket, for `select`."""
+        return int(self._connection.fileno())
+
+    def wait(self, seconds: float, *others: int) -> None:
+        """Block until a message, one of the other file descriptors, or the time."""
+        select.select([self.fileno(), *others], [], [], seconds)
+
+    @property
+    def wal_end(self) -> Lsn:
+        """The WAL's end as of the last message or keepalive; all before it that is ours was read."""
+        return Lsn(self._cursor.wal_end)
+
+    def acknowledge(self, flushed: Lsn) -> None:
+        """Report `flushed` as durable downstream; ``Lsn(0)`` only says that we are alive. Raises SourceError."""
+        now = int((time.time() - _POSTGRES_EPOCH) * 1_000_000)
+        message = _STATUS.pack(b"r", flushed, flushed, flushed, now, 0)
+        connection = self._connection.pgconn_ptr
+        sent = self._libpq.PQputCopyData(connection, message, len(message)) == 1
+        if not sent or self._libpq.PQflush(connection) != 0:
+            raise SourceError(f"acknowledging {flushed} on the slot {self.slot!r} failed: the connection broke")
+
+    def close(self) -> None:
+        """Close the connection; the slot stays and keeps what was not acknowledged."""
+        self._connection.close()
+
+    def _start_patiently(self) -> None:
+        deadline = time.monotonic() + _BUSY_PATIENCE
+        while True:
+            try:
+                return self._start()
+            except SlotInUse:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _start(self) -> None:
+        with translated(f"cannot stream from the slot {self.slot!r}"):
+            self._cursor.start_replication(
+                slot_name=self.slot, options=dict(OPTIONS), decode=False, status_interval=_NEVER
+            )
+
+
+def _libpq() -> ctypes.CDLL:
+    """The libpq that psycopg2 itself is linked to: symbols are looked up through its extension module."""
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)
+    library.PQputCopyData.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    library.PQputCopyData.restype = ctypes.c_int
+    library.PQflush.argtypes = [ctypes.c_void_p]
+    library.PQflush.restype = ctypes.c_int
+    return library

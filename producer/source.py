@@ -1,0 +1,168 @@
+"""The source of truth over plain SQL: what server it is, whether it can be followed, its slot, its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2  # noqa: TID251
+import psycopg2.extensions  # noqa: TID251
+from psycopg2 import errors as pg_errors  # noqa: TID251
+
+from cdckit.change import Table
+from cdckit.errors import SlotInUse, SourceError
+from cdckit.position import Lsn
+from cdckit.settings import masked
+
+_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex"
+_NO_KEY = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND (c.relreplident = 'n' OR c.relreplident = 'd'
+       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
+ORDER BY 1, 2
+"""
+_SLOT = """
+SELECT plugin, database, active, active_pid, confirmed_flush_lsn, wal_status,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) FROM pg_replication_slots WHERE slot_name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which server answers: `system` is its system identifier, which a restore or another instance changes."""
+
+    system: str
+    timeline: int
+    version: str
+    wal_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A logical replication slot. `retained` is the WAL that it keeps from removal, in bytes."""
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed: Lsn
+    wal_status: str
+    retained: int
+
+
+def connect(dsn: str, **options: Any) -> psycopg2.extensions.connection:
+    """Open a connection. Raises SourceError that names the server (password masked) and what mends it."""
+    try:
+        connection: psycopg2.extensions.connection = psycopg2.connect(
+            dsn, options=_OPTIONS, application_name="cdc-producer", connect_timeout=10, **options
+        )
+    except psycopg2.OperationalError as error:
+        raise _unreachable(dsn, error) from error
+    except psycopg2.ProgrammingError as error:
+        raise SourceError(f"the connection string cannot be used: {_text(error)}", "mend --dsn (CDC_DSN)") from error
+    return connection
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn psycopg2's errors into SourceError at the border; `what` was being done."""
+    try:
+        yield
+    except pg_errors.ObjectInUse as error:
+        raise SlotInUse(
+            f"{what}: {_text(error)}",
+            "only one producer may read a slot: stop the other one, or use another --slot",
+        ) from error
+    except pg_errors.InsufficientPrivilege as error:
+        raise SourceError(
+            f"{what}: {_text(error)}", "the user needs REPLICATION (on RDS: GRANT rds_replication TO user)"
+        ) from error
+    except psycopg2.Error as error:
+        raise SourceError(f"{what}: {_text(error)}", _mend(str(error))) from error
+
+
+class Source:
+    """One plain SQL connection to the source, in autocommit mode."""
+
+    def __init__(self, dsn: str) -> None:
+        """Connect. Raises SourceError."""
+        self._connection = connect(dsn)
+        self._connection.autocommit = True
+
+    def query(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows, if it has any. Raises SourceError."""
+        with translated("the database refused"), self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block's statements in one transaction."""
+        self.query("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.query("ROLLBACK")
+            raise
+        self.query("COMMIT")
+
+    def server(self) -> Server:
+        """Which server this is."""
+        with translated("cannot tell which server this is"):
+            [(system, timeline)] = self.query(
+                "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
+            )
+            [(version,)], [(level,)] = self.query("SHOW server_version"), self.query("SHOW wal_level")
+        return Server(str(system), int(timeline), version, level)
+
+    def slot(self, name: str) -> Slot | None:
+        """The slot of this name, or None."""
+        for plugin, database, _, pid, confirmed, status, retained in self.query(_SLOT, (name,)):
+            flushed = Lsn.parse(confirmed) if confirmed else Lsn(0)
+            return Slot(name, plugin or "", database or "", pid, flushed, status or "", int(retained or 0))
+        return None
+
+    def create_slot(self, name: str) -> None:
+        """Create the slot with wal2json. Raises SourceError when the server is not prepared."""
+        with translated(f"cannot create the slot {name!r}"):
+            self.query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (name,))
+
+    def tables_without_key(self) -> list[Table]:
+        """Tables whose updates and deletes wal2json drops: no primary key and no replica identity in its place."""
+        return [Table(schema, name) for schema, name in self.query(_NO_KEY)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _unreachable(dsn: str, error: Exception) -> SourceError:
+    where = masked(dsn) or "the server that the PG* variables name"
+    hint = _mend(str(error)) or "start it, or mend --dsn (CDC_DSN); for a sandbox: cdcctl local up"
+    return SourceError(f"cannot connect to PostgreSQL at {where}: {_text(error)}", hint)
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _mend(text: str) -> str:
+    for sign, hint in _HINTS.items():
+        if sign in text:
+            return hint
+    return ""
+
+
+_HINTS = {
+    'could not access file "wal2json"': "install it on the server: apt-get install postgresql-NN-wal2json (RDS has it)",
+    "logical decoding requires wal_level": "ALTER SYSTEM SET wal_level = logical, then restart the server "
+    "(on RDS: rds.logical_replication = 1 in the parameter group, then reboot)",
+    "all replication slots are in use": "raise max_replication_slots, or drop a slot that nobody reads",
+    "number of requested standby connections exceeds": "raise max_wal_senders",
+    "password authentication failed": "mend the user or password in --dsn (CDC_DSN)",
+    "no pg_hba.conf entry": "allow the connection in pg_hba.conf (replication needs a line too)",
+    "does not exist": "create it, or mend the name in --dsn (CDC_DSN) or --slot",
+}

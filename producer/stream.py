@@ -1,0 +1,153 @@
+"""The stream as the producer needs it: its client, its open shards, and which server's epoch it carries (a tag).
+
+The tag ``cdc.source.<id>`` on the stream says which server the stream's positions come from, so that a producer started
+anywhere (a laptop, EC2, Lambda) knows it without a store of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from cdckit.errors import EpochChanged, SlotLost, StreamError
+from producer.routing import Origin
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+    from producer.source import Server
+
+_TAG = re.compile(r"epoch=(\d+) system=(\d+) timeline=(\d+) slot=(\S+)")
+_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=10, max_pool_connections=16)
+
+
+def kinesis_client() -> KinesisClient:
+    """A client by the standard AWS settings; it does not retry, whoever holds the records does. Raises StreamError."""
+    try:
+        return boto3.client("kinesis", config=_CONFIG)
+    except BotoCoreError as error:
+        raise translated(error, "no Kinesis client") from error
+
+
+def translated(error: Exception, what: str) -> StreamError:
+    """Botocore's errors as StreamError, with what mends them."""
+    text = " ".join(str(error).split())
+    return StreamError(f"{what}: {text}", _hint(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One Kinesis data stream."""
+
+    client: KinesisClient
+    name: str
+
+    def open_hash_keys(self) -> Sequence[str]:
+        """A hash key inside each open shard. Raises StreamError when the stream is missing or unreachable."""
+        try:
+            pages = self.client.get_paginator("list_shards").paginate(StreamName=self.name)
+            shards = [shard for page in pages for shard in page["Shards"]]
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, f"cannot list the shards of the stream {self.name!r}") from error
+        open_shards = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        return [shard["HashKeyRange"]["StartingHashKey"] for shard in open_shards]
+
+    def recorded(self, source: str) -> Origin | None:
+        """Which server the stream's positions of this source come from; None before the first run."""
+        try:
+            tags = self.client.list_tags_for_stream(StreamName=self.name)["Tags"]
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, f"cannot read the tags of the stream {self.name!r}") from error
+        for tag in tags:
+            match = _TAG.fullmatch(tag.get("Value", "")) if tag["Key"] == _tag(source) else None
+            if match:
+                return Origin(source, int(match[1]), match[2], int(match[3]), match[4])
+        return None
+
+    def record(self, origin: Origin) -> None:
+        """Write the tag."""
+        value = f"epoch={origin.epoch} system={origin.system} timeline={origin.timeline} slot={origin.slot}"
+        try:
+            self.client.add_tags_to_stream(StreamName=self.name, Tags={_tag(origin.source): value})
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, f"cannot tag the stream {self.name!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The source and the slot that the settings name."""
+
+    source: str
+    slot: str
+
+
+def decide_origin(
+    recorded: Origin | None, server: Server, wanted: Wanted, *, slot_exists: bool, new_epoch: bool
+) -> Origin:
+    """The origin to stamp: the recorded one, a first one, or (only when told so) a new epoch; pure.
+
+    Raises EpochChanged when another server answers, and SlotLost when the slot that fed the stream is gone: in both
+    cases changes may be missing from the stream, which a new epoch (and a snapshot) makes good.
+    """
+    source, slot = wanted.source, wanted.slot
+    if recorded is None:
+        return Origin(source, 1, server.system, server.timeline, slot)
+    if new_epoch:
+        return Origin(source, recorded.epoch + 1, server.system, server.timeline, slot)
+    if recorded.system != server.system:
+        raise EpochChanged(
+            f"the stream follows the PostgreSQL system {recorded.system}, but {server.system} answers: a restore, an "
+            "upgrade or another server, whose LSNs start anew",
+            "if that is meant: cdcctl producer run --new-epoch (satellites then put its changes above the old ones)",
+        )
+    if not slot_exists or recorded.slot != slot:
+        raise SlotLost(
+            f"the stream was fed from the slot {recorded.slot!r}"
+            + (f", not {slot!r}" if recorded.slot != slot else ", which is gone: changes since then are not in it"),
+            f"use --slot {recorded.slot}, or start a new slot with --new-epoch"
+            if recorded.slot != slot
+            else "cdcctl producer run --new-epoch creates it again; the changes in between are in no satellite",
+        )
+    return Origin(source, recorded.epoch, server.system, server.timeline, slot)
+
+
+def _tag(source: str) -> str:
+    return f"cdc.source.{source}"
+
+
+def _hint(error: Exception) -> str:
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    if code == "ResourceNotFoundException":
+        return (
+            "create it: aws kinesis create-stream --stream-name NAME (for a sandbox: cdcctl local up), or mend --stream"
+        )
+    if code in (
+        "AccessDeniedException",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "ExpiredTokenException",
+    ):
+        return "check the credentials and their policy: aws sts get-caller-identity"
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a sandbox: cdcctl local up"
+    if isinstance(error, NoRegionError):
+        return "set AWS_REGION; for a sandbox: cdcctl local up"
+    if isinstance(error, EndpointConnectionError | ConnectionError | HTTPClientError):
+        return "is AWS_ENDPOINT_URL right and does it answer? for a sandbox: cdcctl local up"
+    return ""
