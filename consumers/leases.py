@@ -1,0 +1,164 @@
+"""The KCL's lease table of one application: read, seed, rewind.
+
+The KCL 3 keeps three tables: leases (with the index ``LeaseOwnerToLeaseKeyIndex``), ``-CoordinatorState`` and
+``-WorkerMetricStats``. A lease is alive while its ``leaseCounter`` moves; after a clean stop the owner stays written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cdckit.errors import ConsumerError, StreamError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_INDEX = "LeaseOwnerToLeaseKeyIndex"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One shard's lease. `checkpoint` is a sequence number or TRIM_HORIZON, LATEST, AT_TIMESTAMP, SHARD_END."""
+
+    shard: str
+    checkpoint: str
+    sub_sequence: int
+    owner: str | None
+    counter: int
+
+
+class LeaseTable:
+    """The leases of one application. All methods raise StreamError when DynamoDB does not answer as it should."""
+
+    def __init__(self, application: str, client: DynamoDBClient | None = None) -> None:
+        """`client` defaults to one by the standard AWS settings."""
+        self.application = application
+        try:
+            self._client = client or boto3.client("dynamodb")
+        except BotoCoreError as error:
+            raise StreamError(
+                f"no DynamoDB client: {error}", "set AWS_REGION; for a sandbox: cdcctl local up"
+            ) from error
+
+    def read(self) -> dict[str, Lease] | None:
+        """All leases by shard; None when the application never ran."""
+        try:
+            pages = self._client.get_paginator("scan").paginate(TableName=self.application, ConsistentRead=True)
+            items = [item for page in pages for item in page["Items"]]
+        except self._client.exceptions.ResourceNotFoundException:
+            return None
+        except (ClientError, BotoCoreError) as error:
+            raise StreamError(f"cannot read the lease table {self.application!r}: {error}") from error
+        return {lease.shard: lease for lease in map(_lease, items)}
+
+    def alive(self, watch_seconds: float) -> list[Lease]:
+        """The leases whose counter moves within `watch_seconds`: a worker holds and renews them."""
+        before = self.read() or {}
+        deadline = time.monotonic() + watch_seconds
+        while before and time.monotonic() < deadline:
+            time.sleep(0.25)
+            now = self.read() or {}
+            moved = [
+                lease for shard, lease in now.items() if shard in before and before[shard].counter != lease.counter
+            ]
+            if moved:
+                return moved
+        return []
+
+    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON") -> bool:
+        """Make the tables with one unowned lease a shard, unless they exist: the KCL then starts in seconds.
+
+        With an empty lease table the KCL waits a random 1–30 s and lists the shards first. True when it was done.
+        """
+        if self.read() is not None:
+            return False
+        try:
+            self._create()
+            for shard in shards:
+                self._client.put_item(TableName=self.application, Item=_seeded(shard, checkpoint))
+        except (ClientError, BotoCoreError) as error:
+            raise StreamError(f"cannot make the lease table {self.application!r}: {error}") from error
+        return True
+
+    def rewind(self, marks: Mapping[str, str], watch_seconds: float) -> None:
+        """Write each shard's checkpoint; the KCL resumes *after* it. Raises ConsumerError while a worker is alive."""
+        if held := self.alive(watch_seconds):
+            raise ConsumerError(
+                f"the worker {held[0].owner!r} holds a live lease on {held[0].shard} of {self.application!r}",
+                "stop the consumer first (Ctrl-C in its terminal), then repeat",
+            )
+        for shard, checkpoint in marks.items():
+            self._write(shard, checkpoint)
+
+    def _write(self, shard: str, checkpoint: str) -> None:
+        try:
+            self._client.update_item(
+                TableName=self.application,
+                Key={"leaseKey": {"S": shard}},
+                UpdateExpression="SET #c = :c, checkpointSubSequenceNumber = :zero, leaseCounter = "
+                "if_not_exists(leaseCounter, :zero) + :one, ownerSwitchesSinceCheckpoint = :zero",
+                ExpressionAttributeNames={"#c": "checkpoint"},
+                ExpressionAttributeValues={":c": {"S": checkpoint}, ":zero": {"N": "0"}, ":one": {"N": "1"}},
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise StreamError(f"cannot rewind {shard} in {self.application!r}: {error}") from error
+
+    def _create(self) -> None:
+        self._client.create_table(
+            TableName=self.application,
+            AttributeDefinitions=[
+                {"AttributeName": "leaseKey", "AttributeType": "S"},
+                {"AttributeName": "leaseOwner", "AttributeType": "S"},
+            ],
+            KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": _INDEX,
+                    "KeySchema": [
+                        {"AttributeName": "leaseOwner", "KeyType": "HASH"},
+                        {"AttributeName": "leaseKey", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        for suffix, key in (("CoordinatorState", "key"), ("WorkerMetricStats", "wid")):
+            self._client.create_table(
+                TableName=f"{self.application}-{suffix}",
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        self._client.get_waiter("table_exists").wait(
+            TableName=self.application, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+
+
+def _lease(item: Mapping[str, Any]) -> Lease:
+    def number(name: str) -> int:
+        return int(item.get(name, {}).get("N", 0))
+
+    return Lease(
+        item["leaseKey"]["S"],
+        item.get("checkpoint", {}).get("S", ""),
+        number("checkpointSubSequenceNumber"),
+        item.get("leaseOwner", {}).get("S"),
+        number("leaseCounter"),
+    )
+
+
+def _seeded(shard: str, checkpoint: str) -> dict[str, Any]:
+    return {
+        "leaseKey": {"S": shard},
+        "checkpoint": {"S": checkpoint},
+        "checkpointSubSequenceNumber": {"N": "0"},
+        "leaseCounter": {"N": "0"},
+        "ownerSwitchesSinceCheckpoint": {"N": "0"},
+    }

@@ -1,0 +1,61 @@
+"""``cdc-consumer NAME``: what the MultiLangDaemon starts for each shard (``executableName`` in the properties).
+
+It speaks the daemon's protocol on its standard streams, so there is nothing to see when a person runs it;
+``cdcctl consumer run NAME`` is the command for people. Settings come from ``CDC_*`` and ``cdc.toml``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cdckit import logs
+from cdckit.errors import CdcError, UsageError
+from cdckit.settings import FILE_NAME, Settings, resolve
+from cdckit.sink import SinkContext
+from consumers import kcl
+from consumers.dead_letters import LocalDeadLetters, dead_letter_folder
+from consumers.figures import ShardFigures, status_folder
+from consumers.registry import find_factory
+from consumers.shard import Cadence, ShardWorker
+
+
+def main() -> None:
+    """Run one shard of the consumer named on the command line; exits with 2 on a user's mistake."""
+    try:
+        name = _name(sys.argv[1:])
+        settings = _settings()
+        factory = find_factory(name, os.environ.get("CDC_SINK"))
+    except CdcError as error:
+        sys.stderr.write(f"error: {error}\nhint:  {error.hint}\n")
+        sys.exit(error.exit_code)
+    logs.configure(name, settings.log_format)
+
+    def open_worker(shard: str) -> ShardWorker:
+        logs.configure(f"{name} {shard.removeprefix('shardId-')[-4:]}", settings.log_format)
+        options = settings.options(name)
+        sink = factory(SinkContext(name, shard, settings.satellite(name), options))
+        cadence = Cadence(float(options.get("flush_seconds", 0)), float(settings.checkpoint_seconds))
+        letters = LocalDeadLetters(dead_letter_folder(settings.folder, name))
+        return ShardWorker(
+            shard, sink, letters, ShardFigures(status_folder(settings.folder, name), name, shard), cadence
+        )
+
+    kcl.serve(open_worker)
+
+
+def _name(arguments: list[str]) -> str:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise UsageError("cdc-consumer takes one argument, the consumer's name", "people use: cdcctl consumer run NAME")
+    return arguments[0]
+
+
+def _settings() -> Settings:
+    path = Path(os.environ.get("CDC_CONFIG", FILE_NAME))
+    text = path.read_text(encoding="utf-8") if path.exists() else None
+    return resolve({}, os.environ, text, str(path))[0]
+
+
+if __name__ == "__main__":
+    main()

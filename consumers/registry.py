@@ -1,0 +1,39 @@
+"""Finds sinks by name: the entry points ``cdckit.sinks`` (the satellites that ship are some) or ``module:name``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from cdckit.errors import ConsumerError
+from cdckit.sink import SinkFactory
+
+GROUP = "cdckit.sinks"
+
+
+def consumer_names() -> list[str]:
+    """The names that `open_factory` knows."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def find_factory(name: str, sink: str | None = None) -> SinkFactory:
+    """The factory of the consumer `name`, or of `sink` given as ``module:name``. Raises ConsumerError."""
+    if sink is not None:
+        return _load(sink)
+    for point in entry_points(group=GROUP, name=name):
+        factory: SinkFactory = point.load()
+        return factory
+    raise ConsumerError(
+        f"unknown consumer {name!r}", f"known: {', '.join(consumer_names())}; or a sink of your own: --sink module:name"
+    )
+
+
+def _load(path: str) -> SinkFactory:
+    module, _, name = path.partition(":")
+    try:
+        factory: SinkFactory = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConsumerError(
+            f"cannot load the sink {path!r}: {error}", "use module:name, importable from here"
+        ) from error
+    return factory
