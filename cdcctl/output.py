@@ -17,7 +17,19 @@ from rich.table import Table  # noqa: TID251
 
 from cdckit.errors import CdcError
 
-__all__ = ["escape", "failure", "json_line", "note", "print_json", "print_table", "print_text", "stderr", "stdout"]
+__all__ = [
+    "escape",
+    "failure",
+    "json_line",
+    "note",
+    "print_json",
+    "print_line",
+    "print_plain",
+    "print_table",
+    "print_text",
+    "stderr",
+    "stdout",
+]
 
 
 def stdout() -> Console:
@@ -33,6 +45,17 @@ def stderr() -> Console:
 def print_text(markup: str = "") -> None:
     """A result, in rich's markup: `escape` what comes from outside."""
     stdout().print(markup)
+
+
+def print_line(markup: str) -> None:
+    """A result on exactly one line: cut to the terminal's width, whole when there is no terminal."""
+    stdout().print(markup, no_wrap=True, overflow="ellipsis", crop=sys.stdout.isatty())
+
+
+def print_plain(line: str) -> None:
+    """A result as it is: no markup, no colour, no wrapping."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:

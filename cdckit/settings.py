@@ -75,6 +75,11 @@ def names() -> list[str]:
     return [item.name for item in fields(Settings) if item.default is not MISSING]
 
 
+def texts() -> dict[str, str]:
+    """What each scalar setting means, in a line."""
+    return {item.name: item.metadata["text"] for item in fields(Settings) if item.default is not MISSING}
+
+
 def environment_name(name: str) -> str:
     """``app_prefix`` -> ``CDC_APP_PREFIX``."""
     return f"CDC_{name.upper()}"

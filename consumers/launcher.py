@@ -94,9 +94,10 @@ class Launcher:
         if properties.is_local(os.environ) and self._shards:
             LeaseTable(launch.settings.application(launch.name)).seed(self._shards)
         command = java.command(self._java, self._write_properties())
-        child = subprocess.Popen(  # noqa: PLW1509 -- prctl is one system call, safe between fork and exec
+        child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", env=self._environ(), start_new_session=True, preexec_fn=_die_with_parent,
+            errors="replace", env=self._environ(), start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one system call, safe between fork and exec
         )  # fmt: skip
         self._child = child
         if self._stopping.is_set():

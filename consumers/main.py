@@ -13,10 +13,10 @@ from pathlib import Path
 from cdckit import logs
 from cdckit.errors import CdcError, UsageError
 from cdckit.settings import FILE_NAME, Settings, resolve
-from cdckit.sink import SinkContext
 from consumers import kcl
 from consumers.dead_letters import LocalDeadLetters, dead_letter_folder
 from consumers.figures import ShardFigures, status_folder
+from consumers.opening import sink_context
 from consumers.registry import find_factory
 from consumers.shard import Cadence, ShardWorker
 
@@ -35,7 +35,7 @@ def main() -> None:
     def open_worker(shard: str) -> ShardWorker:
         logs.configure(f"{name} {shard.removeprefix('shardId-')[-4:]}", settings.log_format)
         options = settings.options(name)
-        sink = factory(SinkContext(name, shard, settings.satellite(name), options))
+        sink = factory(sink_context(settings, name, shard))
         cadence = Cadence(float(options.get("flush_seconds", 0)), float(settings.checkpoint_seconds))
         letters = LocalDeadLetters(dead_letter_folder(settings.folder, name))
         return ShardWorker(

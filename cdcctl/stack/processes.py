@@ -72,17 +72,28 @@ class Daemon:
         """Whether the process still runs."""
         return bool(self.started) and start_time(self.pid) == self.started
 
-    def stop(self, seconds: float = 10) -> None:
-        """SIGTERM, then SIGKILL after `seconds`; to its whole process group."""
-        for sign, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
-            if not self.alive:
-                return
+    def terminate(self) -> None:
+        """Ask the process to end gracefully; does not wait."""
+        if self.alive:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, sign)
+                os.kill(self.pid, signal.SIGTERM)
+
+    def reap(self) -> None:
+        """Collect a child of ours that has ended."""
+        _reap(self.pid)
+
+    def stop(self, seconds: float = 10) -> None:
+        """SIGTERM, then after `seconds` SIGKILL to its whole process group."""
+        self.terminate()
+        for patience in (seconds, 5.0):
             deadline = time.monotonic() + patience
             while self.alive and time.monotonic() < deadline:
                 _reap(self.pid)
                 time.sleep(0.05)
+            if not self.alive:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def start_time(pid: int) -> str:

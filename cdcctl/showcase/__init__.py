@@ -1,0 +1,1 @@
+"""What `cdcctl demo` is made of: a workload, the parts it runs, the comparison at the end, the screen."""

@@ -1,0 +1,103 @@
+"""The local stack as a whole: starts it, remembers it in a file, finds it again, stops it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+
+from cdcctl.stack import aws, postgres
+from cdcctl.stack.processes import Daemon, free_port, listening
+from cdckit.settings import Settings
+
+SHARDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A private PostgreSQL and a local AWS, as they run (or ran)."""
+
+    folder: Path
+    cluster: postgres.Cluster
+    cloud: aws.LocalAws
+    daemon: Daemon
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that make cdcctl, the KCL, psql and the AWS CLI use this stack."""
+        return {"CDC_DSN": self.cluster.dsn, "CDC_CHECKPOINT_SECONDS": "1", **self.cloud.environ}
+
+    @property
+    def running(self) -> Mapping[str, bool]:
+        """Whether each part runs."""
+        return {"postgres": self.cluster.running, "aws": self.daemon.alive and listening(self.cloud.port)}
+
+    def stop(self) -> None:
+        """Stop both; their data stays, so that `up` finds it again."""
+        self.daemon.stop()
+        self.cluster.stop()
+
+
+def up(folder: Path, settings: Settings) -> Stack:
+    """Start what does not run, and make the stream (two shards) when it is missing."""
+    known = find(folder)
+    if known is not None and all(known.running.values()):
+        return known
+    if known is not None:
+        known.stop()
+    cluster = known.cluster if known else postgres.create(folder / "postgres")
+    cloud = known.cloud if known else aws.create(folder / "aws")
+    cluster, cloud = _on_free_ports(cluster, cloud)
+    cluster.start()
+    try:
+        stack = Stack(folder, cluster, cloud, cloud.start())
+    except BaseException:
+        cluster.stop()
+        raise
+    _remember(stack)
+    _make_stream(stack, settings.stream)
+    return stack
+
+
+def find(folder: Path) -> Stack | None:
+    """The stack that was started in `folder`, or None."""
+    try:
+        known = json.loads((folder / "stack.json").read_text())
+    except FileNotFoundError:
+        return None
+    cluster = postgres.Cluster(Path(known["postgres"]["folder"]), known["postgres"]["port"])
+    cloud = aws.LocalAws(folder / "aws", known["aws"]["port"])
+    return Stack(folder, cluster, cloud, Daemon(known["aws"]["pid"], known["aws"]["started"]))
+
+
+def _on_free_ports(cluster: postgres.Cluster, cloud: aws.LocalAws) -> tuple[postgres.Cluster, aws.LocalAws]:
+    if listening(cluster.port):
+        cluster = postgres.Cluster(cluster.folder, free_port())
+    if listening(cloud.port):
+        cloud = aws.LocalAws(cloud.folder, free_port())
+    return cluster, cloud
+
+
+def _remember(stack: Stack) -> None:
+    known = {
+        "postgres": {"folder": str(stack.cluster.folder), "port": stack.cluster.port},
+        "aws": {"port": stack.cloud.port, "pid": stack.daemon.pid, "started": stack.daemon.started},
+    }
+    (stack.folder / "stack.json").write_text(json.dumps(known, indent=2) + "\n")
+
+
+def _make_stream(stack: Stack, name: str) -> None:
+    environ = stack.cloud.environ
+    client = boto3.client(
+        "kinesis",
+        endpoint_url=stack.cloud.url,
+        region_name=environ["AWS_REGION"],
+        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
+    )
+    if name not in client.list_streams()["StreamNames"]:
+        client.create_stream(StreamName=name, ShardCount=SHARDS)
+    client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
