@@ -36,7 +36,7 @@ def show(context: typer.Context, output_format: Output = Format.TABLE) -> None:
         output.print_json({"settings": rows, "consumers": settings.consumers, "aws": aws})
         return
     output.print_table(
-        ["setting", "value", "from", "meaning"],
-        [(row["name"], row["value"], row["origin"], row["meaning"]) for row in rows]
-        + [(name, value, "environment", "standard AWS setting") for name, value in aws.items()],
+        ["setting", "value", "from"],
+        [(row["name"], row["value"], row["origin"]) for row in rows]
+        + [(name, value, "environment (standard AWS)") for name, value in aws.items()],
     )

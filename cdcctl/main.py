@@ -85,3 +85,7 @@ def build() -> Any:
 def main() -> None:
     """The entry point."""
     build()(prog_name="cdcctl")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,31 +5,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console  # noqa: TID251
+from rich.console import Console, Group  # noqa: TID251
+from rich.live import Live  # noqa: TID251
 from rich.markup import escape  # noqa: TID251
+from rich.panel import Panel  # noqa: TID251
 from rich.table import Table  # noqa: TID251
+from rich.text import Text  # noqa: TID251
 
 from cdckit.errors import CdcError
-
-__all__ = [
-    "escape",
-    "failure",
-    "json_line",
-    "note",
-    "print_json",
-    "print_line",
-    "print_plain",
-    "print_table",
-    "print_text",
-    "stderr",
-    "stdout",
-]
 
 
 def stdout() -> Console:
@@ -75,6 +66,37 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A result as JSON on stdout."""
     sys.stdout.write(json_line(value) + "\n")
     sys.stdout.flush()
+
+
+Screen = Group
+"""One frame of a live display."""
+
+
+def screen(
+    title: str, log: Sequence[str], height: int, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> Screen:
+    """A frame: some lines of a log (markup, cut to the width) above a table."""
+    body = [Text.from_markup(line, overflow="ellipsis") for line in log]
+    for line in body:
+        line.no_wrap = True
+    body += [Text("")] * (height - len(body))
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return Group(Panel(Group(*body), title=title, title_align="left", border_style="dim"), table)
+
+
+def live(console: Console) -> Live:
+    """A display that is drawn again in place, on a terminal only."""
+    return Live(console=console, refresh_per_second=8, transient=True, redirect_stderr=False, redirect_stdout=False)
+
+
+def save_svg(frame: Screen, path: Path) -> None:
+    """Write a frame as an SVG image, 120 columns wide."""
+    console = Console(record=True, file=io.StringIO(), width=120, force_terminal=True)
+    console.print(frame)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    console.save_svg(str(path), title="cdcctl demo")
 
 
 def note(markup: str) -> None:

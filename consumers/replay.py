@@ -54,11 +54,11 @@ def check_retention(client: KinesisClient, stream: str, moment: datetime, now: d
         summary = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     except (ClientError, BotoCoreError) as error:
         raise StreamError(f"cannot describe the stream {stream!r}: {error}", "check --stream and AWS_REGION") from error
-    oldest = max(now - timedelta(hours=summary["RetentionPeriodHours"]), summary["StreamCreationTimestamp"])
-    if EARLIEST < moment < oldest:
+    oldest = now - timedelta(hours=summary["RetentionPeriodHours"])
+    if EARLIEST < moment < oldest and summary["StreamCreationTimestamp"] < oldest:
         raise UsageError(
             f"the stream holds nothing from {moment.isoformat(timespec='seconds')}: its oldest possible record is from "
-            f"{oldest.astimezone(UTC).isoformat(timespec='seconds')}",
+            f"{oldest.isoformat(timespec='seconds')}",
             "use --from earliest for all that it holds",
         )
 

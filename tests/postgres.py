@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg2  # noqa: TID251
+import psycopg2
 import pytest
 
 from cdcctl.stack import postgres as stack

@@ -24,7 +24,9 @@ class Parts:
         """Start ``cdcctl ARGUMENTS`` as `name`."""
         self.logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "cdcctl.main", *arguments]
-        self.running[name] = Daemon.spawn(command, self.logs / f"{name}.log", {**os.environ, **self.environ}, Path.cwd())
+        self.running[name] = Daemon.spawn(
+            command, self.logs / f"{name}.log", {**os.environ, **self.environ}, Path.cwd()
+        )
 
     def check(self) -> None:
         """Raises CdcError when one of them has ended, with the last lines of its log."""

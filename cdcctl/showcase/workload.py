@@ -26,8 +26,24 @@ CREATE TABLE orders (
 );
 ALTER TABLE orders REPLICA IDENTITY FULL;
 """  # noqa: E501
-_NAMES = ("Ada", "Bo", "Chloé", "Dmitri", "Eun-ji", "Farid", "Grace", "Hana", "Ivo", "Joëlle", "Kofi", "Lin", "Maya", "Noor")
+_NAMES = (
+    "Ada",
+    "Bo",
+    "Chloé",
+    "Dmitri",
+    "Eun-ji",
+    "Farid",
+    "Grace",
+    "Hana",
+    "Ivo",
+    "Joëlle",
+    "Kofi",
+    "Lin",
+    "Maya",
+    "Noor",
+)
 _CITIES = ("Lisbon", "Łódź", "Nairobi", "Osaka", "Porto", "Québec", "Reykjavík", "São Paulo", "Turin", "Utrecht")
+_SPECIAL_EVERY = 60  # statements
 _COLOURS = ("blue", "green", "red", "black", "white", "yellow")
 _THINGS = ("shirt", "jacket", "lamp", "teapot", "backpack", "notebook", "chair", "scarf")
 _STATUSES = ("new", "paid", "packed", "shipped", "delivered")
@@ -60,16 +76,16 @@ class Shop:
             )  # fmt: skip
         self._place()
 
-    def run(self, seconds: float, rate: float, stopping: Callable[[], bool]) -> None:
-        """Change rows for some seconds at about `rate` statements a second, the special cases among them."""
+    def run(self, rate: float, stopping: Callable[[], bool]) -> None:
+        """Change rows at about `rate` statements a second until `stopping`, each special case once among them."""
         specials = iter((self._large_text, self._refund, self._move_product, self._touch_large_text))
         started, done = time.monotonic(), 0
-        while (passed := time.monotonic() - started) < seconds and not stopping():
+        while not stopping():
             self._step()
             done += 1
-            if done % max(1, int(seconds * rate / 5)) == 0 and (special := next(specials, None)):
+            if done % _SPECIAL_EVERY == 0 and (special := next(specials, None)):
                 special()
-            time.sleep(max(0.0, done / rate - passed))
+            time.sleep(max(0.0, started + done / rate - time.monotonic()))
         for special in specials:
             special()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import boto3
@@ -24,6 +24,8 @@ class Stack:
     cluster: postgres.Cluster
     cloud: aws.LocalAws
     daemon: Daemon
+    others: Mapping[str, Daemon] = field(default_factory=dict)
+    """What else runs on the stack and ends with it (the demo's producer and consumers)."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -36,7 +38,11 @@ class Stack:
         return {"postgres": self.cluster.running, "aws": self.daemon.alive and listening(self.cloud.port)}
 
     def stop(self) -> None:
-        """Stop both; their data stays, so that `up` finds it again."""
+        """Stop both, and what runs on them first; their data stays, so that `up` finds it again."""
+        for other in self.others.values():
+            other.terminate()
+        for other in self.others.values():
+            other.stop(25)
         self.daemon.stop()
         self.cluster.stop()
 
@@ -70,7 +76,13 @@ def find(folder: Path) -> Stack | None:
         return None
     cluster = postgres.Cluster(Path(known["postgres"]["folder"]), known["postgres"]["port"])
     cloud = aws.LocalAws(folder / "aws", known["aws"]["port"])
-    return Stack(folder, cluster, cloud, Daemon(known["aws"]["pid"], known["aws"]["started"]))
+    others = {name: Daemon(one["pid"], one["started"]) for name, one in known.get("others", {}).items()}
+    return Stack(folder, cluster, cloud, Daemon(known["aws"]["pid"], known["aws"]["started"]), others)
+
+
+def adopt(stack: Stack, others: Mapping[str, Daemon]) -> None:
+    """Remember processes that `stop` must end with the stack."""
+    _remember(replace(stack, others=others))
 
 
 def _on_free_ports(cluster: postgres.Cluster, cloud: aws.LocalAws) -> tuple[postgres.Cluster, aws.LocalAws]:
@@ -85,6 +97,7 @@ def _remember(stack: Stack) -> None:
     known = {
         "postgres": {"folder": str(stack.cluster.folder), "port": stack.cluster.port},
         "aws": {"port": stack.cloud.port, "pid": stack.daemon.pid, "started": stack.daemon.started},
+        "others": {name: {"pid": one.pid, "started": one.started} for name, one in stack.others.items()},
     }
     (stack.folder / "stack.json").write_text(json.dumps(known, indent=2) + "\n")
 
