@@ -1,0 +1,61 @@
+"""Law 3, order per key: whatever is refused, whenever it is answered, no two entries of a key swap."""
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.gate import Gate, Limits
+
+
+@dataclass(frozen=True)
+class Item:
+    gate_key: str
+    number: int
+    size: int = 10
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.data())
+def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data: st.DataObject) -> None:
+    gate: Gate[Item] = Gate(Limits(entries=3, size=25))
+    for number, key in enumerate(keys):
+        gate.add(Item(key, number))
+    flying: list[list[Item]] = []
+    accepted: list[Item] = []
+    while gate.entries:
+        while len(flying) < 3 and (batch := gate.take()):
+            names = [item.gate_key for item in batch]
+            in_flight = [item.gate_key for other in flying for item in other]
+            assert len(names) == len(set(names)), "a key twice in one request"
+            assert not set(names) & set(in_flight), "a key in two requests at once"
+            assert len(batch) <= 3
+            assert sum(item.size for item in batch) <= 25
+            flying.append(batch)
+        batch = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+        refused = [item for item in batch if data.draw(st.integers(0, 3)) == 3]
+        for item in batch:
+            if item not in refused:
+                gate.accepted(item)
+                accepted.append(item)
+        gate.refused(refused)
+    for key in set(keys):
+        numbers = [item.number for item in accepted if item.gate_key == key]
+        assert numbers == [number for number, name in enumerate(keys) if name == key]
+
+
+def test_an_entry_over_the_size_limit_goes_alone() -> None:
+    gate: Gate[Item] = Gate(Limits(size=25))
+    gate.add(Item("a", 1, 100))
+    gate.add(Item("b", 2))
+    assert [item.number for item in gate.take()] == [1]
+    assert [item.number for item in gate.take()] == [2]
+
+
+def test_what_was_refused_goes_before_what_is_new() -> None:
+    gate: Gate[Item] = Gate(Limits(entries=1))
+    gate.add(Item("a", 1))
+    gate.add(Item("b", 2))
+    gate.refused(gate.take())
+    assert [item.number for item in gate.take()] == [1]
+    assert gate.sendable == 1
