@@ -1,0 +1,181 @@
+"""The search index: right under any disorder, durable, several writers, hostile text."""
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cdckit.change import Change, Op, Table, Value
+from cdckit.errors import SatelliteError, UsageError
+from cdckit.sink import Outcome, SinkContext
+from cdckit.testing import batch, change, deliver
+from consumers.search.query import documents, search, stats
+from consumers.search.sink import SearchSink, open_sink
+
+ORDERS = Table("public", "orders")
+
+
+def opened(folder: Path, shard: str = "shardId-000000000000") -> SearchSink:
+    sink = open_sink(SinkContext("search", shard, folder))
+    assert isinstance(sink, SearchSink)
+    return sink
+
+
+def rows(folder: Path) -> dict[str, Mapping[str, Value]]:
+    return {key: values for key, values, _ in documents(folder, "main", ORDERS)}
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Change]:
+    """What a database does to three rows: key changes aside, every kind of change, TOAST left out at times."""
+    alive: set[int] = set()
+    history: list[Change] = []
+    for at in range(1, draw(st.integers(1, 14)) + 1):
+        if draw(st.integers(0, 9)) == 9:
+            history.append(change("T", at=at))
+            alive.clear()
+            continue
+        key = draw(st.integers(1, 3))
+        if key not in alive:
+            history.append(change("I", key, {"title": f"t{at}", "body": f"b{at}"}, at=at))
+            alive.add(key)
+        elif draw(st.booleans()):
+            kept = {"title": f"t{at}"} if draw(st.booleans()) else {"title": f"t{at}", "body": f"b{at}"}
+            history.append(change("U", key, kept, at=at))
+        else:
+            history.append(change("D", key, at=at))
+            alive.discard(key)
+    return history
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories(), data=st.data())
+def test_any_order_with_duplicates_converges(
+    history: list[Change], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    straight, scrambled = tmp_path_factory.mktemp("straight"), tmp_path_factory.mktemp("scrambled")
+    sink = opened(straight)
+    deliver(sink, *history)
+    sink.close()
+    order = data.draw(st.permutations(history))
+    again = data.draw(st.lists(st.sampled_from(history), max_size=5))
+    sink = opened(scrambled)
+    for item in [*order, *again]:
+        assert deliver(sink, item) in (Outcome(applied=1), Outcome(superseded=1))
+    sink.close()
+    assert rows(scrambled) == rows(straight)
+    assert stats(scrambled).partial == stats(straight).partial == 0
+    words = {hit.key for hit in search(scrambled, "t1 OR t2 OR t3 OR b1 OR b2 OR b3", limit=100)}
+    assert words == {hit.key for hit in search(straight, "t1 OR t2 OR t3 OR b1 OR b2 OR b3", limit=100)}
+
+
+def test_a_late_update_does_not_resurrect(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    outcome = deliver(sink, change("D", 1, at=3), change("U", 1, {"title": "late"}, at=2))
+    assert outcome == Outcome(applied=1, superseded=1)
+    assert rows(tmp_path) == {}
+    assert search(tmp_path, "late") == []
+
+
+def test_unchanged_toast_keeps_its_text_in_the_index(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    deliver(sink, change("I", 1, {"title": "a", "body": "encyclopaedia"}), change("U", 1, {"title": "b"}, at=2))
+    assert [hit.key for hit in search(tmp_path, "encyclopaedia AND b")] == ["[1]"]
+
+
+def test_a_document_whose_base_is_missing_is_counted_as_partial(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    deliver(sink, change("I", 2, {"title": "a", "body": "x"}), change("U", 1, {"title": "b"}, at=2))
+    assert stats(tmp_path).partial == 1
+    deliver(sink, change("I", 1, {"title": "a", "body": "y"}, at=1, index=1))
+    assert stats(tmp_path).partial == 0
+    assert rows(tmp_path)["[1]"] == {"id": 1, "title": "b", "body": "y"}
+
+
+def test_what_is_applied_outlives_the_process_without_close(tmp_path: Path) -> None:
+    opened(tmp_path).apply(batch(change("I", 1, {"title": "kept"})))
+    assert len(search(tmp_path, "kept")) == 1
+
+
+def _write(folder: Path, first: int) -> None:
+    sink = opened(folder, f"shard-{first}")
+    for number in range(first, first + 100):
+        assert deliver(sink, change("I", number, {"title": f"n{number}"}, at=number)).applied == 1
+    sink.close()
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=_write, args=(tmp_path, first)) for first in (1, 1001, 2001)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert stats(tmp_path).documents == 300
+
+
+@pytest.mark.parametrize("text", ["", '"', "AND", "a AND", "title:x", "(", "NEAR(", "*"])
+def test_what_is_no_query_is_explained(tmp_path: Path, text: str) -> None:
+    deliver(opened(tmp_path), change("I", 1, {"title": "a"}))
+    with pytest.raises(UsageError, match="not a query") as raised:
+        search(tmp_path, text)
+    assert raised.value.hint
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5))
+def test_hostile_text_is_stored_as_it_is(texts: Sequence[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("hostile")
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    sink = opened(folder)
+    deliver(sink, *(change("I", number, {"title": text}, at=number) for number, text in enumerate(texts, 1)))
+    sink.close()
+    assert [row["title"] for _, row in sorted(rows(folder).items())] == texts
+
+
+def test_html_in_a_highlight_is_escaped(tmp_path: Path) -> None:
+    deliver(opened(tmp_path), change("I", 1, {"title": "<script>alert(1)</script> blue"}))
+    [hit] = search(tmp_path, "blue")
+    assert "<script>" not in hit.snippet
+    assert "<mark>blue</mark>" in hit.snippet
+
+
+def test_paging_goes_through_all_hits_once(tmp_path: Path) -> None:
+    deliver(opened(tmp_path), *(change("I", number, {"title": "same"}, at=number) for number in range(1, 8)))
+    pages = [hit.key for offset in range(0, 9, 3) for hit in search(tmp_path, "same", limit=3, offset=offset)]
+    assert sorted(pages) == sorted(f"[{number}]" for number in range(1, 8))
+
+
+def test_only_the_table_asked_for(tmp_path: Path) -> None:
+    deliver(opened(tmp_path), change("I", 1, {"t": "x"}), change("I", 1, {"t": "x"}, table="public.other", at=2))
+    assert [hit.table for hit in search(tmp_path, "x", table="other")] == ["public.other"]
+
+
+def test_a_missing_index_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(SatelliteError, match="no search index") as raised:
+        search(tmp_path, "x")
+    assert "cdcctl consumer run search" in raised.value.hint
+
+
+def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
+    (tmp_path / "search.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(SatelliteError, match=r"search\.sqlite"):
+        opened(tmp_path)
+
+
+def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink._store.connection.execute("PRAGMA user_version = 99")
+    sink.close()
+    with pytest.raises(SatelliteError, match="newer version"):
+        opened(tmp_path)
+
+
+def test_a_truncate_is_one_change_however_often_it_comes(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    assert deliver(sink, change("T", at=2), change("T", at=2)) == Outcome(applied=1, superseded=1)
+    assert change("T", at=2).op is Op.TRUNCATE
