@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console, Group  # noqa: TID251
 from rich.live import Live  # noqa: TID251
-from rich.markup import escape  # noqa: TID251
+from rich.markup import escape as escape  # noqa: TID251, PLC0414 -- re-exported
 from rich.panel import Panel  # noqa: TID251
 from rich.table import Table  # noqa: TID251
 from rich.text import Text  # noqa: TID251

@@ -77,7 +77,8 @@ def stats(folder: Path) -> Stats:
     with _opened(folder) as store:
         run = store.connection.execute
         [(documents, tombstones, newest)] = run(
-            "SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted), max(commit_time) FROM document"
+            "SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted), max(commit_time) "
+            "FROM document"
         ).fetchall()
         [(partial,)] = run(_LACKS).fetchall()
         tables = dict(run("SELECT tbl, count(*) FROM document WHERE NOT deleted GROUP BY tbl ORDER BY tbl").fetchall())
