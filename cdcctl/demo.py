@@ -56,9 +56,9 @@ def _show(demonstration: Demonstration, summary: Summary, output_format: Format)
     demonstration.show_queries()
     output.print_text()
     output.print_table(
-        ["satellite", "equals the database", "changes", "first change after", "commit → durable p50", "p99"],
+        ["satellite", "equal", "changes", "first after", "p50", "p99"],
         [_row(name, one) for name, one in summary.satellites.items()],
-        title=f"{summary.changes} changes in {summary.seconds:.0f} s",
+        title=f"{summary.changes} changes in {summary.seconds:.0f} s; latency is commit → durable in the satellite",
     )
 
 

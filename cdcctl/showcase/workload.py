@@ -69,7 +69,7 @@ class Shop:
         for number in range(1, 41):
             self._run("INSERT INTO customers VALUES (%s, %s, %s, %s)", number, *self._person(number))
         for number in range(1, 49):
-            title = f"{_COLOURS[number % 6]} {_THINGS[number // 6]}"
+            title = f"{_COLOURS[number % 6]} {_THINGS[(number - 1) // 6]}"
             self._run(
                 "INSERT INTO products VALUES (%s, %s, %s, %s)",
                 number, title, f"A {title}, made to last.", self._random.randint(300, 20000) / 100,
@@ -126,6 +126,7 @@ class Shop:
             self._run("SELECT pg_logical_emit_message(true, 'cdc.annotation', %s)", json.dumps(annotation))
             self._run("UPDATE orders SET status = 'refunded', total = 0, note = 'arrived broken' WHERE id = %s", HERO)
             self._run("UPDATE customers SET city = 'Lisbon' WHERE id = 3")
+        self._open_orders.pop(HERO, None)
 
     def _large_text(self) -> None:
         """A value of some 120 kB, which PostgreSQL stores out of line (TOAST)."""

@@ -12,6 +12,7 @@ import boto3
 from cdcctl.stack import aws, postgres
 from cdcctl.stack.processes import Daemon, free_port, listening
 from cdckit.settings import Settings
+from producer.source import Source
 
 SHARDS = 2
 
@@ -48,7 +49,10 @@ class Stack:
 
 
 def up(folder: Path, settings: Settings) -> Stack:
-    """Start what does not run, and make the stream (two shards) when it is missing."""
+    """Start what does not run; make the stream (two shards) and the slot when they are missing.
+
+    The slot is made here, so that changes made before the first `producer run` are published too.
+    """
     known = find(folder)
     if known is not None and all(known.running.values()):
         return known
@@ -65,6 +69,7 @@ def up(folder: Path, settings: Settings) -> Stack:
         raise
     _remember(stack)
     _make_stream(stack, settings.stream)
+    _make_slot(stack, settings.slot)
     return stack
 
 
@@ -100,6 +105,15 @@ def _remember(stack: Stack) -> None:
         "others": {name: {"pid": one.pid, "started": one.started} for name, one in stack.others.items()},
     }
     (stack.folder / "stack.json").write_text(json.dumps(known, indent=2) + "\n")
+
+
+def _make_slot(stack: Stack, name: str) -> None:
+    source = Source(stack.cluster.dsn)
+    try:
+        if source.slot(name) is None:
+            source.create_slot(name)
+    finally:
+        source.close()
 
 
 def _make_stream(stack: Stack, name: str) -> None:

@@ -146,8 +146,8 @@ def _events(entries: Iterable[Entry]) -> Iterator[Event]:
         state = _step(state, entry)
         yield Event(
             Position.from_sort_key(entry.position), datetime.fromisoformat(entry.commit_time), Op(entry.op),
-            entry.table, entry.key, entry.xid, _decode(entry.annotation) if entry.annotation else None, _changed(before, entry),
-            entry.key_change, entry.chain, entry.sequence_number,
+            entry.table, entry.key, entry.xid, _decode(entry.annotation) if entry.annotation else None,
+            _changed(before, entry), entry.key_change, entry.chain, entry.sequence_number,
         )  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+# The project's commands; each installs what it needs first.
+PY = .venv/bin/python
+ARGS =
+
+.PHONY: help demo test lint install system lock docs clean
+
+help:  ## Show these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+
+demo: install system  ## Run the whole way of a change on this machine (ARGS='-o json', ARGS=--keep)
+	@.venv/bin/cdcctl demo $(ARGS)
+
+test: install system  ## Run the whole test suite (ARGS='-k name')
+	$(PY) -m pytest $(ARGS)
+
+lint: install  ## Check style, types and the direction of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+install:  ## Make .venv with the locked dependencies
+	@scripts/venv.sh
+
+system:
+	@scripts/system-packages.sh
+
+lock: install  ## Resolve the dependencies anew into requirements.lock
+	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
+	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 requirements-build.in -o requirements-build.lock
+
+docs: install system  ## Make the images in docs/
+	@.venv/bin/cdcctl demo --svg docs/demo.svg >/dev/null
+
+clean:  ## Remove what was built, and the sandbox
+	-@[ -x .venv/bin/cdcctl ] && .venv/bin/cdcctl local down 2>/dev/null; true
+	rm -rf .venv .cdc build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
