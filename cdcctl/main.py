@@ -13,6 +13,7 @@ from typer.main import get_command
 from cdcctl import audit, config, consumer, demo, local, output, parquet, producer, replay, search, tail
 from cdcctl.context import add_setting_flags
 from cdckit.errors import CdcError
+from cdckit.settings import aws_region
 
 _TRY, _RUN, _ASK, _SET = "Try it", "Run it", "Ask the satellites", "Set up"
 
@@ -84,6 +85,7 @@ def build() -> Any:
 
 def main() -> None:
     """The entry point."""
+    os.environ.update(aws_region(os.environ))
     build()(prog_name="cdcctl")
 
 

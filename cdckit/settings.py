@@ -75,6 +75,12 @@ def names() -> list[str]:
     return [item.name for item in fields(Settings) if item.default is not MISSING]
 
 
+def aws_region(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Both of AWS's names for the region when one is set: boto3 reads AWS_DEFAULT_REGION, the KCL's SDK AWS_REGION."""
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
+
+
 def texts() -> dict[str, str]:
     """What each scalar setting means, in a line."""
     return {item.name: item.metadata["text"] for item in fields(Settings) if item.default is not MISSING}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cdckit import logs
 from cdckit.errors import CdcError, UsageError
-from cdckit.settings import FILE_NAME, Settings, resolve
+from cdckit.settings import FILE_NAME, Settings, aws_region, resolve
 from consumers import kcl
 from consumers.dead_letters import LocalDeadLetters, dead_letter_folder
 from consumers.figures import ShardFigures, status_folder
@@ -23,6 +23,7 @@ from consumers.shard import Cadence, ShardWorker
 
 def main() -> None:
     """Run one shard of the consumer named on the command line; exits with 2 on a user's mistake."""
+    os.environ.update(aws_region(os.environ))
     try:
         name = _name(sys.argv[1:])
         settings = _settings()

@@ -2,8 +2,11 @@
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +50,38 @@ def unavailable(error: Exception) -> None:
     pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Cluster]:
-    """One running cluster for the whole test session."""
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents):
-        if parent == Path("/tmp") or parent == parent.parent:
-            break
-        parent.chmod(0o755)
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user may enter: pytest closes its own to other users at every session's start."""
+    folder = Path(tempfile.mkdtemp(prefix="cdc-test-"))
+    folder.chmod(0o755)
     try:
-        made = stack.create(folder / "cluster")
-    except SourceError as error:
-        unavailable(error)
-        raise
-    made.start()
-    yield made
-    made.stop("immediate")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster() -> Iterator[stack.Cluster]:
+    """A cluster of one's own."""
+    with open_folder() as folder:
+        try:
+            made = stack.create(folder / "cluster")
+        except SourceError as error:
+            unavailable(error)
+            raise
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[stack.Cluster]:
+    """One running cluster for the whole test session."""
+    with running_cluster() as made:
+        yield made
 
 
 @pytest.fixture
@@ -96,17 +115,7 @@ def _drop_slot(cursor: Any, slot: str) -> None:
 
 
 @pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[stack.Cluster]:
+def own_cluster() -> Iterator[stack.Cluster]:
     """A running cluster that one test may stop, kill or break."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent == Path("/tmp") or parent == parent.parent:
-            break
-        parent.chmod(0o755)
-    try:
-        made = stack.create(tmp_path / "cluster")
-    except SourceError as error:
-        unavailable(error)
-        raise
-    made.start()
-    yield replace(made)
-    made.stop("immediate")
+    with running_cluster() as made:
+        yield made

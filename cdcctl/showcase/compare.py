@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from consumers.search import query as search
 from producer.rows import table_rows
 from producer.source import Source
 
+_TIME = re.compile(r"\d\d:\d\d:\d\d\.\d+")
+_FRACTION = re.compile(r"(\.\d+)")
 Rows = Mapping[str, Mapping[str, Value]]
 
 
@@ -61,7 +64,14 @@ def _equal(mine: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
 
 
 def _same(one: Value, other: Value) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return _plain(one) == _plain(other)
     return one == other and (type(one) is bool) == (type(other) is bool)
+
+
+def _plain(text: str) -> str:
+    """A time of day without trailing zeros: a satellite that stores it as a number gives them back differently."""
+    return _FRACTION.sub(lambda found: found[1].rstrip("0").rstrip("."), text) if _TIME.search(text) else text
 
 
 def _search_rows(folder: Path, source: str, table: Table) -> Iterable[tuple[str, Mapping[str, Value]]]:

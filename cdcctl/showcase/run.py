@@ -29,7 +29,7 @@ from producer.source import Source
 CONSUMERS = ("search", "parquet", "audit")
 _TOTALS = "select status, count(*) as orders, sum(total) as total from orders group by status order by orders desc"
 QUERIES = (
-    ("search", "query", "blue shirt", "--table", "products"),
+    ("search", "query", "shirt AND (blue OR green)", "--table", "public.products"),
     ("parquet", "query", _TOTALS),
     ("audit", "history", "public.orders", str(HERO)),
 )

@@ -65,6 +65,7 @@ class Daemon:
                 env=environ,
                 start_new_session=True,
             )
+        child.returncode = 0  # it outlives this object, and perhaps this process: it is watched by its id
         return cls(child.pid, start_time(child.pid))
 
     @property

@@ -1,0 +1,78 @@
+"""PostgreSQL's type names (as wal2json writes them) -> the kinds of column that the lake has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column holds: a `name` to tell kinds apart, an Arrow type, and how a query gets the SQL type back.
+
+    `family` chooses the codec. `cast` is the DuckDB type that the views cast to where Delta has no such type.
+    """
+
+    name: str
+    arrow: Any
+    family: str
+    cast: str = ""
+    element: Kind | None = None
+
+
+_UTC = pa.timestamp("us", "UTC")
+_NAIVE = pa.timestamp("us")
+TEXT = Kind("text", pa.string(), "text")
+
+_FIXED = {
+    "smallint": Kind("smallint", pa.int16(), "int"),
+    "integer": Kind("integer", pa.int32(), "int"),
+    "bigint": Kind("bigint", pa.int64(), "int"),
+    "oid": Kind("bigint", pa.int64(), "int"),
+    "boolean": Kind("boolean", pa.bool_(), "bool"),
+    "real": Kind("real", pa.float32(), "float"),
+    "double precision": Kind("double", pa.float64(), "float"),
+    "numeric": Kind("numeric", pa.string(), "number"),
+    "date": Kind("date", pa.date32(), "time"),
+    "timestamp without time zone": Kind("timestamp", _NAIVE, "time"),
+    "timestamp with time zone": Kind("timestamptz", _UTC, "instant"),
+    "bytea": Kind("bytea", pa.binary(), "bytes"),
+    "uuid": Kind("uuid", pa.string(), "text", cast="UUID"),
+    "json": Kind("json", pa.string(), "text", cast="JSON"),
+    "jsonb": Kind("jsonb", pa.string(), "text", cast="JSON"),
+    "time without time zone": Kind("time", pa.string(), "text", cast="TIME"),
+    "interval": Kind("interval", pa.string(), "text", cast="INTERVAL"),
+}
+_NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
+_PRECISION = re.compile(r"(timestamp|time)(.*)\(\d\)")
+
+
+@lru_cache(maxsize=4096)
+def kind_of(pg_type: str) -> Kind:
+    """The kind of column for a type's name, such as ``numeric(10,2)`` or ``integer[]``; what is unknown is text."""
+    if pg_type.endswith("[]") and pg_type != "box[]":  # the only type whose delimiter is ';'
+        return _list_of(kind_of(pg_type.removesuffix("[]")))
+    if match := _NUMERIC.fullmatch(pg_type):
+        return _decimal(int(match[1]), int(match[2]))
+    name = "interval" if pg_type.startswith("interval") else _PRECISION.sub(r"\1\2", pg_type)
+    return _FIXED.get(name, TEXT)
+
+
+def _decimal(precision: int, scale: int) -> Kind:
+    if precision > 38 or not 0 <= scale <= precision:
+        return _FIXED["numeric"]
+    return Kind(f"numeric_{precision}_{scale}", pa.decimal128(precision, scale), "decimal")
+
+
+def _list_of(element: Kind) -> Kind:
+    cast = f"{element.cast}[]" if element.cast else ""
+    return Kind(f"{element.name}_list", list_type(element), "list", cast, element=element)
+
+
+def list_type(element: Kind) -> Any:
+    """The Arrow type of a list of these elements, as Delta names its parts."""
+    return pa.list_(pa.field("element", element.arrow))

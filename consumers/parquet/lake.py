@@ -1,0 +1,90 @@
+"""Where the lake is: a folder or an ``s3://`` URL, with one Delta table for each source table below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from cdckit.change import Table
+from cdckit.errors import SatelliteError
+from consumers.parquet import objects
+from consumers.parquet.names import original, table_path
+
+RUN = "cdcctl consumer run parquet"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableRef:
+    """One table of one source."""
+
+    source: str
+    table: Table
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the lake's root."""
+        return table_path(self.source, self.table)
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A lake's root and the storage options that `deltalake` needs to reach it."""
+
+    root: str
+    storage: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, location: Path | str) -> Lake:
+        """The lake at a folder, or at a URL such as ``s3://bucket/prefix`` (by the standard AWS_* environment)."""
+        text = str(location)
+        if "://" in text:
+            return cls(text.rstrip("/"), objects.storage_options(text))
+        return cls(str(Path(text).absolute()))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return "://" not in self.root
+
+    def uri(self, ref: TableRef) -> str:
+        """Where one table is."""
+        return f"{self.root}/{ref.path}"
+
+    def open(self, ref: TableRef) -> DeltaTable:
+        """The table as it is now. Raises SatelliteError when the lake has none, or cannot be read."""
+        try:
+            return DeltaTable(self.uri(ref), storage_options=dict(self.storage))
+        except TableNotFoundError as error:
+            raise SatelliteError(
+                f"the lake {self.root} has no table {ref}", "`cdcctl parquet ls` lists them"
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise SatelliteError(f"cannot read {self.uri(ref)}: {error}", "check the folder or URL") from error
+
+    def tables(self) -> list[TableRef]:
+        """Every table of the lake, sorted. Raises SatelliteError when there is no lake yet."""
+        found = sorted(self._found())
+        if not found:
+            raise SatelliteError(f"no Parquet lake at {self.root}", RUN)
+        return found
+
+    def _found(self) -> Iterator[TableRef]:
+        for path in self._paths():
+            try:
+                source, schema, name = map(original, path.split("/"))
+            except ValueError:
+                continue
+            yield TableRef(source, Table(schema, name))
+
+    def _paths(self) -> Iterator[str]:
+        if not self.is_local:
+            return objects.table_paths(self.root)
+        root = Path(self.root)
+        return (log.parent.relative_to(root).as_posix() for log in root.glob("*/*/*/_delta_log"))

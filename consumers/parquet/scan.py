@@ -1,0 +1,29 @@
+"""How DuckDB reads one Delta table's files as they are now: by itself from a folder, by an Arrow dataset from S3.
+
+DuckDB's own Delta and S3 extensions would have to be downloaded, so the list of files comes from `deltalake`.
+"""
+
+from __future__ import annotations
+
+import duckdb
+from deltalake import DeltaTable
+
+from consumers.parquet.sqltext import literal, quoted
+
+
+def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
+    """Make the table's files readable as the relation `name`; later commits are not seen through it."""
+    files = table.file_uris()
+    if not files or not all(_readable(file) for file in files):
+        connection.register(name, table.to_pyarrow_dataset())
+        return
+    listed = ", ".join(map(literal, files))
+    connection.execute(
+        f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{listed}], union_by_name = true, "
+        "hive_partitioning = true, hive_types = {'_commit_date': DATE})"
+    )
+
+
+def _readable(file: str) -> bool:
+    # A pattern's characters in a folder's name would make DuckDB look for other files.
+    return "://" not in file and not set(file) & set("*?[")

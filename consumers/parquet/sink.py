@@ -1,0 +1,66 @@
+"""The Parquet satellite's sink: buffers a shard's changes and appends them to the lake, a commit a table."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from cdckit.change import Change
+from cdckit.sink import Batch, Outcome, Sink, SinkContext
+from consumers.parquet.changelog import ChangeLog, Progress
+from consumers.parquet.lake import Lake, TableRef
+from consumers.parquet.options import Options
+
+OPEN_LOGS = 64
+
+
+def open_sink(context: SinkContext) -> Sink:
+    """Open the lake at ``options["url"]``, else in the context's folder. Raises UsageError on a bad option."""
+    options = Options.read(context.options)
+    return ParquetSink(Lake.at(options.url or context.folder), options, context.shard)
+
+
+class ParquetSink:
+    """Appends every change once. What was committed stays when a later table's commit fails; flush() may be retried."""
+
+    def __init__(self, lake: Lake, options: Options, shard: str) -> None:
+        self._lake, self._options = lake, options
+        self._progress = Progress(shard, "")
+        self._buffers: dict[TableRef, list[Change]] = {}
+        self._logs: OrderedDict[TableRef, ChangeLog] = OrderedDict()
+        self._buffered = 0
+        self._done = Outcome()
+
+    def apply(self, batch: Batch) -> None:
+        """Buffer the batch; past ``buffer_rows`` write early, so that memory stays bounded."""
+        if self._buffered >= self._options.buffer_rows:
+            self._write()
+        for change in batch.changes:
+            self._buffers.setdefault(TableRef(change.source, change.table), []).append(change)
+        self._buffered += len(batch.items)
+        self._progress = Progress(batch.shard, batch.items[-1].sequence_number)
+
+    def flush(self) -> Outcome:
+        """Commit what is buffered. A change whose position the log already held is superseded."""
+        self._write()
+        done, self._done = self._done, Outcome()
+        return done
+
+    def close(self) -> None:
+        """Forget what was not flushed."""
+        self._buffers.clear()
+        self._logs.clear()
+
+    def _write(self) -> None:
+        for ref in list(self._buffers):
+            changes = self._buffers[ref]
+            added = self._log(ref).append(changes, self._progress)
+            del self._buffers[ref]
+            self._buffered -= len(changes)
+            self._done += Outcome(applied=added, superseded=len(changes) - added)
+
+    def _log(self, ref: TableRef) -> ChangeLog:
+        log = self._logs.pop(ref, None) or ChangeLog(self._lake, ref)
+        self._logs[ref] = log
+        if len(self._logs) > OPEN_LOGS:
+            self._logs.popitem(last=False)
+        return log

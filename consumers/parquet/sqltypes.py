@@ -1,0 +1,29 @@
+"""The DuckDB type in which the views show each kind of column."""
+
+from __future__ import annotations
+
+from consumers.parquet.kinds import Kind
+
+_TYPES = {
+    "smallint": "SMALLINT",
+    "integer": "INTEGER",
+    "bigint": "BIGINT",
+    "boolean": "BOOLEAN",
+    "real": "FLOAT",
+    "double": "DOUBLE",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+    "bytea": "BLOB",
+}
+
+
+def sql_type(kind: Kind) -> str:
+    """The type's name in DuckDB; text where it has none that is exact."""
+    if kind.cast:
+        return kind.cast
+    if kind.element is not None:
+        return f"{sql_type(kind.element)}[]"
+    if kind.family == "decimal":
+        return f"DECIMAL({kind.arrow.precision},{kind.arrow.scale})"
+    return _TYPES.get(kind.name, "VARCHAR")

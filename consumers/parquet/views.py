@@ -1,0 +1,107 @@
+"""SQL over the raw log: every change, the current state, and the state as of a time, under PostgreSQL's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consumers.parquet.kinds import Kind
+from consumers.parquet.schema import META, Column, Columns
+from consumers.parquet.sqltext import literal, quoted
+from consumers.parquet.sqltypes import sql_type
+
+_SHOWN_META = ("_op", "_position", "_commit_time", "_commit_date", "_xid", "_annotation", "_key", "_exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One PostgreSQL column as the views show it: the lake columns that hold it, oldest first, and its name there."""
+
+    name: str
+    pg_name: str
+    variants: Sequence[Column]
+
+    @property
+    def value(self) -> str:
+        """SQL for the cell, in the newest variant's type."""
+        newest = self.variants[-1]
+        older = [f"try_cast({_cell(column)} AS {sql_type(newest.kind)})" for column in reversed(self.variants[:-1])]
+        return f"coalesce({', '.join([_cell(newest), *older])})" if older else _cell(newest)
+
+    @property
+    def present(self) -> str:
+        """SQL for whether the change had the column (an unchanged TOAST one it had not)."""
+        names = (f"contains(',' || _columns || ',', {literal(f',{column.name},')})" for column in self.variants)
+        return f"({' OR '.join(names)})"
+
+
+def shown_columns(columns: Columns) -> list[Shown]:
+    """The table's columns; one whose name differs from another's only by case appears under its name in the lake."""
+    taken = {name.casefold() for name in META.names}
+    found = []
+    for pg_name, variants in columns.variants().items():
+        name = pg_name if pg_name.casefold() not in taken else variants[0].name
+        taken.add(name.casefold())
+        found.append(Shown(name, pg_name, variants))
+    return found
+
+
+def changes_sql(raw: str, columns: Sequence[Shown]) -> str:
+    """Every change, oldest position first where the files are; ``_unchanged`` lists unchanged TOAST columns."""
+    absent = ", ".join(f"CASE WHEN NOT {column.present} THEN {literal(column.pg_name)} END" for column in columns)
+    unchanged = f"CASE WHEN _op = 'U' THEN list_filter([{absent}], lambda name: name IS NOT NULL) END AS _unchanged"
+    values = [f"{column.value} AS {quoted(column.name)}" for column in columns]
+    return f"SELECT {', '.join([*_SHOWN_META, unchanged, *values])} FROM {quoted(raw)}"
+
+
+def latest_sql(raw: str, where: str = "true") -> str:
+    """CTEs ``alive`` (what no truncate removed) and ``latest`` (the newest change of each key) over the raw log."""
+    return f"""
+        WITH lake AS (SELECT * FROM {quoted(raw)} WHERE {where}),
+        alive AS (SELECT * FROM lake WHERE _op <> 'T' AND _position > coalesce(
+            (SELECT max(_position) FROM lake WHERE _op = 'T'), '')),
+        latest AS (SELECT * FROM alive WHERE _position IN (SELECT max(_position) FROM alive GROUP BY _key))"""
+
+
+def incomplete_sql(count: int) -> str:
+    """SQL for whether a change is an update that lacks some of the table's `count` columns."""
+    return f"(_op = 'U' AND length(_columns) - length(replace(_columns, ',', '')) + 1 < {count})"
+
+
+def current_sql(raw: str, columns: Sequence[Shown], where: str = "true") -> str:
+    """One row a key: the newest change, unless a delete; what it left out as unchanged is filled from history."""
+    fills = ", ".join(_fill(column, number) for number, column in enumerate(columns))
+    cells = ", ".join(_filled(column, number) for number, column in enumerate(columns))
+    return f"""{latest_sql(raw, where)},
+        history AS (SELECT _key AS _filled_key, {fills} FROM alive WHERE _key IN (
+            SELECT _key FROM latest WHERE {incomplete_sql(len(columns))}) GROUP BY _key)
+        SELECT {cells} FROM latest LEFT JOIN history ON _key = _filled_key WHERE _op <> 'D'"""
+
+
+def asof_sql(raw: str, columns: Sequence[Shown]) -> str:
+    """The state after every transaction that had committed by the macro's parameter ``_asof``."""
+    where = "_commit_time <= _asof::TIMESTAMPTZ AND _commit_date <= (_asof::TIMESTAMPTZ AT TIME ZONE 'UTC')::DATE"
+    return current_sql(raw, columns, where)
+
+
+def _fill(column: Shown, number: int) -> str:
+    value = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {column.value} END)"
+    return f"max_by({value}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
+
+
+def _filled(column: Shown, number: int) -> str:
+    kept = f"CASE WHEN _op = 'U' AND NOT {column.present} THEN _fill_{number}.v ELSE {column.value} END"
+    return f"{kept} AS {quoted(column.name)}"
+
+
+def _cell(column: Column) -> str:
+    name = quoted(column.name)
+    if column.kind.cast:
+        return f"try_cast({name} AS {column.kind.cast})"
+    return _moment(name, column.kind) if column.kind.family in ("time", "instant") else name
+
+
+def _moment(name: str, kind: Kind) -> str:
+    # Infinity and years before 1 are no value of Delta's types, but are of DuckDB's.
+    exact = f"replace(json_extract_string(_exact, '$.{name}'), ' BC', ' (BC)')"
+    return f"CASE WHEN _exact IS NULL THEN {name} ELSE coalesce({name}, try_cast({exact} AS {sql_type(kind)})) END"

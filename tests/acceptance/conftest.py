@@ -1,0 +1,106 @@
+"""A whole stack of its own for each acceptance test, and `cdcctl` as a user runs it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cdcctl.showcase.compare import differences
+from cdcctl.showcase.parts import Parts
+from cdcctl.showcase.workload import TABLES, Shop
+from cdcctl.stack import state
+from cdckit.errors import CdcError
+from cdckit.settings import Settings
+from consumers.figures import Report, read_reports
+from producer.source import Source
+from tests.postgres import open_folder, unavailable
+
+
+@dataclass
+class Whole:
+    """A running stack, its parts, and the folder they share."""
+
+    folder: Path
+    stack: state.Stack
+    environ: Mapping[str, str]
+    parts: Parts
+    source: Source
+    shop: Shop = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shop = Shop(self.source)
+
+    def cdcctl(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """Run ``cdcctl ARGUMENTS`` to its end."""
+        return run_cdcctl(*arguments, environ={**self.environ, **changed}, folder=self.folder)
+
+    def differences(self, name: str) -> list[str]:
+        """How a satellite differs from the tables now."""
+        return [str(one) for one in differences(self.source, name, self.folder / name, "main", TABLES)]
+
+    def reports(self, name: str) -> list[Report]:
+        """The last reports of a consumer's shards."""
+        return read_reports(self.folder, name)
+
+    def wait_until_equal(self, *names: str, seconds: float = 60) -> None:
+        """Every satellite must equal the tables in time."""
+        deadline = time.monotonic() + seconds
+        for name in names:
+            while found := self.differences(name):
+                logs = self.folder / "logs" / f"{name}.log"
+                assert time.monotonic() < deadline, f"{name}: {found[:5]}\n{logs.read_text()[-3000:]}"
+                time.sleep(0.3)
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for a condition, while the parts live."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "did not happen in time"
+            time.sleep(0.1)
+
+
+def run_cdcctl(
+    *arguments: str, environ: Mapping[str, str], folder: Path, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run ``cdcctl`` in a clean environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CDC_", "AWS_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "cdcctl.main", *arguments],
+        env={**clean, **environ}, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that PostgreSQL's user may enter."""
+    with open_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
+    """PostgreSQL, a local AWS with a stream of two shards, and the slot; nothing else runs yet."""
+    try:
+        stack = state.up(folder / "local", Settings())
+    except CdcError as error:
+        unavailable(error)
+        raise
+    environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **stack.environ}
+    (folder / "cdc.toml").write_text("")
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CDC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    source = Source(stack.cluster.dsn)
+    made = Whole(folder, stack, environ, Parts(folder / "logs", environ), source)
+    try:
+        yield made
+    finally:
+        source.close()
+        made.parts.stop()
+        stack.stop()

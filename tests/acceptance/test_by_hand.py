@@ -1,0 +1,164 @@
+"""The parts by hand: every command of the README, the plain MultiLangDaemon, replay, and what bad input is answered."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cdckit.settings import Settings
+from consumers.launcher import open_shards
+from consumers.leases import LeaseTable
+from tests.acceptance.conftest import Whole, run_cdcctl
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+ROOT = Path(__file__).parents[2]
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_tail_replay_and_rewind(whole: Whole) -> None:
+    whole.parts.start("producer", ["producer", "run"])
+    whole.parts.start("audit", ["consumer", "run", "audit"])
+    whole.shop.create()
+    whole.wait_until_equal("audit")
+    tailed = whole.cdcctl("tail", "--since", "10m", "--table", "public.*", "--no-follow", "-o", "jsonl")
+    assert tailed.returncode == 0, tailed.stderr
+    assert len(lines(tailed.stdout)) == whole.shop.statements
+    assert whole.cdcctl("tail", "--since", "10m", "--table", "none.*", "--no-follow", "-o", "jsonl").stdout == ""
+
+    before = LeaseTable(Settings().application("audit")).read()
+    replayed = whole.cdcctl("replay", "audit", "--from", "earliest", "-o", "json")
+    assert replayed.returncode == 0, replayed.stderr
+    answer = json.loads(replayed.stdout)
+    assert (answer["applied"], answer["superseded"], answer["complete"]) == (whole.shop.statements, 0, True)
+    shadow = Path(answer["folder"])
+    assert whole.cdcctl("audit", "verify", "--data", str(shadow)).returncode == 0
+    assert {shard: lease.owner for shard, lease in (before or {}).items()} == {
+        shard: lease.owner for shard, lease in (LeaseTable(Settings().application("audit")).read() or {}).items()
+    }
+
+    refused = whole.cdcctl("replay", "audit", "--from", "earliest", "--in-place")
+    assert refused.returncode == 5
+    assert "holds a live lease" in refused.stderr
+    whole.parts.running.pop("audit").stop(25)
+    rewound = whole.cdcctl("replay", "audit", "--from", "earliest", "--in-place", "-o", "json")
+    assert rewound.returncode == 0, rewound.stderr
+    whole.parts.start("audit", ["consumer", "run", "audit"])
+    whole.wait(lambda: sum(one.superseded for one in whole.reports("audit")) == whole.shop.statements)
+    assert sum(one.applied for one in whole.reports("audit")) == 0
+
+
+def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) -> None:
+    """No cdcctl at all: the command that kclpy's own helper prints, in this environment."""
+    whole.parts.start("producer", ["producer", "run"])
+    whole.shop.create()
+    LeaseTable("cdc-search").seed(open_shards("cdc"))  # the KCL's own first start takes two minutes
+    scripts = Path(sys.executable).parent
+    helper = [str(scripts / "amazon_kclpy_helper.py"), "--print_command", "--java", whole_java()]
+    command = subprocess.run(
+        [sys.executable, *helper, "--properties", "kcl_properties/search.properties"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    environ = {**os.environ, **whole.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "CBOR_ENABLED": "false"}
+    log = whole.folder / "logs" / "search.log"
+    with log.open("w") as sink, subprocess.Popen(
+        shlex.split(command), cwd=ROOT, env=environ, stdout=sink, stderr=sink, start_new_session=True
+    ) as daemon:  # fmt: skip
+        try:
+            whole.wait_until_equal("search", seconds=150)
+        finally:
+            daemon.terminate()
+    assert all(one.checkpoint.isdigit() for one in (LeaseTable("cdc-search").read() or {}).values())
+
+
+def whole_java() -> str:
+    from consumers.java import find_java
+
+    return find_java()
+
+
+NOWHERE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "status", "said"),
+    [
+        (["consumer", "run", "nope"], {}, 5, "unknown consumer 'nope'"),
+        (["consumer", "run"], {}, 2, "name one consumer"),
+        (["consumer", "run", "search", "--java", "/no/java"], {**NOWHERE, **KEYS}, 5, "java"),
+        (["tail"], NOWHERE, 4, "credentials"),
+        (["tail", "--since", "soon"], {**NOWHERE, **KEYS}, 2, "not a time: 'soon'"),
+        (["tail", "--since", "2999-01-01"], {**NOWHERE, **KEYS}, 2, "in the future"),
+        (["tail"], {**NOWHERE, **KEYS}, 4, "127.0.0.1:9"),
+        (["tail"], {}, 4, "AWS_REGION"),
+        (["producer", "run"], {**NOWHERE, **KEYS}, 4, "127.0.0.1:9"),
+        (["replay", "search", "--from", "later"], {**NOWHERE, **KEYS}, 2, "not a time"),
+        (["search", "query", "x"], {}, 6, "cdcctl consumer run search"),
+        (["parquet", "query", "select 1"], {}, 6, "cdcctl consumer run parquet"),
+        (["audit", "history", "public.orders", "1"], {}, 6, "cdcctl consumer run audit"),
+        (["local", "status"], {}, 1, "cdcctl local up"),
+        (["config", "show", "--slot", "Bad Name"], {}, 2, "slot cannot be"),
+        (["config", "show", "--config", "missing.toml"], {}, 2, "missing.toml"),
+        (["nonsense"], {}, 2, "nonsense"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_a_status(
+    arguments: list[str], environ: dict[str, str], status: int, said: str, tmp_path: Path
+) -> None:
+    done = run_cdcctl(*arguments, environ={"HOME": str(tmp_path), **environ}, folder=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_source_that_is_not_prepared_says_what_mends_it(whole: Whole) -> None:
+    def producer(**changed: str) -> tuple[int, str]:
+        done = whole.cdcctl("producer", "run", **changed)
+        return done.returncode, done.stderr
+
+    status, said = producer(CDC_STREAM="missing")
+    assert status == 4
+    assert "'missing'" in said
+    assert "create-stream" in said
+    status, said = producer(CDC_DSN="postgresql://cdc:secret-word@127.0.0.1:1/shop")
+    assert status == 3
+    assert "secret-word" not in said
+    assert "127.0.0.1:1" in said
+    whole.source.query("SELECT pg_create_logical_replication_slot('other', 'test_decoding')")
+    status, said = producer(CDC_SLOT="other")
+    assert status == 3
+    assert "test_decoding" in said
+    whole.source.query("ALTER SYSTEM SET wal_level = replica")
+    whole.source.query("SELECT pg_drop_replication_slot('other'), pg_drop_replication_slot('cdc')")
+    whole.source.close()
+    whole.stack.cluster.stop()
+    whole.stack.cluster.start()
+    status, said = producer()
+    assert status == 3
+    assert "wal_level" in said
+    assert "Traceback" not in said
+
+
+def test_the_help_fits_one_screen_and_every_command_has_an_example(tmp_path: Path) -> None:
+    top = run_cdcctl("--help", environ={"COLUMNS": "80", "HOME": str(tmp_path)}, folder=tmp_path)
+    assert top.returncode == 0
+    assert len(top.stdout.splitlines()) <= 48
+    from cdcctl.main import build
+
+    def leaves(command: object, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
+        children = getattr(command, "commands", None)
+        if children is None:
+            return [(path, str(getattr(command, "help", "")))]
+        return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+    commands = leaves(build(), ())
+    assert len(commands) > 12
+    assert [path for path, text in commands if "Example:" not in text] == []

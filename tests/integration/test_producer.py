@@ -1,0 +1,266 @@
+"""The producer on real PostgreSQL: every change reaches the stream in order, none is acknowledged early."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from cdckit.change import Change, Op
+from cdckit.envelope import decode
+from cdckit.errors import RecordTooLarge, SlotInUse, SlotLost, SourceError
+from cdckit.position import Lsn
+from cdckit.settings import Settings
+from producer.kinesis import Publisher
+from producer.relay import Relay
+from producer.routing import Origin, Router
+from producer.run import prepare, run
+from producer.slot import SlotReader
+from producer.stream import Stream, kinesis_client
+from tests.local_aws import Cloud
+from tests.postgres import Database
+
+pytestmark = pytest.mark.integration
+QUOTED = '"Ünïcode ""quoted"""'
+ORIGIN = Origin("main", 1, "1", 1, "slot")
+
+
+class StubKinesis:
+    """Answers PutRecords as told: accepts, refuses single entries, fails whole requests, or stalls."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Change] = []
+        self.stalled = threading.Event()
+        self.refuse: Callable[[int], bool] = lambda number: False
+        self.fail: Callable[[int], bool] = lambda number: False
+        self.calls = 0
+        self._lock = threading.Lock()
+        self._entries = 0
+
+    def put_records(self, StreamName: str, Records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:  # noqa: N803
+        while self.stalled.is_set():
+            time.sleep(0.01)
+        with self._lock:
+            self.calls += 1
+            if self.fail(self.calls):
+                raise EndpointConnectionError(endpoint_url="stub")
+            keys = [record["PartitionKey"] + record.get("ExplicitHashKey", "") for record in Records]
+            assert len(keys) == len(set(keys)), "two records of one key in one request"
+            return {"Records": [self._answer(record) for record in Records]}
+
+    def _answer(self, record: Mapping[str, Any]) -> Mapping[str, str]:
+        self._entries += 1
+        if self.refuse(self._entries):
+            return {"ErrorCode": "ProvisionedThroughputExceededException"}
+        self.accepted.append(decode(record["Data"]))
+        return {"SequenceNumber": str(self._entries), "ShardId": "shardId-0"}
+
+
+@contextmanager
+def relaying(postgres: Database, stub: StubKinesis) -> Iterator[Relay]:
+    """A relay in a thread, from the database's slot to the stub."""
+    reader = SlotReader(postgres.dsn, postgres.slot)
+    publisher = Publisher(stub, "stub", lambda: ["0", "1"])  # type: ignore[arg-type]
+    relay, stopping = Relay(reader, Router(ORIGIN), publisher), threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stopping.is_set,))
+    thread.start()
+    try:
+        yield relay
+    finally:
+        stub.stalled.clear()
+        stopping.set()
+        thread.join()
+        reader.close()
+        publisher.close()
+
+
+def wait_for(condition: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def confirmed(postgres: Database) -> Lsn:
+    query = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = "
+    [(lsn,)] = postgres.query(f"{query}'{postgres.slot}'")
+    return Lsn.parse(lsn)
+
+
+def with_slot(postgres: Database) -> None:
+    postgres.run("CREATE TABLE orders (id integer PRIMARY KEY, note text)")
+    postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
+
+
+def test_every_change_of_hot_keys_in_order_though_entries_are_refused(postgres: Database) -> None:
+    with_slot(postgres)
+    stub = StubKinesis()
+    stub.refuse = lambda number: number % 5 == 0
+    stub.fail = lambda number: number % 11 == 0
+    postgres.run("INSERT INTO orders SELECT i, '0' FROM generate_series(0, 49) i")
+    for number in range(1, 41):
+        postgres.run(f"UPDATE orders SET note = '{number}'")
+    with relaying(postgres, stub) as relay:
+        wait_for(lambda: relay.changes == 50 * 41 and len(stub.accepted) == 50 * 41, 60)
+    notes: dict[Any, list[Any]] = defaultdict(list)
+    for change in stub.accepted:
+        assert change.after is not None
+        notes[change.key["id"]].append(change.after["note"])
+    assert len(notes) == 50
+    assert all(seen == [str(number) for number in range(41)] for seen in notes.values())
+
+
+def test_nothing_is_acknowledged_while_the_stream_stalls_even_across_keepalives(postgres: Database) -> None:
+    """Overlapping transactions, an acknowledged one between, keepalives: what psycopg2 alone would give up."""
+    with_slot(postgres)
+    stub = StubKinesis()
+    overlapping = psycopg2.connect(postgres.dsn)
+    with overlapping.cursor() as cursor:
+        cursor.execute("INSERT INTO orders VALUES (1, 'began first')")
+        with relaying(postgres, stub):
+            postgres.run("INSERT INTO orders VALUES (2, 'commits first')")
+            wait_for(lambda: len(stub.accepted) == 1)
+            acknowledged = Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
+            wait_for(lambda: confirmed(postgres) >= acknowledged)
+            stub.stalled.set()
+            overlapping.commit()
+            [(committed,)] = postgres.query("SELECT pg_current_wal_lsn()")
+            for _ in range(12):  # other WAL makes the server send keepalives, some asking for a reply
+                postgres.run("SELECT pg_logical_emit_message(false, 'noise', repeat('x', 9000))")
+                time.sleep(0.2)
+                assert confirmed(postgres) < Lsn.parse(committed)
+            assert len(stub.accepted) == 1
+            stub.stalled.clear()
+            wait_for(lambda: len(stub.accepted) == 2)
+            wait_for(lambda: confirmed(postgres) >= Lsn.parse(committed))
+    overlapping.close()
+
+
+def test_what_was_not_accepted_comes_again_to_the_next_producer(postgres: Database) -> None:
+    with_slot(postgres)
+    dead, alive = StubKinesis(), StubKinesis()
+    dead.fail = lambda number: True
+    postgres.run("INSERT INTO orders SELECT i, 'x' FROM generate_series(1, 100) i")
+    reader = SlotReader(postgres.dsn, postgres.slot)
+    publisher = Publisher(dead, "stub", lambda: ["0"])  # type: ignore[arg-type]
+    deadline = time.monotonic() + 1
+    Relay(reader, Router(ORIGIN), publisher).run(lambda: time.monotonic() > deadline)
+    reader.close()
+    publisher.close()
+    with relaying(postgres, alive):
+        wait_for(lambda: len(alive.accepted) == 100)
+    assert {change.key["id"] for change in alive.accepted} == set(range(1, 101))
+
+
+def test_an_idle_slot_advances_past_another_databases_writes(postgres: Database) -> None:
+    with_slot(postgres)
+    with relaying(postgres, StubKinesis()):
+        other = psycopg2.connect(postgres.cluster.dsn)
+        other.autocommit = True
+        with other.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS noise AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+            cursor.execute("DROP TABLE noise")
+        other.close()
+        [(end,)] = postgres.query("SELECT pg_current_wal_lsn()")
+        wait_for(lambda: confirmed(postgres) >= Lsn.parse(end))
+
+
+def test_every_kind_of_change_arrives(postgres: Database) -> None:
+    with_slot(postgres)
+    postgres.run(f"CREATE TABLE {QUOTED} (a text, b integer, PRIMARY KEY (a, b))", "CREATE TABLE keyless (x integer)")
+    stub = StubKinesis()
+    postgres.run("ALTER TABLE orders ALTER COLUMN note SET STORAGE EXTERNAL")
+    postgres.run("INSERT INTO orders VALUES (1, repeat('large ', 5000))")
+    postgres.run("UPDATE orders SET id = 1")
+    postgres.run("UPDATE orders SET id = 2, note = 'short'")
+    postgres.run(f"INSERT INTO {QUOTED} VALUES ('é', 1)", "INSERT INTO keyless VALUES (7)")
+    postgres.run(
+        "SELECT pg_logical_emit_message(true, 'cdc.annotation', '{\"actor\": \"alice\"}')",
+        "DELETE FROM orders",
+        "TRUNCATE orders",
+    )
+    with relaying(postgres, stub):
+        wait_for(lambda: len(stub.accepted) == 9)
+    by_position = sorted(stub.accepted, key=lambda change: change.position)
+    assert [change.op.value for change in by_position] == ["I", "U", "D", "I", "I", "I", "D", "T", "T"]
+    update, gone, come, unicode, keyless, delete, truncate, again = by_position[1:]
+    assert update.after == {"id": 1}, "an unchanged large value is absent"
+    assert (gone.key, come.key, come.after) == ({"id": 1}, {"id": 2}, {"id": 2, "note": "short"})
+    assert come.position.index == gone.position.index + 1
+    assert unicode.key == {"a": "é", "b": 1}
+    assert str(unicode.table) == f"public.{QUOTED}"
+    assert keyless.key == {"x": 7}
+    assert delete.annotation == truncate.annotation == {"actor": "alice"}
+    assert truncate.op is again.op is Op.TRUNCATE
+    assert truncate.position == again.position, "a truncate on two shards is one position"
+
+
+def test_a_second_producer_is_refused_by_name(postgres: Database) -> None:
+    with_slot(postgres)
+    with relaying(postgres, StubKinesis()), pytest.raises(SlotInUse, match="is active for PID") as raised:
+        SlotReader(postgres.dsn, postgres.slot)
+    assert "only one producer" in raised.value.hint
+
+
+def test_a_change_over_the_record_limit_stops_with_its_name(postgres: Database) -> None:
+    with_slot(postgres)
+    postgres.run("INSERT INTO orders VALUES (1, repeat('x', 1100000))")
+    reader = SlotReader(postgres.dsn, postgres.slot)
+    publisher = Publisher(StubKinesis(), "stub", lambda: ["0"])  # type: ignore[arg-type]
+    with pytest.raises(RecordTooLarge, match=r"main/public\.orders/\[1\] has 1,1\d\d,\d\d\d bytes"):
+        Relay(reader, Router(ORIGIN), publisher).run(lambda: False)
+    reader.close()
+    publisher.close()
+    assert confirmed(postgres) < Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
+
+
+def test_the_stream_remembers_its_server_and_slot(postgres: Database, cloud: Cloud, stream: str) -> None:
+    settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream)
+    first = prepare(settings, Stream(kinesis_client(), stream))
+    assert first.epoch == 1
+    assert prepare(settings, Stream(kinesis_client(), stream)) == first
+    postgres.run(f"SELECT pg_drop_replication_slot('{postgres.slot}')")
+    with pytest.raises(SlotLost, match="is gone") as raised:
+        prepare(settings, Stream(kinesis_client(), stream))
+    assert "--new-epoch" in raised.value.hint
+    assert prepare(settings, Stream(kinesis_client(), stream), new_epoch=True).epoch == 2
+
+
+def test_it_goes_on_when_postgresql_comes_back(own_cluster: Any, cloud: Cloud, stream: str) -> None:
+    settings, stopping = Settings(dsn=own_cluster.dsn, stream=stream), threading.Event()
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(run(settings, stopping.is_set)))
+    thread.start()
+    database = Database(own_cluster.dsn, "cdc", own_cluster)
+    wait_for(lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"))
+    database.run("CREATE TABLE orders (id integer PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
+    own_cluster.stop("immediate")
+    time.sleep(0.3)
+    own_cluster.start()
+    database.run("INSERT INTO orders VALUES (2)")
+    wait_for(lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"))
+    wait_for(lambda: confirmed(database) >= Lsn.parse(database.query("SELECT pg_current_wal_lsn()")[0][0]))
+    stopping.set()
+    thread.join()
+    assert results
+    assert results[0].changes >= 2
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://cdc:wrong@127.0.0.1:{port}/shop", "password authentication failed"),
+        ("postgresql://cdc:x@127.0.0.1:1/shop", "Connection refused"),
+        ("nonsense", "cannot be used"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_named_without_its_password(cluster: Any, dsn: str, said: str) -> None:
+    with pytest.raises(SourceError, match=said) as raised:
+        SlotReader(dsn.format(port=cluster.port), "cdc")
+    assert "wrong" not in raised.value.message
+    assert raised.value.hint
