@@ -121,7 +121,7 @@ def positions_in(table: DeltaTable, wanted: Mapping[str, Change]) -> set[str]:
 def _overlaps(table: DeltaTable, low: str, high: str) -> bool:
     files = pa.table(table.get_add_actions(flatten=True))
     if "min._position" not in files.column_names:
-        return files.num_rows > 0
+        return bool(files.num_rows > 0)
     apart = pc.or_kleene(pc.greater(files["min._position"], high), pc.less(files["max._position"], low))
     all_apart: bool = pc.all(pc.fill_null(apart, False), min_count=0).as_py()
     return not all_apart
