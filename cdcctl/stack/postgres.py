@@ -16,6 +16,7 @@ from cdcctl.stack.processes import free_port, tail_of
 from cdckit.errors import CdcError, SourceError
 
 DATABASE = "shop"
+_PLUGINS = "output_plugin_libraries"
 USER = "cdc"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -173,10 +174,17 @@ def _initialise(cluster: Cluster) -> None:
         "-N",
     ]
     _run(cluster, *command)
-    lines = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+    lines = "".join(f"{name} = '{value}'\n" for name, value in {**_SETTINGS, **_allowed_plugins()}.items())
     with (cluster.folder / "data" / "postgresql.conf").open("a") as conf:
         conf.write(lines)
     _start_once_and_create_database(cluster)
+
+
+def _allowed_plugins() -> dict[str, str]:
+    """Newer minor releases keep a list of the plugins that a replication user may name; older ones do not know it."""
+    command = [str(binaries() / "postgres"), "--describe-config"]
+    known = subprocess.run(command, capture_output=True, text=True, check=False, user=_owner()).stdout
+    return {_PLUGINS: "pgoutput, test_decoding, wal2json"} if _PLUGINS in known else {}
 
 
 def _start_once_and_create_database(cluster: Cluster) -> None:
