@@ -77,8 +77,8 @@ def translated(what: str) -> Iterator[None]:
             "only one producer may read a slot: stop the other one, or use another --slot",
         ) from error
     except pg_errors.InsufficientPrivilege as error:
-        needs = "the user needs REPLICATION (on RDS: GRANT rds_replication TO user)"
-        raise SourceError(f"{what}: {_text(error)}", _mend(str(error)) or needs) from error
+        hint = _mend(str(error)) or "the user needs REPLICATION (on RDS: GRANT rds_replication TO user)"
+        raise SourceError(f"{what}: {_text(error)}", hint) from error
     except psycopg2.Error as error:
         raise SourceError(f"{what}: {_text(error)}", _mend(str(error))) from error
 
@@ -156,11 +156,11 @@ def _mend(text: str) -> str:
 
 
 _HINTS = {
+    "may not be used as an output plugin": "ALTER SYSTEM SET output_plugin_libraries = pgoutput, wal2json; "
+    "SELECT pg_reload_conf() (on RDS: in the parameter group)",
     'could not access file "wal2json"': "install it on the server: apt-get install postgresql-NN-wal2json (RDS has it)",
     "logical decoding requires wal_level": "ALTER SYSTEM SET wal_level = logical, then restart the server "
     "(on RDS: rds.logical_replication = 1 in the parameter group, then reboot)",
-    "may not be used as an output plugin": "ALTER SYSTEM SET output_plugin_libraries = 'pgoutput, wal2json'; "
-    "SELECT pg_reload_conf()",
     "all replication slots are in use": "raise max_replication_slots, or drop a slot that nobody reads",
     "number of requested standby connections exceeds": "raise max_wal_senders",
     "password authentication failed": "mend the user or password in --dsn (CDC_DSN)",

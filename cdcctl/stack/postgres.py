@@ -16,7 +16,6 @@ from cdcctl.stack.processes import free_port, tail_of
 from cdckit.errors import CdcError, SourceError
 
 DATABASE = "shop"
-_PLUGINS = "output_plugin_libraries"
 USER = "cdc"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -56,7 +55,8 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        _pg_ctl(self, "start", "-w", "-t", "60", "-l", str(self.log), "-o", f"-p {self.port}")
+        options = f"-p {self.port} {_plugin_option()}"
+        _pg_ctl(self, "start", "-w", "-t", "60", "-l", str(self.log), "-o", options.strip())
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server (modes of pg_ctl: smart, fast, immediate); no error when it does not run."""
@@ -174,22 +174,27 @@ def _initialise(cluster: Cluster) -> None:
         "-N",
     ]
     _run(cluster, *command)
-    lines = "".join(f"{name} = '{value}'\n" for name, value in {**_SETTINGS, **_allowed_plugins()}.items())
+    lines = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
     with (cluster.folder / "data" / "postgresql.conf").open("a") as conf:
         conf.write(lines)
     _start_once_and_create_database(cluster)
 
 
-def _allowed_plugins() -> dict[str, str]:
-    """Newer minor releases keep a list of the plugins that a replication user may name; older ones do not know it."""
-    command = [str(binaries() / "postgres"), "--describe-config"]
-    known = subprocess.run(command, capture_output=True, text=True, check=False, user=_owner()).stdout
-    return {_PLUGINS: "pgoutput, test_decoding, wal2json"} if _PLUGINS in known else {}
-
-
 def _start_once_and_create_database(cluster: Cluster) -> None:
     single = f"CREATE DATABASE {DATABASE};\n"
     _run(cluster, "postgres", "--single", "-D", "data", "postgres", stdin=single)
+
+
+def _plugin_option() -> str:
+    """Minor releases from late 2026 on (15.20) allow only listed output plugins; older ones do not know the setting.
+
+    Given at each start, not at initdb: the packages may be upgraded under a cluster that exists.
+    """
+    shown = subprocess.run(
+        [str(binaries() / "postgres"), "--describe-config"], capture_output=True, text=True, check=True
+    )
+    known = any(line.startswith("output_plugin_libraries\t") for line in shown.stdout.splitlines())
+    return "-c output_plugin_libraries=pgoutput,test_decoding,wal2json" if known else ""
 
 
 def _pg_ctl(cluster: Cluster, verb: str, *arguments: str, check: bool = True) -> int:
