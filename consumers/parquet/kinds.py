@@ -69,7 +69,8 @@ def _decimal(precision: int, scale: int) -> Kind:
 
 
 def _list_of(element: Kind) -> Kind:
-    cast = f"{element.cast}[]" if element.cast else ""
+    # an interval's text needs mending before DuckDB takes it, which a list's cast cannot do
+    cast = f"{element.cast}[]" if element.cast and element.cast != "INTERVAL" else ""
     return Kind(f"{element.name}_list", list_type(element), "list", cast, element=element)
 
 

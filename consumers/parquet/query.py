@@ -19,7 +19,7 @@ import pyarrow as pa
 from cdckit.errors import CdcError, UsageError
 from consumers.parquet.catalog import ViewName, view_names
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.scan import attach
+from consumers.parquet.scan import attach, has_inexact
 from consumers.parquet.schema import Columns
 from consumers.parquet.sqltext import quoted
 from consumers.parquet.views import asof_sql, changes_sql, current_sql, shown_columns
@@ -45,8 +45,9 @@ def connect(location: Path | str) -> duckdb.DuckDBPyConnection:
     for number, (ref, views) in enumerate(view_names(lake.tables()).items()):
         raw, table = f"_lake_{number}", lake.open(ref)
         attach(connection, raw, table)
+        columns, inexact = Columns.read(pa.schema(table.schema().to_arrow())), has_inexact(table)
         for view in views:
-            _define(connection, raw, Columns.read(pa.schema(table.schema().to_arrow())), view)
+            _define(connection, raw, columns, view, inexact)
     return connection
 
 
@@ -94,11 +95,11 @@ def explained(error: duckdb.Error) -> CdcError:
     return UsageError(f"the query failed: {first}", hint)
 
 
-def _define(connection: duckdb.DuckDBPyConnection, raw: str, columns: Columns, view: ViewName) -> None:
+def _define(connection: duckdb.DuckDBPyConnection, raw: str, columns: Columns, view: ViewName, inexact: bool) -> None:
     shown = shown_columns(columns)
     name = f"{quoted(view.schema)}.{quoted(view.name)}"
     changes, asof = (f"{quoted(view.schema)}.{quoted(view.name + suffix)}" for suffix in ("_changes", "_asof"))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(view.schema)}")
-    connection.execute(f"CREATE VIEW {name} AS {current_sql(raw, shown)}")
+    connection.execute(f"CREATE VIEW {name} AS {current_sql(raw, shown, inexact=inexact)}")
     connection.execute(f"CREATE VIEW {changes} AS {changes_sql(raw, shown)}")
-    connection.execute(f"CREATE MACRO {asof}(_asof) AS TABLE {asof_sql(raw, shown)}")
+    connection.execute(f"CREATE MACRO {asof}(_asof) AS TABLE {asof_sql(raw, shown, inexact=inexact)}")

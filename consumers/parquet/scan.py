@@ -6,6 +6,8 @@ DuckDB's own Delta and S3 extensions would have to be downloaded, so the list of
 from __future__ import annotations
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from consumers.parquet.sqltext import literal, quoted
@@ -22,6 +24,16 @@ def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) 
         f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{listed}], union_by_name = true, "
         "hive_partitioning = true, hive_types = {'_commit_date': DATE})"
     )
+
+
+def has_inexact(table: DeltaTable) -> bool:
+    """Whether some cell of the table is in ``_exact``, by the files' statistics."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    if "null_count._exact" not in files.column_names:
+        return bool(files.num_rows)
+    fewer = pc.less(files["null_count._exact"], files["num_records"])
+    found: bool = pc.any(pc.fill_null(fewer, True), min_count=0).as_py()
+    return found
 
 
 def _readable(file: str) -> bool:

@@ -23,7 +23,7 @@ def sql_type(kind: Kind) -> str:
     if kind.cast:
         return kind.cast
     if kind.element is not None:
-        return f"{sql_type(kind.element)}[]"
+        return f"{'VARCHAR' if kind.element.cast else sql_type(kind.element)}[]"
     if kind.family == "decimal":
         return f"DECIMAL({kind.arrow.precision},{kind.arrow.scale})"
     return _TYPES.get(kind.name, "VARCHAR")

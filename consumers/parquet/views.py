@@ -29,6 +29,13 @@ class Shown:
         return f"coalesce({', '.join([_cell(newest), *older])})" if older else _cell(newest)
 
     @property
+    def exact(self) -> str:
+        """SQL for PostgreSQL's text of a cell that even the view's type cannot hold, else NULL."""
+        texts = [f"json_extract_string(_exact, '$.{column.name}')" for column in self.variants]
+        text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
+        return f"CASE WHEN {self.value} IS NULL THEN {text} END"
+
+    @property
     def present(self) -> str:
         """SQL for whether the change had the column (an unchanged TOAST one it had not)."""
         names = (f"contains(',' || _columns || ',', {literal(f',{column.name},')})" for column in self.variants)
@@ -68,40 +75,54 @@ def incomplete_sql(count: int) -> str:
     return f"(_op = 'U' AND length(_columns) - length(replace(_columns, ',', '')) + 1 < {count})"
 
 
-def current_sql(raw: str, columns: Sequence[Shown], where: str = "true") -> str:
-    """One row a key: the newest change, unless a delete; what it left out as unchanged is filled from history."""
-    fills = ", ".join(_fill(column, number) for number, column in enumerate(columns))
-    cells = ", ".join(_filled(column, number) for number, column in enumerate(columns))
+def current_sql(raw: str, columns: Sequence[Shown], where: str = "true", *, inexact: bool = False) -> str:
+    """One row a key: the newest change, unless a delete; what it left out as unchanged is filled from history.
+
+    `inexact` adds ``_exact``, a map of the cells that are NULL only because no type of DuckDB's holds them.
+    """
+    texts = [column.exact for column in columns] if inexact else []
+    wanted = list(enumerate([*(column.value for column in columns), *texts]))
+    fills = ", ".join(_fill(columns[number % len(columns)], value, number) for number, value in wanted)
+    cells = [_filled(columns[number % len(columns)], value, number) for number, value in wanted]
+    named = [f"{cell} AS {quoted(column.name)}" for cell, column in zip(cells, columns, strict=False)]
+    if inexact:
+        named.append(_map(columns, cells[len(columns) :]))
     return f"""{latest_sql(raw, where)},
         history AS (SELECT _key AS _filled_key, {fills} FROM alive WHERE _key IN (
             SELECT _key FROM latest WHERE {incomplete_sql(len(columns))}) GROUP BY _key)
-        SELECT {cells} FROM latest LEFT JOIN history ON _key = _filled_key WHERE _op <> 'D'"""
+        SELECT {", ".join(named)} FROM latest LEFT JOIN history ON _key = _filled_key WHERE _op <> 'D'"""
 
 
-def asof_sql(raw: str, columns: Sequence[Shown]) -> str:
+def asof_sql(raw: str, columns: Sequence[Shown], *, inexact: bool = False) -> str:
     """The state after every transaction that had committed by the macro's parameter ``_asof``."""
     where = "_commit_time <= _asof::TIMESTAMPTZ AND _commit_date <= (_asof::TIMESTAMPTZ AT TIME ZONE 'UTC')::DATE"
-    return current_sql(raw, columns, where)
+    return current_sql(raw, columns, where, inexact=inexact)
 
 
-def _fill(column: Shown, number: int) -> str:
-    value = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {column.value} END)"
-    return f"max_by({value}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
+def _fill(column: Shown, value: str, number: int) -> str:
+    held = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {value} END)"
+    return f"max_by({held}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
 
 
-def _filled(column: Shown, number: int) -> str:
-    kept = f"CASE WHEN _op = 'U' AND NOT {column.present} THEN _fill_{number}.v ELSE {column.value} END"
-    return f"{kept} AS {quoted(column.name)}"
+def _filled(column: Shown, value: str, number: int) -> str:
+    return f"CASE WHEN _op = 'U' AND NOT {column.present} THEN _fill_{number}.v ELSE {value} END"
+
+
+def _map(columns: Sequence[Shown], texts: Sequence[str]) -> str:
+    pairs = ", ".join(f"{{k: {literal(c.name)}, v: {text}}}" for c, text in zip(columns, texts, strict=True))
+    return f"map_from_entries(list_filter([{pairs}], lambda pair: pair.v IS NOT NULL)) AS _exact"
 
 
 def _cell(column: Column) -> str:
     name = quoted(column.name)
+    if column.kind.cast == "INTERVAL":
+        return f"try_cast(replace({name}, ' +', ' ') AS INTERVAL)"
     if column.kind.cast:
         return f"try_cast({name} AS {column.kind.cast})"
     return _moment(name, column.kind) if column.kind.family in ("time", "instant") else name
 
 
 def _moment(name: str, kind: Kind) -> str:
-    # Infinity and years before 1 are no value of Delta's types, but are of DuckDB's.
-    exact = f"replace(json_extract_string(_exact, '$.{name}'), ' BC', ' (BC)')"
-    return f"CASE WHEN _exact IS NULL THEN {name} ELSE coalesce({name}, try_cast({exact} AS {sql_type(kind)})) END"
+    # Infinity and years before 1 are no value of Delta's types, but are of DuckDB's ("0044-03-15 (BC) 12:00:00").
+    text = f"regexp_replace(json_extract_string(_exact, '$.{name}'), '^(\\S+)(.*) BC$', '\\1 (BC)\\2')"
+    return f"CASE WHEN _exact IS NULL THEN {name} ELSE coalesce({name}, try_cast({text} AS {sql_type(kind)})) END"
