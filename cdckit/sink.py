@@ -11,8 +11,12 @@ The contract of a `Sink`, in prose:
 - ``close()`` frees resources; it need not flush and must not fail.
 - A sink whose flush is costly (a file each) has an attribute ``flush_seconds``: the kit then waits that long between
   two flushes while changes keep coming. Without it, the kit flushes after every batch.
-- `TransientSinkError` says "try the same batch again". Any other exception ends the process: the KCL delivers again
-  from the last checkpoint, so nothing is skipped.
+- `TransientSinkError`, from ``apply`` or ``flush``, says "call me again with the same": six times, with growing pauses.
+- `PoisonChange`, from ``apply``, says that the batch holds a change that can never be applied: the kit halves the batch
+  until that change stands alone, and keeps it as a dead letter. An older change may thus be applied (redriven) late.
+- Any other exception ends the process: the KCL delivers again from the last checkpoint, so nothing is skipped.
+- A sink that keeps its store on this host has an attribute ``embedded_in``, the store's folder: the kit then lets no
+  second host run the same consumer, which would split the satellite.
 """
 
 from __future__ import annotations
@@ -87,6 +91,14 @@ class Paced(Protocol):
 
     flush_seconds: float
     """Seconds between two flushes while changes keep coming."""
+
+
+@runtime_checkable
+class Embedded(Protocol):
+    """A sink whose store belongs to this host."""
+
+    embedded_in: Path
+    """The store's folder."""
 
 
 SinkFactory = Callable[[SinkContext], Sink]

@@ -20,7 +20,11 @@ _STEPS = 16  # buckets a doubling: a quantile is exact to 4.4 %
 
 
 class Report(msgspec.Struct):
-    """One shard of one consumer. `latency_ms` counts changes by ``floor(log2(ms) * 16)``, commit to durable."""
+    """One shard of one consumer since its process started (`started`, `updated`, `checkpointed`: Unix seconds).
+
+    `latency_ms` counts changes by ``floor(log2(ms) * 16)``, commit to durable. `recent_*` outlive a restart: the share
+    of dead letters looks back on them. `stopped` says why the process gave up for good.
+    """
 
     consumer: str
     shard: str
@@ -36,6 +40,13 @@ class Report(msgspec.Struct):
     first_change: float | None = None
     millis_behind: int | None = None
     ended: bool = False
+    size: int = 0
+    apply_seconds: float = 0.0
+    flush_seconds: float = 0.0
+    checkpointed: float | None = None
+    recent_read: int = 0
+    recent_dead: int = 0
+    stopped: str = ""
     latency_ms: dict[int, int] = msgspec.field(default_factory=dict)
 
 
@@ -46,7 +57,11 @@ class ShardFigures:
         """Make the folder; the first report is written at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{shard}.json"
-        self.report = Report(consumer, shard, os.getpid(), time.time())
+        before = _read(self._path)
+        self.report = Report(
+            consumer, shard, os.getpid(), time.time(),
+            recent_read=before.recent_read if before else 0, recent_dead=before.recent_dead if before else 0,
+        )  # fmt: skip
         self._written = 0.0
         self.write()
 
@@ -56,10 +71,11 @@ class ShardFigures:
         if time.monotonic() - self._written >= _WRITE_SECONDS:
             self.write()
 
-    def flushed(self, read: int, dead: int, outcome: Outcome, newest: Change | None) -> None:
-        """What became of the changes of one flush."""
+    def flushed(self, read: int, size: int, dead: int, outcome: Outcome, newest: Change | None) -> None:
+        """What became of the records of one flush; `size` is in bytes."""
         report = self.report
         report.read += read
+        report.size += size
         report.applied += outcome.applied
         report.superseded += outcome.superseded
         report.dead_lettered += dead
@@ -72,6 +88,15 @@ class ShardFigures:
         counts = Counter(_bucket((durable - moment).total_seconds() * 1000) for moment in commit_times)
         for bucket, count in counts.items():
             self.report.latency_ms[bucket] = self.report.latency_ms.get(bucket, 0) + count
+
+    def recent(self, read: int, dead: int) -> None:
+        """The counts that the share of dead letters looks back on."""
+        self.report.recent_read, self.report.recent_dead = read, dead
+
+    def stopped(self, why: str) -> None:
+        """The process gives up: starting it again would not help."""
+        self.report.stopped = why
+        self.write()
 
     def ended(self) -> None:
         """The shard is closed and done."""
@@ -94,8 +119,15 @@ def status_folder(data: Path, consumer: str) -> Path:
 
 def read_reports(data: Path, consumer: str) -> list[Report]:
     """The last reports of one consumer's shards; none when it never ran here."""
-    files = sorted(status_folder(data, consumer).glob("*.json"))
-    return [msgspec.json.decode(path.read_bytes(), type=Report, strict=False) for path in files]
+    found = map(_read, sorted(status_folder(data, consumer).glob("*.json")))
+    return [report for report in found if report is not None]
+
+
+def _read(path: Path) -> Report | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report, strict=False)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
 
 
 def merged_latencies(reports: Iterable[Report]) -> Mapping[int, int]:

@@ -20,7 +20,8 @@ from amazon_kclpy import kcl  # noqa: TID251
 from amazon_kclpy.v3 import processor  # noqa: TID251
 
 from cdckit.errors import CdcError
-from consumers.shard import Mark, RawRecord, ShardWorker
+from consumers.dead_letters import RawRecord
+from consumers.shard import Mark, ShardWorker
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
 
 def serve(open_worker: Callable[[str], ShardWorker]) -> None:
     """Speak the daemon's protocol on this process's standard streams until the daemon closes them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the daemon decides when we end
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach the whole group: the daemon decides when we end
+        signal.signal(number, signal.SIG_IGN)
     reader = os.fdopen(os.dup(0), "r", encoding="utf-8")
     writer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull) as nothing:

@@ -14,11 +14,9 @@ from cdckit import logs
 from cdckit.errors import CdcError, UsageError
 from cdckit.settings import FILE_NAME, Settings, aws_region, resolve
 from consumers import kcl
-from consumers.dead_letters import LocalDeadLetters, dead_letter_folder
-from consumers.figures import ShardFigures, status_folder
-from consumers.opening import sink_context
+from consumers.opening import Opening
 from consumers.registry import find_factory
-from consumers.shard import Cadence, ShardWorker
+from consumers.shard import ShardWorker
 
 
 def main() -> None:
@@ -33,15 +31,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     logs.configure(name, settings.log_format)
 
+    opening = Opening(settings, name, factory)
+
     def open_worker(shard: str) -> ShardWorker:
         logs.configure(f"{name} {shard.removeprefix('shardId-')[-4:]}", settings.log_format)
-        options = settings.options(name)
-        sink = factory(sink_context(settings, name, shard))
-        cadence = Cadence(float(options.get("flush_seconds", 0)), float(settings.checkpoint_seconds))
-        letters = LocalDeadLetters(dead_letter_folder(settings.folder, name))
-        return ShardWorker(
-            shard, sink, letters, ShardFigures(status_folder(settings.folder, name), name, shard), cadence
-        )
+        return opening.worker(shard)
 
     kcl.serve(open_worker)
 

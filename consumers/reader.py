@@ -16,7 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.errors import StreamError
-from consumers.shard import RawRecord
+from consumers.dead_letters import RawRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient

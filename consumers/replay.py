@@ -17,11 +17,10 @@ from cdckit.envelope import decode
 from cdckit.errors import ConsumerError, EnvelopeError, StreamError, UsageError
 from cdckit.settings import Settings
 from cdckit.sink import Outcome, SinkFactory
-from consumers.dead_letters import LocalDeadLetters, dead_letter_folder
-from consumers.figures import ShardFigures, status_folder
-from consumers.opening import sink_context
+from consumers.dead_letters import RawRecord
+from consumers.opening import Opening
 from consumers.reader import Page, Start, StreamReader, kinesis_client
-from consumers.shard import Cadence, Mark, RawRecord, ShardWorker
+from consumers.shard import Cadence, Mark, ShardWorker
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -68,7 +67,8 @@ class Shadow:
 
     def __init__(self, settings: Settings, consumer: str, factory: SinkFactory, folder: Path) -> None:
         """Nothing is opened before the first change."""
-        self._settings, self._consumer, self._factory, self._folder = settings, consumer, factory, folder
+        self._settings, self._folder = settings, folder
+        self._opening = Opening(settings, consumer, factory)
         self._workers: dict[str, ShardWorker] = {}
 
     def replay(self, moment: datetime, stopping: Callable[[], bool]) -> Replayed:
@@ -102,11 +102,7 @@ class Shadow:
 
     def _worker(self, shard: str) -> ShardWorker:
         if shard not in self._workers:
-            name = self._consumer
-            sink = self._factory(sink_context(self._settings, name, shard, self._folder))
-            figures = ShardFigures(status_folder(self._folder, name), name, shard)
-            letters = LocalDeadLetters(dead_letter_folder(self._folder, name))
-            self._workers[shard] = ShardWorker(shard, sink, letters, figures, Cadence(_PROGRESS_SECONDS))
+            self._workers[shard] = self._opening.shadow(shard, self._folder, Cadence(_PROGRESS_SECONDS))
         return self._workers[shard]
 
 

@@ -1,41 +1,26 @@
-"""One shard's worker: decode, apply, flush, checkpoint; knows nothing of the KCL's own protocol.
+"""One shard's worker: deliver, flush, checkpoint; knows nothing of the KCL's own protocol.
 
 Law 2: a checkpoint names an explicit sequence number, and is made after the flush that covers it has returned.
 Law 4: at every flush, read = applied + superseded + dead-lettered; anything else ends the process, and so does every
-exception but `TransientSinkError`: the KCL then delivers again from the last checkpoint.
+exception: the KCL then delivers again from the last checkpoint.
 """
 
 from __future__ import annotations
 
-import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
 
 from cdckit.change import Change
-from cdckit.envelope import decode
-from cdckit.errors import ConsumerError, EnvelopeError, TransientSinkError
-from cdckit.sink import Batch, Outcome, Paced, Received, Sink
+from cdckit.errors import ConsumerError
+from cdckit.sink import Outcome, Paced, Received, Sink
+from consumers.dead_letters import DeadLetterStore, RawRecord
+from consumers.delivery import DeadShare, Delivery, TooManyDeadLetters, patiently
 from consumers.figures import ShardFigures
-
-logger = logging.getLogger(__name__)
 
 MOST_UNFLUSHED = 20_000
 MOST_UNFLUSHED_BYTES = 32 * 1024 * 1024
-_TRIES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """A record as the stream holds it (an aggregated one already unpacked by the KCL)."""
-
-    data: bytes
-    partition_key: str
-    sequence_number: str
-    sub_sequence_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +31,17 @@ class Mark:
     sub_sequence_number: int
 
 
-class DeadLetters(Protocol):
-    """Where records go that can never be applied; durable when `put` returns."""
-
-    def put(self, shard: str, record: RawRecord, error: Exception) -> None:
-        """Keep the record, its place and why it was given up."""
-
-
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """When to flush and when to checkpoint, in seconds; 0 is after every batch."""
+    """When to flush (seconds; 0 is after every batch) and when to checkpoint: after any of these, whichever is first.
+
+    A checkpoint is a DynamoDB write; what lies between two of them comes again after a crash.
+    """
 
     flush_seconds: float = 0.0
     checkpoint_seconds: float = 5.0
+    checkpoint_records: int = 100_000
+    checkpoint_bytes: int = 128 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -74,6 +57,16 @@ class _Unflushed:
     commit_times: list[datetime] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Unmarked:
+    """What was flushed since the last checkpoint."""
+
+    mark: Mark | None = None
+    records: int = 0
+    size: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
 Checkpoint = Callable[[Mark], None]
 
 
@@ -81,15 +74,21 @@ class ShardWorker:
     """Drives one sink over one shard. `checkpoint` arguments may raise to end the process."""
 
     def __init__(
-        self, shard: str, sink: Sink, dead_letters: DeadLetters, figures: ShardFigures, cadence: Cadence
+        self,
+        sink: Sink,
+        letters: DeadLetterStore,
+        figures: ShardFigures,
+        cadence: Cadence,
+        max_dead_share: float = 0.5,
     ) -> None:
-        """The sink's own ``flush_seconds`` wins over the cadence's when it is longer."""
-        self._shard, self._sink, self._dead_letters, self.figures = shard, sink, dead_letters, figures
+        """The sink's own ``flush_seconds`` wins over the cadence's when it is longer. `figures` names the shard."""
+        self._sink, self.figures, self._cadence = sink, figures, cadence
+        report = figures.report
+        self._share = DeadShare(max_dead_share, report.recent_read, report.recent_dead)
+        self._delivery = Delivery(report.consumer, report.shard, sink, letters, self._share)
         asked = sink.flush_seconds if isinstance(sink, Paced) else 0.0
-        self._flush_seconds, self._checkpoint_seconds = max(cadence.flush_seconds, asked), cadence.checkpoint_seconds
-        self._unflushed = _Unflushed()
-        self._flushed: Mark | None = None
-        self._checkpointed_at = time.monotonic()
+        self._flush_seconds = max(cadence.flush_seconds, asked)
+        self._unflushed, self._unmarked = _Unflushed(), _Unmarked()
 
     def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
         """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
@@ -97,7 +96,7 @@ class ShardWorker:
             self._apply(records)
         if self._must_flush():
             self._flush()
-        if self._flushed and time.monotonic() - self._checkpointed_at >= self._checkpoint_seconds:
+        if self._must_checkpoint():
             self._checkpoint(checkpoint)
         self.figures.seen(millis_behind)
 
@@ -118,53 +117,56 @@ class ShardWorker:
         self._sink.close()
 
     def _apply(self, records: Sequence[RawRecord]) -> None:
-        received = [item for item in map(self._decode, records) if item is not None]
-        if received:
-            self._deliver(Batch(self._shard, received))
+        started = time.monotonic()
+        accepted = self._delivered(records)
+        self.figures.report.apply_seconds += time.monotonic() - started
         pending = self._unflushed
         if not pending.read:
-            pending.since = time.monotonic()
+            pending.since = started
         pending.read += len(records)
-        pending.dead += len(records) - len(received)
+        pending.dead += len(records) - len(accepted)
         pending.size += sum(len(record.data) for record in records)
         pending.last = Mark(records[-1].sequence_number, records[-1].sub_sequence_number)
-        if received:
-            pending.newest = received[-1].change
-            pending.commit_times += [item.change.commit_time for item in received]
+        if accepted:
+            pending.newest = accepted[-1].change
+            pending.commit_times += [item.change.commit_time for item in accepted]
 
-    def _decode(self, record: RawRecord) -> Received | None:
+    def _delivered(self, records: Sequence[RawRecord]) -> list[Received]:
         try:
-            return Received(decode(record.data), record.sequence_number, record.sub_sequence_number)
-        except EnvelopeError as error:
-            logger.error("record %s is no change of ours, kept as a dead letter: %s", record.sequence_number, error)
-            self._dead_letters.put(self._shard, record, error)
-            return None
-
-    def _deliver(self, batch: Batch) -> None:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                self._sink.apply(batch)
-                return
-            except TransientSinkError as error:
-                if attempt == _TRIES:
-                    raise
-                delay = min(10.0, 0.1 * 4 ** (attempt - 1)) * (0.5 + random.random() / 2)  # noqa: S311
-                logger.warning("%s; batch of %d again in %.1f s", error, len(batch.items), delay)
-                time.sleep(delay)
+            return self._delivery.take(records)
+        except TooManyDeadLetters as error:
+            self.figures.stopped(f"{error.message} ({error.hint})")
+            raise
+        finally:
+            self.figures.recent(self._share.read, self._share.dead)
 
     def _must_flush(self) -> bool:
         pending = self._unflushed
         overdue = time.monotonic() - pending.since >= self._flush_seconds
         return pending.read > 0 and (overdue or pending.read >= MOST_UNFLUSHED or pending.size >= MOST_UNFLUSHED_BYTES)
 
+    def _must_checkpoint(self) -> bool:
+        waiting, cadence = self._unmarked, self._cadence
+        return waiting.mark is not None and (
+            time.monotonic() - waiting.since >= cadence.checkpoint_seconds
+            or waiting.records >= cadence.checkpoint_records
+            or waiting.size >= cadence.checkpoint_bytes
+        )
+
     def _flush(self) -> None:
         pending = self._unflushed
         if not pending.read:
             return
-        outcome = self._sink.flush()
+        started = time.monotonic()
+        outcome = patiently(self._sink.flush, "flush")
+        self.figures.report.flush_seconds += time.monotonic() - started
         self._account(pending, outcome)
-        self._unflushed, self._flushed = _Unflushed(), pending.last
-        self.figures.flushed(pending.read, pending.dead, outcome, pending.newest)
+        waiting = self._unmarked
+        waiting.mark, waiting.records, waiting.size = (
+            pending.last, waiting.records + pending.read, waiting.size + pending.size,
+        )  # fmt: skip
+        self._unflushed = _Unflushed()
+        self.figures.flushed(pending.read, pending.size, pending.dead, outcome, pending.newest)
         self.figures.latencies(pending.commit_times, datetime.now(UTC))
 
     def _account(self, pending: _Unflushed, outcome: Outcome) -> None:
@@ -177,7 +179,8 @@ class ShardWorker:
             )
 
     def _checkpoint(self, checkpoint: Checkpoint) -> None:
-        if self._flushed is None:
+        if self._unmarked.mark is None:
             return
-        checkpoint(self._flushed)
-        self._flushed, self._checkpointed_at = None, time.monotonic()
+        checkpoint(self._unmarked.mark)
+        self._unmarked = _Unmarked()
+        self.figures.report.checkpointed = time.time()

@@ -1,16 +1,21 @@
 """The shard worker: checkpoint late, no silent skip, bounded retries."""
 
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdckit.envelope import VERSION, Stamp, splice
-from cdckit.errors import ConsumerError, TransientSinkError
+from cdckit.errors import ConsumerError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Outcome
 from cdckit.testing import FaultySink, MemorySink, transient
-from consumers.dead_letters import LocalDeadLetters
-from consumers.figures import ShardFigures, read_reports, status_folder
-from consumers.shard import Cadence, Mark, RawRecord, ShardWorker
+from consumers.dead_letters import DeadLetter, RawRecord, open_store
+from consumers.delivery import TooManyDeadLetters
+from consumers.figures import Report, ShardFigures, read_reports, status_folder
+from consumers.shard import Cadence, Mark, ShardWorker
 
 SHARD = "shardId-000000000000"
 EAGER = Cadence(0, 0)
@@ -27,15 +32,33 @@ def record(number: int, data: bytes | None = None) -> RawRecord:
 class Bench:
     """A worker with a sink, and the checkpoints it made."""
 
-    def __init__(self, folder: Path, sink: object, cadence: Cadence = EAGER) -> None:
+    def __init__(self, folder: Path, sink: object, cadence: Cadence = EAGER, max_dead_share: float = 1.0) -> None:
         self.marks: list[Mark] = []
         self.folder = folder
-        self.letters = LocalDeadLetters(folder / "dead")
+        self.letters = open_store("", "test", folder)
         figures = ShardFigures(status_folder(folder, "test"), "test", SHARD)
-        self.worker = ShardWorker(SHARD, sink, self.letters, figures, cadence)  # type: ignore[arg-type]
+        self.worker = ShardWorker(sink, self.letters, figures, cadence, max_dead_share)  # type: ignore[arg-type]
 
     def process(self, *records: RawRecord) -> None:
         self.worker.process(records, 0, self.marks.append)
+
+    def report(self) -> Report:
+        self.worker.figures.write()
+        [report] = read_reports(self.folder, "test")
+        return report
+
+
+class Picky(MemorySink):
+    """Refuses some ids as poison, whatever the batch."""
+
+    def __init__(self, *poison: int) -> None:
+        super().__init__()
+        self.poison = set(poison)
+
+    def apply(self, batch: Batch) -> None:
+        if any(change.key["id"] in self.poison for change in batch.changes):
+            raise PoisonChange("cannot be applied, ever")
+        super().apply(batch)
 
 
 def test_a_batch_is_applied_flushed_and_checkpointed_at_its_last_record(tmp_path: Path) -> None:
@@ -56,8 +79,6 @@ def test_an_empty_call_flushes_and_checkpoints_what_is_due(tmp_path: Path) -> No
     bench = Bench(tmp_path, MemorySink(), Cadence(0.05, 0))
     bench.process(record(1))
     assert bench.marks == []
-    import time
-
     time.sleep(0.06)
     bench.process()
     assert bench.marks == [Mark("1", 0)]
@@ -89,7 +110,7 @@ def test_any_other_error_comes_out(tmp_path: Path) -> None:
 
 
 def test_transient_errors_do_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.shard.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("consumers.delivery.time.sleep", lambda seconds: None)
     bench = Bench(tmp_path, FaultySink(apply_errors=transient(*range(1, 100))))
     with pytest.raises(TransientSinkError):
         bench.process(record(1))
@@ -101,9 +122,7 @@ def test_garbage_is_kept_with_its_bytes_and_counted(tmp_path: Path) -> None:
     assert len(sink.rows) == 2
     [letter] = bench.letters.read()
     assert (letter.sequence_number, letter.data, letter.shard) == ("2", b"\x00garbage", SHARD)
-    [report] = read_reports(tmp_path, "test")
-    bench.worker.figures.write()
-    [report] = read_reports(tmp_path, "test")
+    report = bench.report()
     assert (report.read, report.applied, report.superseded, report.dead_lettered) == (3, 2, 0, 1)
 
 
@@ -117,8 +136,7 @@ def test_redelivered_garbage_counts_once_among_the_dead_letters(tmp_path: Path) 
 def test_a_dead_letter_cut_by_a_crash_does_not_hide_the_others(tmp_path: Path) -> None:
     bench = Bench(tmp_path, MemorySink())
     bench.process(record(1, b"garbage"))
-    with (tmp_path / "dead" / f"{SHARD}.jsonl").open("ab") as file:
-        file.write(b'{"shard":"shardId')
+    (tmp_path / "dead-letters" / "test" / SHARD / "2-0.json").write_bytes(b'{"shard":"shardId')
     assert len(bench.letters.read()) == 1
 
 
@@ -174,3 +192,81 @@ def test_a_batch_is_never_empty(tmp_path: Path) -> None:
     bench.process()
     assert seen == []
     assert bench.marks == [Mark("1", 0)]
+
+
+@given(st.integers(1, 60), st.sets(st.integers(1, 60)))
+def test_poison_is_found_wherever_it_stands_and_all_others_are_applied(count: int, poison: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), sink := Picky(*poison))
+        bench.process(*map(record, range(1, count + 1)))
+        letters = bench.letters.read()
+    dead = poison & set(range(1, count + 1))
+    assert [int(letter.sequence_number) for letter in letters] == sorted(dead)
+    assert len(sink.rows) == count - len(dead)
+    assert bench.marks == [Mark(str(count), 0)]
+    report = bench.worker.figures.report
+    assert (report.read, report.applied, report.dead_lettered) == (count, count - len(dead), len(dead))
+
+
+def test_a_poison_letter_tells_its_place_and_error(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Picky(2))
+    bench.process(record(1), record(2))
+    [letter] = bench.letters.read()
+    assert (letter.shard, letter.sequence_number, letter.table) == (SHARD, "2", "public.orders")
+    assert letter.error == "cannot be applied, ever"
+    assert letter.position.endswith("2")
+    assert letter.data == record(2).data
+    assert len(letter.id) == 12
+
+
+def test_it_stops_when_too_large_a_share_of_recent_records_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, MemorySink(), max_dead_share=0.5)
+    with pytest.raises(TooManyDeadLetters, match="could not be applied"):
+        bench.process(*[record(number, b"garbage") for number in range(1, 500)])
+    assert len(bench.letters.read()) == 50, "and not the whole stream"
+    assert bench.marks == []
+    assert "--max-dead-share" in bench.report().stopped
+
+
+def test_a_restart_does_not_forget_the_share(tmp_path: Path) -> None:
+    with pytest.raises(TooManyDeadLetters):
+        Bench(tmp_path, MemorySink(), max_dead_share=0.5).process(*[record(n, b"garbage") for n in range(1, 500)])
+    again = Bench(tmp_path, MemorySink(), max_dead_share=0.5)
+    with pytest.raises(TooManyDeadLetters):
+        again.process(*[record(number, b"garbage") for number in range(1, 500)])
+    assert len(again.letters.read()) == 50, "the first failure is enough now"
+
+
+def test_a_small_share_of_dead_letters_goes_on_for_ever(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, MemorySink(), max_dead_share=0.1)
+    for start in range(0, 6000, 100):
+        bench.process(*[record(start + n, b"garbage" if n % 20 == 0 else None) for n in range(100)])
+    assert bench.report().dead_lettered == 300
+
+
+def test_a_transient_error_of_flush_is_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FaultySink(flush_errors=transient(1)))
+    bench.process(record(1))
+    assert bench.marks == [Mark("1", 0)]
+
+
+def test_many_records_or_bytes_are_checkpointed_before_the_time(tmp_path: Path) -> None:
+    size = len(record(1).data)
+    for cadence in (Cadence(0, 3600, checkpoint_records=3), Cadence(0, 3600, checkpoint_bytes=3 * size)):
+        bench = Bench(tmp_path, MemorySink(), cadence)
+        bench.process(record(1), record(2))
+        assert bench.marks == []
+        bench.process(record(3))
+        assert bench.marks == [Mark("3", 0)]
+
+
+def test_sub_sequence_numbers_are_checkpointed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, MemorySink())
+    bench.process(RawRecord(record(1).data, "key", "7", 4))
+    assert bench.marks == [Mark("7", 4)]
+
+
+def test_a_letter_s_id_is_its_place(tmp_path: Path) -> None:
+    one = DeadLetter.of("test", SHARD, record(5), ValueError("x"), None)
+    other = DeadLetter.of("test", SHARD, record(5), ValueError("y"), None)
+    assert one.id == other.id
