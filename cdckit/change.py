@@ -1,10 +1,13 @@
-"""A change of one row (or the truncation of one table), as every satellite sees it."""
+"""A change of one row (or the truncation of one table), as every satellite sees it.
+
+msgspec's structs rather than dataclasses: they are made several times as fast, once a record (`msgspec.structs.replace`
+makes a changed copy).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -35,8 +38,7 @@ def quote_name(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Table:
+class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """A table's schema and name, as stored in the catalogue (unquoted)."""
 
     schema: str
@@ -62,8 +64,7 @@ def key_text(values: Mapping[str, Value]) -> str:
     return _ENCODER.encode(list(values.values())).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One row's insert, update or delete, or one table's truncate. Immutable.
 
     `after` holds the new values of an insert or update; an unchanged TOAST column is *absent* from it, which is not
@@ -80,7 +81,7 @@ class Change:
     key: Mapping[str, Value]
     after: Mapping[str, Value] | None = None
     before: Mapping[str, Value] | None = None
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = msgspec.field(default_factory=dict)
     lsn: Lsn = NO_LSN
     xid: int | None = None
     annotation: Mapping[str, object] | None = None

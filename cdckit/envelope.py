@@ -15,18 +15,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from cdckit.change import Change, Op, Table, Value
+from cdckit.change import NO_LSN, Change, Op, Table, Value
 from cdckit.errors import EnvelopeError
 from cdckit.position import Lsn, Position
 
 VERSION = 1
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True, gc=False):
     """One column of wal2json's ``columns``, ``identity`` or ``pk``."""
 
     name: str
@@ -116,23 +117,48 @@ def _change(record: _Record) -> Change:
     stamp = record.cdc
     if stamp.v != VERSION:
         raise EnvelopeError(f"envelope version {stamp.v}, this program reads {VERSION}", "upgrade the consumers first")
-    op = Op(record.action)
-    has_after = op in (Op.INSERT, Op.UPDATE)
+    op = _OPS.get(record.action) or Op(record.action)
+    after = None if op in (Op.DELETE, Op.TRUNCATE) else {column.name: column.value for column in record.columns}
+    before = {column.name: column.value for column in record.identity} if record.identity else None
     return Change(
         op=op,
         source=stamp.source,
-        table=Table(record.schema, record.table),
+        table=_table(record.schema, record.table),
         position=Position(stamp.epoch, Lsn.parse(stamp.commit_lsn), stamp.index),
         commit_time=_commit_time(record.timestamp),
-        key={} if op is Op.TRUNCATE else key_columns(record) if has_after else old_key_columns(record),
-        after={column.name: column.value for column in record.columns} if has_after else None,
-        before={column.name: column.value for column in record.identity} if record.identity else None,
-        types={column.name: column.type for column in (*record.identity, *record.columns, *record.pk)},
-        lsn=Lsn.parse(record.lsn) if record.lsn else Lsn(0),
+        key=_key(record, op, after or {}, before or {}),
+        after=after,
+        before=before,
+        types=_types(record),
+        lsn=Lsn.parse(record.lsn) if record.lsn else NO_LSN,
         xid=record.xid,
         annotation=stamp.annotation,
         key_change=stamp.key_change,
     )
+
+
+_OPS = {op.value: op for op in Op}
+_table = lru_cache(maxsize=4096)(Table)
+
+
+def _key(record: Row, op: Op, after: Mapping[str, Value], before: Mapping[str, Value]) -> Mapping[str, Value]:
+    # what key_columns and old_key_columns say, from the dictionaries that are made anyway
+    if op is Op.TRUNCATE:
+        return {}
+    first, second = (before, after) if op is Op.DELETE else (after, before)
+    if record.pk:
+        return {
+            column.name: first[column.name] if column.name in first else second.get(column.name) for column in record.pk
+        }
+    return dict(first or second)
+
+
+def _types(record: Row) -> Mapping[str, str]:
+    types = {column.name: column.type for column in record.columns or record.identity}
+    for column in (*record.identity, *record.pk):
+        if column.name not in types:
+            types[column.name] = column.type
+    return types
 
 
 def _commit_time(text: str | None) -> datetime:

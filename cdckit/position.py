@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import struct
 
-_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+import msgspec
+
+_PACK = struct.Struct(">IQI").pack
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
+
+
+def _is_hex(text: str) -> bool:
+    # by far quicker than a pattern, and this runs twice a record
+    return 0 < len(text) <= 8 and not text.encode().strip(_HEX_DIGITS)
 
 
 class Lsn(int):
@@ -16,10 +23,10 @@ class Lsn(int):
     @classmethod
     def parse(cls, text: str) -> Lsn:
         """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
-        match = _LSN.fullmatch(text.strip())
-        if match is None:
+        high, _, low = text.strip().partition("/")
+        if not (_is_hex(high) and _is_hex(low)):
             raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
-        return cls((int(match[1], 16) << 32) | int(match[2], 16))
+        return cls((int(high, 16) << 32) | int(low, 16))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
@@ -28,8 +35,7 @@ class Lsn(int):
         return f"Lsn('{self}')"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, order=True):
     """``(epoch, commit_lsn, index)``: idempotency key and sort key of history.
 
     A total order over one source: the transaction's commit LSN, then the change's ordinal in the transaction.
@@ -43,7 +49,7 @@ class Position:
     @property
     def sort_key(self) -> str:
         """32 hexadecimal digits whose text order is the order of positions; what satellites store and compare."""
-        return f"{self.epoch:08x}{self.commit_lsn:016x}{self.index:08x}"
+        return _PACK(self.epoch, self.commit_lsn, self.index).hex()
 
     @classmethod
     def from_sort_key(cls, text: str) -> Position:
