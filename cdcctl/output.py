@@ -49,11 +49,15 @@ def print_plain(line: str) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A result as a table; cells are plain text (None is shown dimmed)."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False
+) -> None:
+    """A result as a table; cells are plain text (None is shown dimmed), or rich's markup where that is said."""
     table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*("[dim]null[/dim]" if cell is None else escape(str(cell)) for cell in row))
+        table.add_row(
+            *("[dim]null[/dim]" if cell is None else str(cell) if markup else escape(str(cell)) for cell in row)
+        )
     stdout().print(table)
 
 

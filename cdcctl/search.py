@@ -1,8 +1,10 @@
-"""``cdcctl search``: asks the search index."""
+"""``cdcctl search``: asks the search index, and makes it anew while it is in use."""
 
 from __future__ import annotations
 
 import html
+import re
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,31 +13,45 @@ import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
+from cdckit.settings import Settings
+from consumers.figures import now_behind, read_reports
 from consumers.search import query as index
+from consumers.search.engine import Hit, Page, Stats
 
+CONSUMER = "search"
+_MARK = re.compile("</?mark>")
 app = typer.Typer(no_args_is_help=True, help="Ask the full-text index.")
 
 
 @app.command()
 def query(
     context: typer.Context,
-    text: Annotated[str, typer.Argument(help='Words, AND, OR, NOT, prefix*, "a phrase".')],
-    tables: Annotated[str | None, typer.Option("--table", help="Only this table.")] = None,
+    text: Annotated[str, typer.Argument(help='Words, AND, OR, NOT, prefix*, "a phrase", title:word, brackets.')],
+    table: Annotated[str | None, typer.Option("--table", help="Only this table.")] = None,
+    facet: Annotated[list[str] | None, typer.Option("--facet", help="Count this column's values; repeatable.")] = None,
+    highlight: Annotated[bool, typer.Option("--highlight", help="Mark the words found.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many documents.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many to pass over.")] = 0,
     output_format: Output = Format.TABLE,
 ) -> None:
     """Find documents, best first; exit 0 also when there are none.
 
-    Example: [bold]cdcctl search query 'blue AND shirt' --table products -o json[/]
+    Example: [bold]cdcctl search query 'blue AND shirt' --table products --facet status --highlight[/]
     """
-    folder = settings(context).satellite("search")
-    hits = index.search(folder, text, table=tables, limit=limit, offset=offset)
+    found = settings(context)
+    wanted = index.request(text, table=table, limit=limit, offset=offset, facets=facet or ())
+    with closing(index.open_index(found.satellite(CONSUMER), found.options(CONSUMER))) as opened:
+        page, figures = opened.search(wanted), opened.stats()
     if output_format is Format.JSON:
-        output.print_json([asdict(hit) for hit in hits])
+        output.print_json(_as_json(page, figures, found, highlight))
         return
-    output.print_table(["table", "key", "found", "committed"], [_row(hit) for hit in hits])
-    output.note(f"[dim]{len(hits)} documents; {_freshness(index.stats(folder).newest_commit)}[/]")
+    output.print_table(["table", "key", "found", "committed"], [_row(hit, highlight) for hit in page.hits], markup=True)
+    for column, counts in page.facets.items():
+        output.print_text()
+        output.print_table([column, "documents"], list(counts.items()))
+    shown = f"{offset + 1}–{offset + len(page.hits)} of {page.total}" if page.hits else f"none of {page.total}"
+    more = f"; --offset {offset + limit} for more" if offset + len(page.hits) < page.total else ""
+    output.note(f"[dim]{shown} documents; {_freshness(figures, found)}{more}[/]")
 
 
 @app.command()
@@ -44,24 +60,50 @@ def stats(context: typer.Context, output_format: Output = Format.TABLE) -> None:
 
     Example: [bold]cdcctl search stats -o json[/]
     """
-    found = index.stats(settings(context).satellite("search"))
+    found = settings(context)
+    figures = index.stats(found.satellite(CONSUMER), found.options(CONSUMER))
     if output_format is Format.JSON:
-        output.print_json(asdict(found))
+        output.print_json({**asdict(figures), "behind_seconds": _behind(found)})
         return
-    output.print_table(["table", "documents"], list(found.tables.items()))
+    output.print_table(["table", "documents"], list(figures.tables.items()))
     output.print_text(
-        f"{found.documents} documents, {found.tombstones} tombstones, {found.partial} partial; "
-        f"{_freshness(found.newest_commit)}"
+        f"{figures.documents} documents, {figures.filtered} filtered, {figures.tombstones} tombstones, "
+        f"{figures.partial} partial in {output.escape(figures.generation)} ({figures.engine}); "
+        f"{_freshness(figures, found)}"
     )
 
 
-def _row(hit: index.Hit) -> tuple[str, str, str, str]:
-    plain = html.unescape(hit.snippet.replace("<mark>", "").replace("</mark>", ""))
-    return hit.table, hit.key, " ".join(plain.split()), hit.commit_time[:19]
+def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> dict[str, object]:
+    return {
+        "total": page.total,
+        "hits": [{**asdict(hit), "snippet": hit.snippet if highlight else _plain(hit.snippet)} for hit in page.hits],
+        "facets": page.facets,
+        "newest_commit": figures.newest_commit,
+        "behind_seconds": _behind(found),
+    }
 
 
-def _freshness(newest: str | None) -> str:
-    if newest is None:
+def _row(hit: Hit, highlight: bool) -> tuple[str, str, str, str]:
+    marks = ("[bold yellow]", "[/]") if highlight else ("", "")
+    pieces = [output.escape(" ".join(html.unescape(piece).split("\n"))) for piece in _MARK.split(hit.snippet)]
+    snippet = "".join(piece + marks[at % 2] for at, piece in enumerate(pieces[:-1])) + pieces[-1]
+    return output.escape(hit.table), output.escape(hit.key), snippet, hit.commit_time[:19]
+
+
+def _plain(snippet: str) -> str:
+    return html.unescape(_MARK.sub("", snippet))
+
+
+def _behind(found: Settings) -> float | None:
+    """How far the consumer's shards on this machine are behind commit time; None when none has run here."""
+    known = [behind for report in read_reports(found.folder, CONSUMER) if (behind := now_behind(report)) is not None]
+    return max(known, default=None)
+
+
+def _freshness(figures: Stats, found: Settings) -> str:
+    if figures.newest_commit is None:
         return "nothing indexed yet"
-    age = (datetime.now(UTC) - datetime.fromisoformat(newest)).total_seconds()
-    return f"newest change committed {age:.1f} s ago"
+    age = (datetime.now(UTC) - datetime.fromisoformat(figures.newest_commit)).total_seconds()
+    newest = f"newest change committed {age:.1f} s ago"
+    behind = _behind(found)
+    return newest if behind is None else f"{behind:.1f} s behind, {newest}"

@@ -8,7 +8,9 @@ insert or delete (the `base`). So every order, with any duplicates, converges on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from cdckit.change import Change, Op, Value
 
@@ -16,8 +18,7 @@ NOWHERE = ""
 """Sorts below every position's sort key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True, gc=False):
     """One row as far as it is known. Positions are sort keys.
 
     `fills` names the columns of `values` that come from a change older than `position`, with that change's position.
@@ -27,8 +28,8 @@ class Document:
     position: str
     deleted: bool = False
     base: str = NOWHERE
-    values: Mapping[str, Value] = field(default_factory=dict)
-    fills: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Value] = msgspec.field(default_factory=dict)
+    fills: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def merge(held: Document | None, change: Change, floor: str = NOWHERE) -> Document | None:
@@ -54,9 +55,28 @@ def above(held: Document, floor: str) -> Document | None:
     return replace(kept, base=held.base if held.base > floor else NOWHERE)
 
 
+def join(one: Document, other: Document) -> Document:
+    """The document that knows the changes of both: what two indexes of the same row have seen, put together."""
+    older, newer = sorted((one, other), key=lambda document: document.position)
+    base = max(newer.base, older.base)
+    if newer.deleted or base == newer.position:
+        return newer
+    columns: dict[str, tuple[str, Value]] = {}
+    for document in () if older.deleted else (older, newer):
+        for name, value in document.values.items():
+            position = document.fills.get(name, document.position)
+            if name not in columns or columns[name][0] <= position:
+                columns[name] = (position, value)
+    if older.deleted:
+        columns = {name: (newer.fills.get(name, newer.position), value) for name, value in newer.values.items()}
+    fills = {name: position for name, (position, _) in columns.items() if position != newer.position}
+    joined = Document(newer.position, False, base, {name: value for name, (_, value) in columns.items()}, fills)
+    return _drop_below(joined, base)
+
+
 def _fresh(change: Change, position: str) -> Document:
     base = NOWHERE if change.op is Op.UPDATE else position
-    return Document(position, change.op is Op.DELETE, base, dict(change.after or {}))
+    return Document(position, change.op is Op.DELETE, base, change.after or {})
 
 
 def _newer(held: Document, change: Change, position: str) -> Document:

@@ -1,117 +1,82 @@
-"""Questions to the search index: ranked full-text search, what it holds, every document as it is."""
+"""The search index for applications and commands: open it, ask it; which engine is behind it is a setting.
+
+    from pathlib import Path
+    from consumers.search.query import open_index, request
+
+    with closing(open_index(Path(".cdc/search"))) as index:
+        page = index.search(request("blue AND shirt", table="products", facets=["status"]))
+        for hit in page.hits: print(hit.key, hit.values["name"], hit.snippet)
+
+An index that stays open follows a reindex by itself.
+"""
 
 from __future__ import annotations
 
-import html
-import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
-from consumers.search.store import Store, document_values, translated
+from consumers.search import options as settings
+from consumers.search.engine import Hit, Reader, Request, Stats
+from consumers.search.language import parse
+from consumers.search.sqlite.reader import SqliteReader
 
-_OPEN, _CLOSE = "\x02", "\x03"  # stand for <mark> until the text around them is escaped
-_SEARCH = """
-SELECT d.source, d.tbl, d.key, d.cells, d.commit_time, bm25(body),
-       snippet(body, 0, char(2), char(3), '…', 12)
-FROM body JOIN document d ON d.number = body.rowid
-WHERE body MATCH :text AND (:tbl IS NULL OR d.tbl = :tbl)
-ORDER BY bm25(body), d.number LIMIT :limit OFFSET :offset
-"""
-_LACKS = """
-SELECT count(*) FROM document d WHERE NOT d.deleted AND d.base = '' AND EXISTS (
-  SELECT 1 FROM col c WHERE c.source = d.source AND c.tbl = d.tbl
-  AND NOT EXISTS (SELECT 1 FROM json_each(d.cells) e WHERE e.key = c.name))
-"""
+NO_OPTIONS: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One document found. `snippet` is HTML-safe, the words found in ``<mark>``; a lower `rank` is better."""
+def open_index(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Reader:
+    """Open the index: `folder` is the satellite's (``.cdc/search``), `options` the table ``[consumers.search]``.
 
-    source: str
-    table: str
-    key: str
-    values: Mapping[str, Value]
-    commit_time: str
-    rank: float
-    snippet: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What the index holds. `partial` documents lack columns, for the change that carried them was never seen."""
-
-    documents: int
-    tombstones: int
-    partial: int
-    newest_commit: str | None
-    tables: Mapping[str, int]
-
-
-def search(folder: Path, text: str, *, table: str | None = None, limit: int = 10, offset: int = 0) -> list[Hit]:
-    """Documents that match a query in FTS5's syntax (``blue OR red``, ``"blue shirt"``, ``shi*``), best first.
-
-    Raises UsageError when the text is no query, SatelliteError when there is no index.
+    Raises SatelliteError when there is none, UsageError when the options cannot be used.
     """
-    wanted = None if table is None else _table_name(table)
-    arguments = {"text": text, "tbl": wanted, "limit": limit, "offset": offset}
-    with _opened(folder) as store:
-        try:
-            rows = store.connection.execute(_SEARCH, arguments).fetchall()
-        except sqlite3.OperationalError as error:
-            raise UsageError(
-                f"not a query: {text!r} ({error})", "words, AND/OR/NOT, prefix*; put what is no word in double quotes"
-            ) from error
-    return [
-        Hit(source, tbl, key, document_values(cells), moment, rank, _marked(found))
-        for source, tbl, key, cells, moment, rank, found in rows
-    ]
+    found = settings.read(options)
+    if found.engine == "sqlite":
+        return SqliteReader(folder)
+    from consumers.search.opensearch.reader import OpenSearchReader  # noqa: PLC0415 -- its client costs 100 ms to import
+
+    reader: Reader = OpenSearchReader(found)
+    return reader
 
 
-def stats(folder: Path) -> Stats:
+def request(
+    text: str, *, table: str | None = None, limit: int = 10, offset: int = 0, facets: Sequence[str] = ()
+) -> Request:
+    """A question in the query language (``blue OR red``, ``"blue shirt"``, ``shi*``, ``title:blue``).
+
+    Raises UsageError that says what is wrong with the text and where.
+    """
+    return Request(parse(text), None if table is None else table_name(table), limit, offset, facets)
+
+
+def search(folder: Path, text: str, *, table: str | None = None, limit: int = 10, offset: int = 0) -> Sequence[Hit]:
+    """One page of documents of an embedded index, best first: `open_index` and `request` in one step."""
+    with closing(open_index(folder)) as index:
+        return index.search(request(text, table=table, limit=limit, offset=offset)).hits
+
+
+def stats(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Stats:
     """What the index holds. Raises SatelliteError when there is none."""
-    with _opened(folder) as store:
-        run = store.connection.execute
-        [(documents, tombstones, newest)] = run(
-            "SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted), max(commit_time) "
-            "FROM document"
-        ).fetchall()
-        [(partial,)] = run(_LACKS).fetchall()
-        tables = dict(run("SELECT tbl, count(*) FROM document WHERE NOT deleted GROUP BY tbl ORDER BY tbl").fetchall())
-    return Stats(documents, tombstones, partial, newest, tables)
+    with closing(open_index(folder, options)) as index:
+        return index.stats()
 
 
-def documents(folder: Path, source: str, table: Table) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
-    """Every live document of one table: key text, columns, position. Raises SatelliteError when missing."""
-    query = "SELECT key, cells, position FROM document WHERE source = ? AND tbl = ? AND NOT deleted"
-    with _opened(folder) as store:
-        for key, cells, position in store.connection.execute(query, (source, str(table))):
-            yield key, document_values(cells), Position.from_sort_key(position)
+def documents(
+    folder: Path, source: str, table: Table, options: Mapping[str, object] = NO_OPTIONS
+) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
+    """Every row of one table as the index keeps it: key text, columns, position.
+
+    Rows that a filter hides from searches are among them, excluded columns are not. Raises SatelliteError when missing.
+    """
+    with closing(open_index(folder, options)) as index:
+        yield from index.documents(source, table)
 
 
-class _opened:  # noqa: N801 -- used as a function
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> Store:
-        with translated(self._folder):
-            self._store = Store(self._folder, create=False)
-        return self._store
-
-    def __exit__(self, *failure: object) -> None:
-        self._store.close()
-
-
-def _table_name(text: str) -> str:
+def table_name(text: str) -> Table:
+    """A table by its name. Raises UsageError."""
     try:
-        return str(Table.parse(text))
+        return Table.parse(text)
     except ValueError as error:
         raise UsageError(str(error), "cdcctl search stats lists the tables") from error
-
-
-def _marked(snippet: str) -> str:
-    return html.escape(snippet).replace(_OPEN, "<mark>").replace(_CLOSE, "</mark>")

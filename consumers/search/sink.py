@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
-from consumers.search.store import Store
+from consumers.search import options
+from consumers.search.engine import Writer
+from consumers.search.mapping import IndexMapping
+from consumers.search.sqlite.generations import SqliteGenerations
+
+logger = logging.getLogger(__name__)
 
 
 def open_sink(context: SinkContext) -> Sink:
-    """Open (or make) the index in the context's folder. Raises SatelliteError when it is damaged or too new."""
-    return SearchSink(Store(context.folder, create=True))
+    """Open (or make) the index. Raises UsageError on settings, SatelliteError when it is damaged or too new."""
+    found = options.read(context.options)
+    if found.engine == "sqlite":
+        writer: Writer = SqliteGenerations(context.folder).open_writer(found.mapping)
+    else:
+        from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+
+        writer = OpenSearchGenerations(found).open_writer(found.mapping)
+    _say_when_changed(writer.mapping, found.mapping)
+    return SearchSink(writer)
 
 
 class SearchSink:
-    """Applies each batch in one transaction; nothing is buffered, so flush() only says what became of it."""
+    """Applies each batch durably; nothing is buffered, so flush() only says what became of it."""
 
-    def __init__(self, store: Store) -> None:
-        """The store is the sink's to close."""
-        self._store = store
+    def __init__(self, writer: Writer) -> None:
+        """The writer is the sink's to close."""
+        self._writer = writer
         self._done = Outcome()
 
     def apply(self, batch: Batch) -> None:
-        """Durable when this returns. Raises TransientSinkError when other writers hold the index for too long."""
-        self._done += self._store.apply(batch.changes)
+        """Durable when this returns. Raises TransientSinkError when the index is busy, PoisonChange."""
+        self._done += self._writer.apply(batch.changes)
 
     def flush(self) -> Outcome:
         """What became of the changes since the last flush."""
@@ -30,4 +45,12 @@ class SearchSink:
 
     def close(self) -> None:
         """Close the index."""
-        self._store.close()
+        self._writer.close()
+
+
+def _say_when_changed(used: IndexMapping, wanted: IndexMapping) -> None:
+    if used != wanted:
+        logger.warning(
+            "cdc.toml's search mapping differs from the one that the index was made with, which stays in use: "
+            "cdcctl search reindex makes an index with the new one and swaps it in, without downtime"
+        )

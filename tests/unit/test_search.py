@@ -1,7 +1,9 @@
 """The search index: right under any disorder, durable, several writers, hostile text."""
 
 import multiprocessing
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -118,7 +120,9 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
     assert stats(tmp_path).documents == 300
 
 
-@pytest.mark.parametrize("text", ["", '"', "AND", "a AND", "title:x", "(", "NEAR(", "*"])
+@pytest.mark.parametrize(
+    "text", ["", '"', "AND", "a AND", "(", "a)", "NEAR(", "*", "NOT a", "title:(a)", "!!!", 'a "b', "OR b"]
+)
 def test_what_is_no_query_is_explained(tmp_path: Path, text: str) -> None:
     deliver(opened(tmp_path), change("I", 1, {"title": "a"}))
     with pytest.raises(UsageError, match="not a query") as raised:
@@ -162,15 +166,16 @@ def test_a_missing_index_says_what_makes_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
-    (tmp_path / "search.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(SatelliteError, match=r"search\.sqlite"):
+    opened(tmp_path).close()
+    (tmp_path / "search-000001.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(SatelliteError, match=r"search-000001\.sqlite"):
         opened(tmp_path)
 
 
 def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    sink = opened(tmp_path)
-    sink._store.connection.execute("PRAGMA user_version = 99")
-    sink.close()
+    opened(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "search-000001.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 99")
     with pytest.raises(SatelliteError, match="newer version"):
         opened(tmp_path)
 

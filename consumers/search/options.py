@@ -1,0 +1,129 @@
+"""Reads ``[consumers.search]`` of ``cdc.toml``: which engine, and the mapping; every mistake names its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from cdckit.errors import UsageError
+from consumers.search.conditions import fault
+from consumers.search.mapping import IndexMapping, Rule, load_transform
+
+ENGINES = ("sqlite", "opensearch")
+TOKENIZERS = ("unicode61", "porter", "trigram")
+_KEYS = ("engine", "url", "index", "tokenizer", "table", "exclude_table", "mapping", "refresh_seconds", "replicas")
+_SECTION = "[consumers.search]"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``[consumers.search]``: `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
+
+    engine: str = "sqlite"
+    url: str = ""
+    index: str = "cdc-search"
+    refresh_seconds: float = 1.0
+    replicas: int = 1
+    mapping: IndexMapping = field(default_factory=IndexMapping)
+
+
+def read(options: Mapping[str, object]) -> Options:
+    """Check the table and its keys. Raises UsageError that names section, key and what mends it."""
+    for key in options:
+        if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1)):
+            raise _wrong(key, "is unknown", f"did you mean {close[0]}?")
+    return Options(
+        engine=_one_of(options, "engine", ENGINES),
+        url=_url(options),
+        index=_index(options),
+        refresh_seconds=_number(options, "refresh_seconds", 1.0),
+        replicas=int(_number(options, "replicas", 1)),
+        mapping=IndexMapping(
+            _one_of(options, "tokenizer", TOKENIZERS),
+            _globs(options, "table"),
+            _globs(options, "exclude_table"),
+            _rules(options.get("mapping", {})),
+        ),
+    )
+
+
+def _one_of(options: Mapping[str, object], key: str, known: tuple[str, ...]) -> str:
+    value = options.get(key, known[0])
+    if value not in known:
+        raise _wrong(key, f"cannot be {value!r}", f"use {' or '.join(known)}")
+    return str(value)
+
+
+def _url(options: Mapping[str, object]) -> str:
+    value = options.get("url", "")
+    if options.get("engine") != "opensearch":
+        return str(value)
+    example = 'write url = "https://search.example.com:9200"'
+    if not isinstance(value, str) or urlsplit(value).scheme not in ("http", "https"):
+        raise _wrong("url", f"cannot be {value!r}" if value else "is missing: engine is opensearch", example)
+    return value
+
+
+def _index(options: Mapping[str, object]) -> str:
+    value = options.get("index", "cdc-search")
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]{0,199}", value):
+        raise _wrong("index", f"cannot be {value!r}", "use lower-case letters, digits, '-', '_' and '.'")
+    return value
+
+
+def _number(options: Mapping[str, object], key: str, default: float) -> float:
+    value = options.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise _wrong(key, f"cannot be {value!r}", f"use a number, like {key} = {default:g}")
+    return value
+
+
+def _globs(options: Mapping[str, object], key: str) -> list[str]:
+    value = options.get(key, [])
+    globs = [glob.strip() for glob in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
+        raise _wrong(key, f"cannot be {value!r}", f'write {key} = "public.orders, shop.*"')
+    return [glob if "." in glob else f"public.{glob}" for glob in globs if glob != "*"]
+
+
+def _rules(sections: object) -> dict[str, Rule]:
+    if not isinstance(sections, Mapping):
+        raise _wrong("mapping", "must be tables", 'write [consumers.search.mapping."public.orders"], its keys below it')
+    return {
+        name if "." in name or name == "*" else f"public.{name}": _rule(name, keys) for name, keys in sections.items()
+    }
+
+
+def _rule(name: str, keys: Any) -> Rule:
+    where = f'mapping."{name}"'
+    if not isinstance(keys, Mapping):
+        raise _wrong(where, "must be a table", f"write [consumers.search.{where}], its keys below it")
+    for key in keys:
+        if key not in Rule.__struct_fields__:
+            raise _wrong(f"{where}.{key}", "is unknown", f"known keys: {', '.join(Rule.__struct_fields__)}")
+    try:
+        rule = msgspec.convert({key: _listed(key, value) for key, value in keys.items()}, Rule)
+    except msgspec.ValidationError as error:
+        raise _wrong(where, f"cannot be used: {error}", 'columns are lists, like title = ["name"]') from error
+    for column, condition in rule.filter.items():
+        if wrong := fault(condition):
+            raise _wrong(
+                f"{where}.filter.{column}", f"has {wrong}", 'write status = ["new", "paid"] or total = {ge = 100}'
+            )
+    if rule.transform:
+        load_transform(rule.transform)
+    return rule
+
+
+def _listed(key: str, value: object) -> object:
+    return [value] if isinstance(value, str) and key in ("title", "body", "tags", "facets", "exclude") else value
+
+
+def _wrong(key: str, what: str, hint: str) -> UsageError:
+    return UsageError(f"cdc.toml {_SECTION}: {key} {what}", hint)

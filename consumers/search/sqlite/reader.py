@@ -1,0 +1,150 @@
+"""Questions to the SQLite index: ranked search, facets, figures, every row as it is."""
+
+from __future__ import annotations
+
+import html
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cdckit.change import Table, Value
+from cdckit.errors import UsageError
+from cdckit.position import Position
+from consumers.search.engine import Hit, Page, Request, Stats
+from consumers.search.language import Both, Either, Query, Term
+from consumers.search.mapping import IndexMapping
+from consumers.search.sqlite.generations import current_file
+from consumers.search.sqlite.schema import connect, meta, translated
+from consumers.search.sqlite.store import decode
+
+_OPEN, _CLOSE = "\x02", "\x03"  # stand for <mark> until the text around them is escaped; mapping.text_of keeps them out
+_FOUND = """
+FROM fulltext JOIN document d ON d.number = fulltext.rowid JOIN scope s ON s.id = d.scope
+WHERE fulltext MATCH :text AND (:tbl IS NULL OR s.tbl = :tbl)
+"""
+_SEARCH = f"""
+SELECT s.source, s.tbl, d.key, coalesce(d.shown, d.cells), d.commit_time, -bm25(fulltext, 4.0, 1.0, 2.0) AS score,
+       snippet(fulltext, -1, char(2), char(3), '…', 12)
+{_FOUND} ORDER BY score DESC, d.number LIMIT :limit OFFSET :offset
+"""
+_COUNT = f"SELECT count(*) {_FOUND}"
+_FACET = f"""
+SELECT coalesce(value, 'null'), count(*) FROM (
+  SELECT (SELECT coalesce(d.shown, d.cells) -> e.fullkey FROM json_each(coalesce(d.shown, d.cells)) e
+          WHERE e.key = :facet) AS value {_FOUND}
+) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50
+"""  # noqa: S608 -- put together from constants
+_LACKS = """
+SELECT count(*) FROM document d JOIN scope s ON s.id = d.scope WHERE NOT d.deleted AND d.base = '' AND EXISTS (
+  SELECT 1 FROM json_each(s.columns) c WHERE NOT EXISTS (SELECT 1 FROM json_each(d.cells) e WHERE e.key = c.value))
+"""
+_TABLES = """
+SELECT s.tbl, count(*) FROM document d JOIN scope s ON s.id = d.scope WHERE d.visible GROUP BY s.tbl ORDER BY s.tbl
+"""
+
+
+class SqliteReader:
+    """Reads the generation that the folder points to; looks at the pointer before every answer."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises SatelliteError when there is no index."""
+        self._folder = folder
+        self._path = current_file(folder)
+        self._connection = connect(self._path)
+
+    @property
+    def mapping(self) -> IndexMapping:
+        """The mapping that the generation was made with."""
+        return IndexMapping.decode(meta(self._now(), "mapping"))
+
+    def search(self, request: Request) -> Page:
+        """Raises UsageError when the query cannot be answered."""
+        connection = self._now()
+        if meta(connection, "mapping").find('"tokenizer":"trigram"') >= 0:
+            _long_enough(request.query)
+        table = None if request.table is None else str(request.table)
+        wanted = {"text": fts5(request.query), "tbl": table, "limit": request.limit, "offset": request.offset}
+        with translated(self._path):
+            [(total,)] = connection.execute(_COUNT, wanted).fetchall()
+            rows = connection.execute(_SEARCH, wanted).fetchall()
+            facets = {name: _counts(connection.execute(_FACET, {**wanted, "facet": name})) for name in request.facets}
+        return Page(total, [_hit(row) for row in rows], facets)
+
+    def stats(self) -> Stats:
+        """What the index holds."""
+        run = self._now().execute
+        with translated(self._path):
+            [(documents, filtered, tombstones)] = run(
+                "SELECT count(*) FILTER (WHERE visible), count(*) FILTER (WHERE NOT visible AND NOT deleted), "
+                "count(*) FILTER (WHERE deleted) FROM document"
+            ).fetchall()
+            [(partial,)] = run(_LACKS).fetchall()
+            [(newest,)] = run("SELECT max(newest) FROM scope").fetchall()
+            tables = dict(run(_TABLES).fetchall())
+        return Stats("sqlite", self._path.name, documents, filtered, tombstones, partial, newest or None, tables)
+
+    def documents(self, source: str, table: Table) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
+        """Every row of one table: key text, columns, position."""
+        query = (
+            "SELECT key, cells, position FROM document WHERE NOT deleted "
+            "AND scope = (SELECT id FROM scope WHERE source = ? AND tbl = ?)"
+        )
+        for key, cells, position in self._now().execute(query, (source, str(table))):
+            yield key, decode(cells), Position.from_sort_key(position)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _now(self) -> sqlite3.Connection:
+        path = current_file(self._folder)
+        if path != self._path:
+            fresh = connect(path)
+            self._connection.close()
+            self._connection, self._path = fresh, path
+        return self._connection
+
+
+def fts5(query: Query) -> str:
+    """The query in FTS5's own syntax. Every word is a quoted string, so none can be taken for syntax."""
+    if isinstance(query, Term):
+        quoted = '"' + query.text.replace('"', '""') + '"'
+        return f"{f'{query.field} : ' if query.field else ''}{quoted}{' *' if query.prefix else ''}"
+    if isinstance(query, Both):
+        return "(" + " AND ".join(map(fts5, query.parts)) + ")"
+    if isinstance(query, Either):
+        return "(" + " OR ".join(map(fts5, query.parts)) + ")"
+    return f"({fts5(query.wanted)} NOT {fts5(query.unwanted)})"
+
+
+def marked(snippet: str) -> str:
+    """A snippet that is safe in HTML, the words found in ``<mark>``."""
+    return html.escape(snippet).replace(_OPEN, "<mark>").replace(_CLOSE, "</mark>")
+
+
+def _long_enough(query: Query) -> None:
+    if isinstance(query, Term):
+        if len(query.text) < 3:
+            raise UsageError(
+                f"not a query: {query.text!r} has less than three characters",
+                'with tokenizer = "trigram" words and phrases need at least three',
+            )
+    else:
+        for part in query.parts if isinstance(query, Both | Either) else (query.wanted, query.unwanted):
+            _long_enough(part)
+
+
+def _hit(row: Sequence[Any]) -> Hit:
+    source, table, key, cells, commit_time, score, snippet = row
+    return Hit(source, table, key, decode(cells), commit_time, score, marked(snippet))
+
+
+def _counts(rows: sqlite3.Cursor) -> Mapping[str, int]:
+    return {_plain(value): count for value, count in rows}
+
+
+def _plain(value: str) -> str:
+    return str(msgspec.json.decode(value)) if value.startswith('"') else value

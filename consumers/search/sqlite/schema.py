@@ -1,0 +1,113 @@
+"""One generation's file: its tables, how it is made and opened, and sqlite3's errors in our words.
+
+Several processes (one a shard) write it: WAL, ``BEGIN IMMEDIATE``, a busy timeout and short transactions, so that
+writers take turns and readers never wait. Each commit is durable (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cdckit.errors import SatelliteError, TransientSinkError
+from consumers.search.mapping import FIELDS, IndexMapping
+
+VERSION = 2
+_BUSY_SECONDS = 30
+_CHECKPOINT_PAGES = 4_000  # of 4 KiB: every checkpoint of the WAL is two more fsyncs
+_CACHE_KIB = 32_768  # one process a shard: what each may hold of the index's inner pages
+_TOKENIZERS = {
+    "unicode61": "unicode61 remove_diacritics 2",
+    "porter": "porter unicode61 remove_diacritics 2",
+    "trigram": "trigram",
+}
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE scope (
+  id INTEGER PRIMARY KEY, source TEXT NOT NULL, tbl TEXT NOT NULL, floor TEXT NOT NULL, columns TEXT NOT NULL,
+  newest TEXT NOT NULL, UNIQUE (source, tbl)
+);
+CREATE TABLE document (
+  number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, position TEXT NOT NULL,
+  deleted INTEGER NOT NULL, visible INTEGER NOT NULL, base TEXT NOT NULL, cells TEXT NOT NULL, fills TEXT NOT NULL,
+  commit_time TEXT NOT NULL, shown TEXT, touched REAL NOT NULL, UNIQUE (scope, key)
+)
+"""
+
+
+def create(path: Path, mapping: IndexMapping, started: float) -> None:
+    """Make an empty generation, whole or not at all."""
+    fresh = path.with_suffix(f".{os.getpid()}")
+    with translated(path):
+        connection = sqlite3.connect(fresh, isolation_level=None)
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        tokenizer = _TOKENIZERS[mapping.tokenizer]
+        connection.execute(f"CREATE VIRTUAL TABLE fulltext USING fts5({', '.join(FIELDS)}, tokenize = '{tokenizer}')")
+        connection.executemany(
+            "INSERT INTO meta VALUES (?, ?)", [("mapping", mapping.encode()), ("started", str(started))]
+        )
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.close()
+    fresh.replace(path)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a generation. Raises SatelliteError when it is damaged, too new, or gone."""
+    with translated(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        [(version,)] = connection.execute("PRAGMA user_version").fetchall()
+    if version != VERSION:
+        connection.close()
+        newer = version > VERSION
+        raise SatelliteError(
+            f"{path} was made by {'a newer' if newer else 'another'} version ({version}, this one reads {VERSION})",
+            "upgrade cdckit" if newer else "delete the folder and run: cdcctl replay search --in-place --from earliest",
+        )
+    return connection
+
+
+def meta(connection: sqlite3.Connection, name: str) -> str:
+    """One of the generation's own notes; empty when there is none."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction: begun at once, so that it never fails half-way for a lock."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """sqlite3's errors in our words: TransientSinkError when other writers hold the file, else SatelliteError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise TransientSinkError(f"the search index is busy: {error}") from error
+        raise SatelliteError(
+            f"{path}: {error}", "check that the disk has room and the folder may be written"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise SatelliteError(
+            f"{path} cannot be read: {error}",
+            "stop the consumer, delete the folder, then: cdcctl replay search --in-place --from earliest",
+        ) from error

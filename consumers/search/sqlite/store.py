@@ -1,0 +1,303 @@
+"""Applies changes to one SQLite generation: a batch is one durable transaction, read, merged and written in bulk."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from cdckit.change import Change, Op, Table
+from cdckit.errors import PoisonChange
+from cdckit.sink import Outcome
+from consumers.search.document import NOWHERE, Document, above, join, merge
+from consumers.search.engine import Floor, Held
+from consumers.search.mapping import Indexed, IndexMapping, Mapper, Row, TableMapper
+from consumers.search.sqlite.schema import connect, meta, transaction, translated
+
+_HELD = """
+SELECT d.key, d.number, d.visible, d.position, d.deleted, d.base, d.cells, d.fills, d.commit_time
+FROM json_each(?) wanted CROSS JOIN document d ON d.scope = ? AND d.key = wanted.value
+"""
+_INSERT = "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE = """
+UPDATE document SET position = ?, deleted = ?, visible = ?, base = ?, cells = ?, fills = ?, commit_time = ?, shown = ?,
+  touched = ? WHERE number = ?
+"""
+_SCOPE = """
+INSERT INTO scope (source, tbl, floor, columns, newest) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (source, tbl) DO UPDATE SET floor = excluded.floor, columns = excluded.columns, newest = excluded.newest
+RETURNING id
+"""
+_LOADED_AT_ONCE = 5_000
+
+encode = msgspec.json.Encoder(decimal_format="number").encode
+decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+class Moved(Exception):
+    """The generation is written no longer; its successor's file name is the argument."""
+
+
+@dataclass(slots=True)
+class _Scope:
+    """One table of one source as the transaction sees it."""
+
+    number: int
+    source: str
+    table: Table
+    floor: str
+    columns: frozenset[str]
+    newest: str
+    mapper: TableMapper
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One row in hand: where it is stored (None: nowhere yet), what is stored, and whether that was changed."""
+
+    number: int | None = None
+    visible: bool = False
+    document: Document | None = None
+    commit_time: str = ""
+    changed: bool = False
+
+
+class Store:
+    """One generation, open for writing. One process, one thread; other processes may have it open too."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it. Raises SatelliteError when it is missing, damaged or of another version."""
+        self.path = path
+        self.connection = connect(path)
+        self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
+        self._mapper = Mapper(self.mapping)
+        self._scopes: dict[tuple[str, Table], _Scope] = {}
+
+    def apply(self, changes: Sequence[Change]) -> Outcome:
+        """Apply all in one transaction, durable when this returns.
+
+        Raises Moved (nothing applied), TransientSinkError when other writers hold the file, PoisonChange.
+        """
+        applied = 0
+        with translated(self.path):
+            try:
+                with transaction(self.connection):
+                    self._begin()
+                    for run in _runs(changes):
+                        applied += self._truncate(run[0]) if run[0].op is Op.TRUNCATE else self._rows(run)
+                    self._store_scopes()
+            except (sqlite3.DataError, UnicodeEncodeError, OverflowError) as error:
+                raise PoisonChange(f"SQLite cannot hold the row: {error}") from error
+        return Outcome(applied, len(changes) - applied)
+
+    def load(self, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
+        """Join another generation's watermarks and rows into this one; how many rows of tables that it follows."""
+        with translated(self.path), transaction(self.connection):
+            self._begin()
+            for floor in floors:
+                if scope := self._scope(floor.source, floor.table):
+                    scope.newest, scope.changed = max(scope.newest, floor.newest), True
+                    scope.columns = scope.columns.union(floor.columns) - frozenset(scope.mapper.excluded)
+                    self._raise_floor(scope, floor.position)
+            self._store_scopes()
+        return sum(map(self._load, _chunks(rows, _LOADED_AT_ONCE)))
+
+    def _load(self, rows: Sequence[Held]) -> int:
+        by_scope: dict[tuple[str, Table], list[Held]] = {}
+        for one in rows:
+            by_scope.setdefault((one.source, one.table), []).append(one)
+        count = 0
+        with translated(self.path), transaction(self.connection):
+            self._begin()
+            for where, own in by_scope.items():
+                if scope := self._scope(*where):
+                    slots = self._held(scope, [one.key for one in own])
+                    count += len(own)
+                    for one in own:
+                        _joined(scope, slots.setdefault(one.key, _Slot()), one)
+                    self._write(scope, slots)
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def _begin(self) -> None:
+        if successor := meta(self.connection, "successor"):
+            raise Moved(successor)
+        self._scopes = {}
+        for row in self.connection.execute("SELECT id, source, tbl, floor, columns, newest FROM scope").fetchall():
+            table = Table.parse(row[2])
+            if mapper := self._mapper.table(table):
+                columns = frozenset(msgspec.json.decode(row[4]))
+                self._scopes[row[1], table] = _Scope(row[0], row[1], table, row[3], columns, row[5], mapper)
+        [(self._next,)] = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchall()
+
+    def _scope(self, source: str, table: Table) -> _Scope | None:
+        """The table's state; None when the mapping does not follow it."""
+        found = self._scopes.get((source, table))
+        if found is None and (mapper := self._mapper.table(table)):
+            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", "")).fetchall()
+            found = _Scope(number, source, table, NOWHERE, frozenset(), "", mapper)
+            self._scopes[source, table] = found
+        return found
+
+    def _store_scopes(self) -> None:
+        for one in self._scopes.values():
+            if one.changed:
+                columns = encode(sorted(one.columns)).decode()
+                self.connection.execute(_SCOPE, (one.source, str(one.table), one.floor, columns, one.newest)).fetchall()
+
+    def _rows(self, changes: Sequence[Change]) -> int:
+        """Apply changes of rows; how many had an effect. What the mapping leaves out has had its effect: none."""
+        applied = 0
+        by_scope: dict[tuple[str, Table], list[Change]] = {}
+        for change in changes:
+            by_scope.setdefault((change.source, change.table), []).append(change)
+        for where, own in by_scope.items():
+            scope = self._scope(*where)
+            if scope is None:
+                applied += len(own)
+                continue
+            keys = [change.key_text for change in own]
+            slots = self._held(scope, keys)
+            for key, change in zip(keys, own, strict=True):
+                applied += _merged(scope, slots, key, change)
+            self._write(scope, slots)
+        return applied
+
+    def _held(self, scope: _Scope, keys: Sequence[str]) -> dict[str, _Slot]:
+        rows = self.connection.execute(_HELD, (encode(list(dict.fromkeys(keys))).decode(), scope.number))
+        return {
+            row[0]: _Slot(
+                row[1], bool(row[2]), Document(row[3], bool(row[4]), row[5], decode(row[6]), decode(row[7])), row[8]
+            )
+            for row in rows
+        }
+
+    def _write(self, scope: _Scope, slots: Mapping[str, _Slot]) -> None:
+        inserts, updates, texts, again, gone = list[Any](), list[Any](), list[Any](), list[Any](), list[Any]()
+        for key, slot in slots.items():
+            document = slot.document
+            if document is None or not slot.changed:
+                continue
+            indexed = None
+            if not document.deleted:
+                indexed = scope.mapper.index(Row(scope.source, scope.table, key, document.values))
+            cells = _state(document, indexed, slot.commit_time)
+            if slot.number is None:
+                slot.number, self._next = self._next, self._next + 1
+                inserts.append((slot.number, scope.number, key, *cells))
+            else:
+                updates.append((*cells, slot.number))
+            if indexed is not None:
+                text = (slot.number, indexed.title, indexed.body, indexed.tags)
+                (again if slot.visible else texts).append(text)
+            elif slot.visible:
+                gone.append((slot.number,))
+        run = self.connection.executemany
+        run(_INSERT, inserts)
+        run(_UPDATE, updates)
+        run("DELETE FROM fulltext WHERE rowid = ?", gone)
+        run("INSERT INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", texts)
+        run("INSERT OR REPLACE INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", again)
+
+    def _truncate(self, change: Change) -> bool:
+        scope, floor = self._scope(change.source, change.table), change.position.sort_key
+        if scope is None:
+            return True
+        if floor <= scope.floor:
+            return False
+        scope.newest, scope.changed = max(scope.newest, change.commit_time.isoformat()), True
+        self._raise_floor(scope, floor)
+        return True
+
+    def _raise_floor(self, scope: _Scope, floor: str) -> None:
+        """Remove what is at or below the floor, also from rows that are above it."""
+        if floor <= scope.floor:
+            return
+        scope.floor = floor
+        run = self.connection.execute
+        gone = "FROM document WHERE scope = ? AND position <= ?"
+        run(f"DELETE FROM fulltext WHERE rowid IN (SELECT number {gone})", (scope.number, floor))  # noqa: S608
+        run(f"DELETE {gone}", (scope.number, floor))
+        late = run("SELECT key FROM document WHERE scope = ? AND base <= ?", (scope.number, floor)).fetchall()
+        slots = self._held(scope, [key for (key,) in late])
+        for slot in slots.values():
+            assert slot.document is not None
+            slot.document, slot.changed = above(slot.document, floor), True
+        self._write(scope, slots)
+
+
+def _merged(scope: _Scope, slots: dict[str, _Slot], key: str, change: Change) -> bool:
+    """Merge one change into the rows in hand; whether it had an effect."""
+    slot = slots.get(key)
+    if slot is None:
+        slot = slots[key] = _Slot()
+    if change.after is not None:
+        kept = scope.mapper.kept(change.after)
+        change = change if kept is change.after else replace(change, after=kept)
+        if not scope.columns.issuperset(kept):
+            scope.columns, scope.changed = scope.columns.union(kept), True
+    merged = merge(slot.document, change, scope.floor)
+    if merged is None:
+        return False
+    if slot.document is None or merged.position != slot.document.position:
+        slot.commit_time = change.commit_time.isoformat()
+        if slot.commit_time > scope.newest:
+            scope.newest, scope.changed = slot.commit_time, True
+    slot.document, slot.changed = merged, True
+    return True
+
+
+def _joined(scope: _Scope, slot: _Slot, other: Held) -> None:
+    kept = structs.replace(other.document, values=scope.mapper.kept(other.document.values))
+    standing = above(kept, scope.floor)
+    if standing is None:
+        return
+    document = standing if slot.document is None else join(slot.document, standing)
+    if document != slot.document:
+        if slot.document is None or document.position != slot.document.position:
+            slot.commit_time = other.commit_time
+        slot.document, slot.changed = document, True
+
+
+def _state(document: Document, indexed: Indexed | None, commit_time: str) -> tuple[object, ...]:
+    values = {} if document.deleted else document.values
+    shown = None if indexed is None or indexed.shown is document.values else encode(indexed.shown).decode()
+    return (
+        document.position, document.deleted, indexed is not None, document.base, encode(values).decode(),
+        encode(document.fills).decode() if document.fills else "{}", commit_time, shown, time.time(),
+    )  # fmt: skip
+
+
+def _runs(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
+    """The changes cut at truncates, each of which stands alone."""
+    start = 0
+    for at, change in enumerate(changes):
+        if change.op is Op.TRUNCATE:
+            if start < at:
+                yield changes[start:at]
+            yield changes[at : at + 1]
+            start = at + 1
+    if start < len(changes):
+        yield changes[start:]
+
+
+def _chunks(rows: Iterable[Held], size: int) -> Iterable[Sequence[Held]]:
+    chunk: list[Held] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
