@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks import Row
 from cdckit.sink import SinkContext
-from consumers.dead_letters import LocalDeadLetters
+from consumers.dead_letters import RawRecord, open_store
 from consumers.figures import ShardFigures
 from consumers.search.sink import open_sink
-from consumers.shard import Cadence, RawRecord, ShardWorker
+from consumers.shard import Cadence, ShardWorker
 
 BATCH = 2_000
 _FIRST = ("blue", "red", "cotton", "silk", "north", "quick", "plain", "old")
@@ -109,20 +109,15 @@ def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
 def _satellite(folder: Path, documents: Sequence[Document]) -> float:
     records = _records(documents)
     sink = open_sink(SinkContext("search", "shard-0", folder / "search"))
-    worker = ShardWorker(
-        "shard-0",
-        sink,
-        LocalDeadLetters(folder / "dead"),
-        ShardFigures(folder / "status", "search", "shard-0"),
-        Cadence(),
-    )
+    figures = ShardFigures(folder / "status", "search", "shard-0")
+    worker = ShardWorker(sink, open_store("", "search", folder), figures, Cadence(), max_dead_share=0.5)
     started = time.perf_counter()
     for at in range(0, len(records), BATCH):
         worker.process(records[at : at + BATCH], 0, lambda _: None)
     worker.finish(lambda _: None)
     spent = time.perf_counter() - started
     worker.close()
-    assert worker.figures.report.applied == len(records)
+    assert figures.report.applied == len(records)
     return spent
 
 

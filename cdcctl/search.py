@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,10 +14,18 @@ import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
+from cdcctl.moments import parse_moment
+from cdcctl.signals import stop_on_signals
+from cdckit.errors import SatelliteError
 from cdckit.settings import Settings
 from consumers.figures import now_behind, read_reports
+from consumers.reader import kinesis_client
+from consumers.replay import check_retention, start_at
 from consumers.search import query as index
 from consumers.search.engine import Hit, Page, Stats
+from consumers.search.options import read
+from consumers.search.reindex import Catchup, catchup
+from consumers.search.reindex import reindex as remake
 
 CONSUMER = "search"
 _MARK = re.compile("</?mark>")
@@ -71,6 +80,46 @@ def stats(context: typer.Context, output_format: Output = Format.TABLE) -> None:
         f"{figures.partial} partial in {output.escape(figures.generation)} ({figures.engine}); "
         f"{_freshness(figures, found)}"
     )
+
+
+@app.command()
+def reindex(
+    context: typer.Context,
+    moment: Annotated[
+        str | None, typer.Option("--from", help="Replay the stream from here (10m, a time, earliest) instead.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Swap although rows are missing in what was replayed.")
+    ] = False,
+    output_format: Output = Format.TABLE,
+) -> None:
+    """Make the index anew with cdc.toml's mapping and swap it in; searches and consumers go on meanwhile.
+
+    The rows come from the index in use, so none is lost; with --from the stream is replayed into an empty one.
+
+    Example: [bold]cdcctl search reindex[/]
+    """
+    found = settings(context)
+    chosen = read(found.options(CONSUMER))
+    with stop_on_signals() as stopping, closing(index.open_generations(found.satellite(CONSUMER), chosen)) as engine:
+        stream = None if moment is None else _stream(found, moment, stopping.is_set)
+        done = remake(engine, chosen.mapping, found.satellite(CONSUMER), stream, force=force)
+    if output_format is Format.JSON:
+        output.print_json(asdict(done))
+    else:
+        output.print_text(f"{done.rows} rows in [bold]{output.escape(done.generation)}[/], made beside {done.previous}")
+    if not done.swapped:
+        raise SatelliteError(
+            f"not swapped: {done.missing} rows of {done.previous} are not in what the stream holds since then, and "
+            f"{done.dead_lettered} changes could not be applied",
+            "reindex without --from, from further back, or with --force",
+        )
+
+
+def _stream(found: Settings, moment: str, stopping: Callable[[], bool]) -> Catchup:
+    wanted = parse_moment(moment)
+    check_retention(kinesis_client(), found.stream, wanted, datetime.now(UTC))
+    return catchup(found, wanted, start_at(wanted), stopping)
 
 
 def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> dict[str, object]:

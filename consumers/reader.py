@@ -101,9 +101,14 @@ class StreamReader:
             self._open_shard(shard, self.start)
 
     def pages(self) -> Iterator[Page]:
-        """Every page with records, and empty ones that say how far behind we are. Raises StreamError."""
+        """Every page with records, and empty ones that say how far behind we are. Raises StreamError.
+
+        Called again it goes on where it ended, to the tip as it is then.
+        """
         if not self._cursors:
             self.open()
+        for cursor in self._cursors.values():
+            cursor.caught_up = False
         while self._cursors and not self.stopping():
             cursor = min(self._cursors.values(), key=lambda item: item.next_read)
             if (pause := cursor.next_read - time.monotonic()) > 0:

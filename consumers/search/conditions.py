@@ -47,7 +47,7 @@ def _satisfied(value: Value, wanted: Condition) -> bool:
 
 def _compared(value: Value, name: str, operand: Any) -> bool:
     if name == "null":
-        return (value is None) == operand
+        return (value is None) is bool(operand)
     if value is None:
         return False
     if name in ("in", "not_in"):

@@ -70,8 +70,13 @@ def join(one: Document, other: Document) -> Document:
     if older.deleted:
         columns = {name: (newer.fills.get(name, newer.position), value) for name, value in newer.values.items()}
     fills = {name: position for name, (position, _) in columns.items() if position != newer.position}
-    joined = Document(newer.position, False, base, {name: value for name, (_, value) in columns.items()}, fills)
-    return _drop_below(joined, base)
+    values = {name: value for name, (_, value) in columns.items()}
+    return _drop_below(Document(newer.position, False, base, values, fills), base)
+
+
+def ordered(document: Document) -> Mapping[str, Value]:
+    """The values in the order of their change; by name when several changes carried them, for they arrive in any."""
+    return dict(sorted(document.values.items())) if document.fills else document.values
 
 
 def _fresh(change: Change, position: str) -> Document:
@@ -86,7 +91,7 @@ def _newer(held: Document, change: Change, position: str) -> Document:
     # a deleted row's column values are gone; an update after a delete can only be one whose insert is still to come
     kept = {} if held.deleted else {name: value for name, value in held.values.items() if name not in change.after}
     fills = {name: held.fills.get(name, held.position) for name in kept}
-    return Document(position, False, held.base, {**kept, **change.after}, fills)
+    return Document(position, False, held.base, {**kept, **change.after} if kept else change.after, fills)
 
 
 def _older(held: Document, change: Change, position: str) -> Document | None:

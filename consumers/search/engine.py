@@ -130,11 +130,11 @@ class Generations(Protocol):
     def unfinished(self) -> str | None:
         """A newer generation that writers use already but readers do not: a reindex that was cut off there."""
 
-    def create(self, mapping: IndexMapping, started: float) -> str:
+    def create(self, mapping: IndexMapping, started: float, origin: str) -> str:
         """Make an empty generation; left-overs of a reindex that was cut off are removed."""
 
-    def started(self, generation: str) -> float:
-        """When its making began, in epoch seconds: the stream from then on has to be applied to it."""
+    def note(self, generation: str, name: str) -> str:
+        """What it was made with: `started` (epoch seconds), `origin` (what it is filled from)."""
 
     def writer(self, generation: str) -> Writer:
         """Writes just this generation."""
@@ -155,7 +155,7 @@ class Generations(Protocol):
         """Whether each row is held there, be it as a tombstone."""
 
     def turn_writers(self, generation: str) -> None:
-        """From now on every writer writes this generation."""
+        """From now on every writer writes this generation; does nothing when they do already."""
 
     def turn_readers(self, generation: str) -> None:
         """From now on every reader reads this generation; all others are removed."""

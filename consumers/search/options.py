@@ -15,7 +15,7 @@ from cdckit.errors import UsageError
 from consumers.search.conditions import fault
 from consumers.search.mapping import IndexMapping, Rule, load_transform
 
-ENGINES = ("sqlite", "opensearch")
+ENGINES = ("sqlite",)
 TOKENIZERS = ("unicode61", "porter", "trigram")
 _KEYS = ("engine", "url", "index", "tokenizer", "table", "exclude_table", "mapping", "refresh_seconds", "replicas")
 _SECTION = "[consumers.search]"
@@ -36,7 +36,7 @@ class Options:
 def read(options: Mapping[str, object]) -> Options:
     """Check the table and its keys. Raises UsageError that names section, key and what mends it."""
     for key in options:
-        if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1)):
+        if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):
             raise _wrong(key, "is unknown", f"did you mean {close[0]}?")
     return Options(
         engine=_one_of(options, "engine", ENGINES),

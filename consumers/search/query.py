@@ -20,8 +20,9 @@ from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
 from consumers.search import options as settings
-from consumers.search.engine import Hit, Reader, Request, Stats
+from consumers.search.engine import Generations, Hit, Reader, Request, Stats
 from consumers.search.language import parse
+from consumers.search.sqlite.generations import SqliteGenerations
 from consumers.search.sqlite.reader import SqliteReader
 
 NO_OPTIONS: Mapping[str, object] = {}
@@ -32,13 +33,14 @@ def open_index(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Read
 
     Raises SatelliteError when there is none, UsageError when the options cannot be used.
     """
-    found = settings.read(options)
-    if found.engine == "sqlite":
-        return SqliteReader(folder)
-    from consumers.search.opensearch.reader import OpenSearchReader  # noqa: PLC0415 -- its client costs 100 ms to import
+    settings.read(options)
+    return SqliteReader(folder)
 
-    reader: Reader = OpenSearchReader(found)
-    return reader
+
+def open_generations(folder: Path, options: settings.Options) -> Generations:
+    """The indexes side by side, for a reindex."""
+    assert options.engine == "sqlite"
+    return SqliteGenerations(folder)
 
 
 def request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.search import options
@@ -16,14 +17,17 @@ logger = logging.getLogger(__name__)
 def open_sink(context: SinkContext) -> Sink:
     """Open (or make) the index. Raises UsageError on settings, SatelliteError when it is damaged or too new."""
     found = options.read(context.options)
-    if found.engine == "sqlite":
-        writer: Writer = SqliteGenerations(context.folder).open_writer(found.mapping)
-    else:
-        from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+    sink = _opened(context, found)
+    if sink.mapping != found.mapping:
+        logger.warning(
+            "cdc.toml's search mapping differs from the one that the index was made with, which stays in use: "
+            "cdcctl search reindex makes an index with the new one and swaps it in, without downtime"
+        )
+    return sink
 
-        writer = OpenSearchGenerations(found).open_writer(found.mapping)
-    _say_when_changed(writer.mapping, found.mapping)
-    return SearchSink(writer)
+
+def _opened(context: SinkContext, found: options.Options) -> SearchSink:
+    return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
 
 
 class SearchSink:
@@ -33,6 +37,11 @@ class SearchSink:
         """The writer is the sink's to close."""
         self._writer = writer
         self._done = Outcome()
+
+    @property
+    def mapping(self) -> IndexMapping:
+        """The mapping in use: the one that the index was made with."""
+        return self._writer.mapping
 
     def apply(self, batch: Batch) -> None:
         """Durable when this returns. Raises TransientSinkError when the index is busy, PoisonChange."""
@@ -48,9 +57,10 @@ class SearchSink:
         self._writer.close()
 
 
-def _say_when_changed(used: IndexMapping, wanted: IndexMapping) -> None:
-    if used != wanted:
-        logger.warning(
-            "cdc.toml's search mapping differs from the one that the index was made with, which stays in use: "
-            "cdcctl search reindex makes an index with the new one and swaps it in, without downtime"
-        )
+class EmbeddedSearchSink(SearchSink):
+    """A `SearchSink` whose index is a file of this host."""
+
+    def __init__(self, writer: Writer, folder: Path) -> None:
+        """The kit claims the folder for this host."""
+        super().__init__(writer)
+        self.embedded_in = folder

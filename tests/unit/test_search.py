@@ -1,5 +1,6 @@
 """The search index: right under any disorder, durable, several writers, hostile text."""
 
+import itertools
 import multiprocessing
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -7,15 +8,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdckit.change import Change, Op, Table, Value
 from cdckit.errors import SatelliteError, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.search.query import documents, search, stats
+from consumers.search.document import Document, join, merge
+from consumers.search.engine import Reader
+from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
+from tests.scale import scale
+from tests.search_histories import Step, batches, histories
 
 ORDERS = Table("public", "orders")
 
@@ -30,48 +35,59 @@ def rows(folder: Path) -> dict[str, Mapping[str, Value]]:
     return {key: values for key, values, _ in documents(folder, "main", ORDERS)}
 
 
-@st.composite
-def histories(draw: st.DrawFn) -> list[Change]:
-    """What a database does to three rows: key changes aside, every kind of change, TOAST left out at times."""
-    alive: set[int] = set()
-    history: list[Change] = []
-    for at in range(1, draw(st.integers(1, 14)) + 1):
-        if draw(st.integers(0, 9)) == 9:
-            history.append(change("T", at=at))
-            alive.clear()
-            continue
-        key = draw(st.integers(1, 3))
-        if key not in alive:
-            history.append(change("I", key, {"title": f"t{at}", "body": f"b{at}"}, at=at))
-            alive.add(key)
-        elif draw(st.booleans()):
-            kept = {"title": f"t{at}"} if draw(st.booleans()) else {"title": f"t{at}", "body": f"b{at}"}
-            history.append(change("U", key, kept, at=at))
-        else:
-            history.append(change("D", key, at=at))
-            alive.discard(key)
-    return history
+Found = dict[str, tuple[Mapping[str, Value], str]]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=histories(), data=st.data())
-def test_any_order_with_duplicates_converges(
-    history: list[Change], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    straight, scrambled = tmp_path_factory.mktemp("straight"), tmp_path_factory.mktemp("scrambled")
-    sink = opened(straight)
-    deliver(sink, *history)
+def indexed(index: Reader, source: str, word: str) -> Found:
+    """What a search for the word finds of one source: columns and snippet by key."""
+    hits = index.search(request(word, limit=100)).hits
+    return {hit.key: (hit.values, hit.snippet) for hit in hits if hit.source == source}
+
+
+def test_any_order_with_duplicates_converges(tmp_path: Path) -> None:
+    sink, numbers = opened(tmp_path), itertools.count(1)
+
+    with closing(open_index(tmp_path)) as index:
+
+        @settings(max_examples=scale(400, 10_000), deadline=None)
+        @given(steps=histories(), data=st.data())
+        def converges(steps: list[Step], data: st.DataObject) -> None:
+            number = next(numbers)
+            word, straight, scrambled = f"w{number}", f"straight{number}", f"scrambled{number}"
+            if steps:
+                deliver(sink, *(step.change(straight, word) for step in steps))
+            for part in batches(data, steps):
+                outcome = deliver(sink, *(step.change(scrambled, word) for step in part))
+                assert outcome.applied + outcome.superseded == len(part)
+            rows = {key: values for key, values, _ in index.documents(straight, ORDERS)}
+            assert {key: values for key, values, _ in index.documents(scrambled, ORDERS)} == rows
+            found = indexed(index, straight, word)
+            assert indexed(index, scrambled, word) == found
+            assert {key: values for key, (values, _) in found.items()} == rows
+
+        converges()
+        assert index.stats().partial == 0
     sink.close()
-    order = data.draw(st.permutations(history))
-    again = data.draw(st.lists(st.sampled_from(history), max_size=5))
-    sink = opened(scrambled)
-    for item in [*order, *again]:
-        assert deliver(sink, item) in (Outcome(applied=1), Outcome(superseded=1))
-    sink.close()
-    assert rows(scrambled) == rows(straight)
-    assert stats(scrambled).partial == stats(straight).partial == 0
-    words = {hit.key for hit in search(scrambled, "t1 OR t2 OR t3 OR b1 OR b2 OR b3", limit=100)}
-    assert words == {hit.key for hit in search(straight, "t1 OR t2 OR t3 OR b1 OR b2 OR b3", limit=100)}
+
+
+@settings(max_examples=scale(300, 3_000), deadline=None)
+@given(steps=histories(), data=st.data())
+def test_what_two_indexes_know_of_a_row_can_be_put_together(steps: list[Step], data: st.DataObject) -> None:
+    changes = [step.change("main", "w") for step in steps if step.key == 1]
+    sides = data.draw(st.lists(st.sampled_from(("one", "other", "both")), min_size=len(changes), max_size=len(changes)))
+    one = state([item for item, side in zip(changes, sides, strict=True) if side != "other"])
+    other = state([item for item, side in zip(changes, sides, strict=True) if side != "one"])
+    known = one if other is None else other if one is None else join(one, other)
+    assert known == state(changes)
+    if one is not None and other is not None:
+        assert join(other, one) == known
+
+
+def state(changes: Sequence[Change]) -> Document | None:
+    document: Document | None = None
+    for item in changes:
+        document = merge(document, item) or document
+    return document
 
 
 def test_a_late_update_does_not_resurrect(tmp_path: Path) -> None:

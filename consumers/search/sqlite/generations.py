@@ -49,12 +49,28 @@ def current_file(folder: Path) -> Path:
     return folder / name
 
 
+def open_current(folder: Path) -> tuple[Path, sqlite3.Connection]:
+    """The generation that readers open, opened. Raises SatelliteError."""
+    path = current_file(folder)
+    try:
+        return path, connect(path)
+    except SatelliteError:
+        if (moved := current_file(folder)) == path:
+            raise
+        return moved, connect(moved)  # swapped in between
+
+
+def _opened_for_writing(path: Path) -> Store:
+    """The generation, or the one in use when it is gone: who slept through two reindexes wakes up there."""
+    return Store(path if path.exists() else current_file(path.parent))
+
+
 class SqliteWriter:
     """Writes the newest generation, and follows when it is turned to another."""
 
     def __init__(self, path: Path) -> None:
         """Open that generation, or the one that has followed it."""
-        self._store = Store(path)
+        self._store = _opened_for_writing(path)
         self._follow(meta(self._store.connection, "successor"))
 
     @property
@@ -77,7 +93,7 @@ class SqliteWriter:
 
     def _follow(self, successor: str) -> None:
         while successor:
-            old, self._store = self._store, Store(self._store.path.with_name(successor))
+            old, self._store = self._store, _opened_for_writing(self._store.path.with_name(successor))
             old.close()
             successor = meta(self._store.connection, "successor")
 
@@ -94,7 +110,7 @@ class SqliteGenerations:
         """Write the newest generation; the first one is made with this mapping."""
         with self._locked():
             if not (self.folder / POINTER).exists():
-                self._point(self._make(1, mapping, time.time()))
+                self._point(self._make(1, mapping, time.time(), "stream"))
         return SqliteWriter(current_file(self.folder))
 
     def current(self) -> str:
@@ -109,15 +125,15 @@ class SqliteGenerations:
             found = name
         return found
 
-    def create(self, mapping: IndexMapping, started: float) -> str:
-        """Make an empty generation beside the others; left-overs are removed."""
+    def create(self, mapping: IndexMapping, started: float, origin: str) -> str:
+        """Make an empty generation beside the one in use; left-overs are removed."""
         current = self.current()
         self._remove_all_but(current)
-        return self._make(_number(current) + 1, mapping, started)
+        return self._make(_number(current) + 1, mapping, started, origin)
 
-    def started(self, generation: str) -> float:
-        """When its making began."""
-        return float(self._meta(generation, "started"))
+    def note(self, generation: str, name: str) -> str:
+        """What it was made with."""
+        return self._meta(generation, name)
 
     def writer(self, generation: str) -> Writer:
         """Writes just this generation, as long as no other has followed it."""
@@ -159,7 +175,7 @@ class SqliteGenerations:
     def turn_writers(self, generation: str) -> None:
         """No transaction of an older generation begins after this has returned."""
         with self._opened(self.current()) as connection, transaction(connection):
-            connection.execute("INSERT INTO meta VALUES ('successor', ?)", (generation,))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('successor', ?)", (generation,))
 
     def turn_readers(self, generation: str) -> None:
         """Readers open this generation from now on; those that hold an older one open may finish with it."""
@@ -169,9 +185,9 @@ class SqliteGenerations:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _make(self, number: int, mapping: IndexMapping, started: float) -> str:
+    def _make(self, number: int, mapping: IndexMapping, started: float, origin: str) -> str:
         name = f"search-{number:06}.sqlite"
-        create(self.folder / name, mapping, started)
+        create(self.folder / name, mapping, started, origin)
         return name
 
     def _point(self, generation: str) -> None:

@@ -16,8 +16,8 @@ from cdckit.position import Position
 from consumers.search.engine import Hit, Page, Request, Stats
 from consumers.search.language import Both, Either, Query, Term
 from consumers.search.mapping import IndexMapping
-from consumers.search.sqlite.generations import current_file
-from consumers.search.sqlite.schema import connect, meta, translated
+from consumers.search.sqlite.generations import current_file, open_current
+from consumers.search.sqlite.schema import meta, translated
 from consumers.search.sqlite.store import decode
 
 _OPEN, _CLOSE = "\x02", "\x03"  # stand for <mark> until the text around them is escaped; mapping.text_of keeps them out
@@ -52,8 +52,7 @@ class SqliteReader:
     def __init__(self, folder: Path) -> None:
         """Raises SatelliteError when there is no index."""
         self._folder = folder
-        self._path = current_file(folder)
-        self._connection = connect(self._path)
+        self._path, self._connection = open_current(folder)
 
     @property
     def mapping(self) -> IndexMapping:
@@ -100,11 +99,9 @@ class SqliteReader:
         self._connection.close()
 
     def _now(self) -> sqlite3.Connection:
-        path = current_file(self._folder)
-        if path != self._path:
-            fresh = connect(path)
+        if current_file(self._folder) != self._path:
             self._connection.close()
-            self._connection, self._path = fresh, path
+            self._path, self._connection = open_current(self._folder)
         return self._connection
 
 

@@ -32,13 +32,13 @@ CREATE TABLE scope (
 );
 CREATE TABLE document (
   number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, position TEXT NOT NULL,
-  deleted INTEGER NOT NULL, visible INTEGER NOT NULL, base TEXT NOT NULL, cells TEXT NOT NULL, fills TEXT NOT NULL,
+  deleted INTEGER NOT NULL, base TEXT NOT NULL, cells TEXT NOT NULL, fills TEXT NOT NULL, visible INTEGER NOT NULL,
   commit_time TEXT NOT NULL, shown TEXT, touched REAL NOT NULL, UNIQUE (scope, key)
 )
 """
 
 
-def create(path: Path, mapping: IndexMapping, started: float) -> None:
+def create(path: Path, mapping: IndexMapping, started: float, origin: str) -> None:
     """Make an empty generation, whole or not at all."""
     fresh = path.with_suffix(f".{os.getpid()}")
     with translated(path):
@@ -47,9 +47,8 @@ def create(path: Path, mapping: IndexMapping, started: float) -> None:
             connection.execute(statement)
         tokenizer = _TOKENIZERS[mapping.tokenizer]
         connection.execute(f"CREATE VIRTUAL TABLE fulltext USING fts5({', '.join(FIELDS)}, tokenize = '{tokenizer}')")
-        connection.executemany(
-            "INSERT INTO meta VALUES (?, ?)", [("mapping", mapping.encode()), ("started", str(started))]
-        )
+        notes = [("mapping", mapping.encode()), ("started", repr(started)), ("origin", origin)]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", notes)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.close()
     fresh.replace(path)

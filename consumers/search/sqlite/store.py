@@ -16,9 +16,9 @@ from msgspec import structs
 from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE, Document, above, join, merge
+from consumers.search.document import NOWHERE, Document, above, join, merge, ordered
 from consumers.search.engine import Floor, Held
-from consumers.search.mapping import Indexed, IndexMapping, Mapper, Row, TableMapper
+from consumers.search.mapping import IndexMapping, Mapper, Row, TableMapper
 from consumers.search.sqlite.schema import connect, meta, transaction, translated
 
 _HELD = """
@@ -27,7 +27,7 @@ FROM json_each(?) wanted CROSS JOIN document d ON d.scope = ? AND d.key = wanted
 """
 _INSERT = "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = """
-UPDATE document SET position = ?, deleted = ?, visible = ?, base = ?, cells = ?, fills = ?, commit_time = ?, shown = ?,
+UPDATE document SET position = ?, deleted = ?, base = ?, cells = ?, fills = ?, visible = ?, commit_time = ?, shown = ?,
   touched = ? WHERE number = ?
 """
 _SCOPE = """
@@ -184,15 +184,17 @@ class Store:
         }
 
     def _write(self, scope: _Scope, slots: Mapping[str, _Slot]) -> None:
+        now = time.time()
         inserts, updates, texts, again, gone = list[Any](), list[Any](), list[Any](), list[Any](), list[Any]()
         for key, slot in slots.items():
             document = slot.document
             if document is None or not slot.changed:
                 continue
-            indexed = None
+            indexed, values = None, ordered(document)
             if not document.deleted:
-                indexed = scope.mapper.index(Row(scope.source, scope.table, key, document.values))
-            cells = _state(document, indexed, slot.commit_time)
+                indexed = scope.mapper.index(Row(scope.source, scope.table, key, values))
+            shown = None if indexed is None or indexed.shown is values else encode(indexed.shown).decode()
+            cells = (*_state(document), indexed is not None, slot.commit_time, shown, now)
             if slot.number is None:
                 slot.number, self._next = self._next, self._next + 1
                 inserts.append((slot.number, scope.number, key, *cells))
@@ -270,13 +272,10 @@ def _joined(scope: _Scope, slot: _Slot, other: Held) -> None:
         slot.document, slot.changed = document, True
 
 
-def _state(document: Document, indexed: Indexed | None, commit_time: str) -> tuple[object, ...]:
+def _state(document: Document) -> tuple[object, ...]:
     values = {} if document.deleted else document.values
-    shown = None if indexed is None or indexed.shown is document.values else encode(indexed.shown).decode()
-    return (
-        document.position, document.deleted, indexed is not None, document.base, encode(values).decode(),
-        encode(document.fills).decode() if document.fills else "{}", commit_time, shown, time.time(),
-    )  # fmt: skip
+    fills = encode(document.fills).decode() if document.fills else "{}"
+    return document.position, document.deleted, document.base, encode(values).decode(), fills
 
 
 def _runs(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:

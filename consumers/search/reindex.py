@@ -1,0 +1,185 @@
+"""Makes the next index beside the one in use and swaps it in, while consumers write and applications search.
+
+1. A new generation is made with the new mapping and filled: with the rows of the one in use (no stream is needed, and
+   rows older than the stream's retention stay), or by replaying the stream from a time.
+2. The writers are turned to it. Nothing is written to the old one any more.
+3. What was written to the old one meanwhile is added: positions make it the same in any order.
+4. The readers are turned to it; the old one is removed. Between 2 and 4 readers see the old one standing still.
+
+Cut off before 2 it leaves nothing in use; cut off between 2 and 4 the next call goes on at 3.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cdckit.errors import SatelliteError, UsageError
+from cdckit.settings import Settings
+from consumers.dead_letters import open_store
+from consumers.figures import ShardFigures, status_folder
+from consumers.reader import Start, StreamReader
+from consumers.search.engine import Generations, Writer
+from consumers.search.mapping import IndexMapping
+from consumers.search.sink import SearchSink
+from consumers.shard import Cadence, Mark, ShardWorker
+
+COPY = "copy"
+_PROGRESS_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """What was done. `missing` rows are in the old index but not in what was replayed; then nothing is swapped."""
+
+    generation: str
+    previous: str
+    rows: int = 0
+    missing: int = 0
+    dead_lettered: int = 0
+    swapped: bool = False
+
+
+@dataclass(slots=True)
+class Catchup:
+    """The stream from a time on, applied to a generation; each call of `follow` goes on where the last one ended."""
+
+    settings: Settings
+    moment: datetime
+    start: Start
+    folder: Path
+    stopping: Callable[[], bool] = lambda: False
+    _reader: StreamReader | None = None
+    _workers: dict[str, ShardWorker] = field(default_factory=dict)
+
+    def follow(self, writer: Callable[[], Writer]) -> None:
+        """Up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
+        if self._reader is None:
+            self._reader = StreamReader(
+                self.settings.stream, self.start, stop_when_caught_up=True, stopping=self.stopping
+            )
+        for page in self._reader.pages():
+            if page.records:
+                self._worker(page.shard, writer).process(page.records, page.behind_ms, _no_checkpoint)
+        for worker in self._workers.values():
+            worker.finish(_no_checkpoint)
+        if self.stopping():
+            raise SatelliteError("the reindex was stopped; the index in use is as it was", "run the command again")
+
+    def close(self) -> None:
+        """Free the workers."""
+        for worker in self._workers.values():
+            worker.close()
+
+    @property
+    def applied(self) -> int:
+        """Changes that had an effect so far."""
+        return sum(worker.figures.report.applied for worker in self._workers.values())
+
+    @property
+    def dead_lettered(self) -> int:
+        """Records that could never be applied."""
+        return sum(worker.figures.report.dead_lettered for worker in self._workers.values())
+
+    def _worker(self, shard: str, writer: Callable[[], Writer]) -> ShardWorker:
+        if shard not in self._workers:
+            figures = ShardFigures(status_folder(self.folder, "search"), "search", shard)
+            letters = open_store("", "search", self.folder)
+            pace = Cadence(_PROGRESS_SECONDS)
+            self._workers[shard] = ShardWorker(SearchSink(writer()), letters, figures, pace, max_dead_share=1.0)
+        return self._workers[shard]
+
+
+def reindex(
+    generations: Generations, mapping: IndexMapping, folder: Path, stream: Catchup | None = None, *, force: bool = False
+) -> Reindexed:
+    """Make the next generation and swap it in; `stream` None: from the rows of the one in use.
+
+    `force` swaps although rows are missing or dead-lettered. Raises UsageError when the rows held cannot give what the
+    new mapping asks for, SatelliteError when there is no index or another reindex is running.
+    """
+    with _locked(folder):
+        previous = generations.current()
+        if unfinished := generations.unfinished():
+            return _finish(generations, Reindexed(unfinished, previous), stream)
+        if stream is None:
+            _check_kept(generations, previous, mapping)
+            fresh = generations.create(mapping, time.time(), COPY)
+            rows = generations.load(fresh, generations.floors(previous), generations.rows(previous))
+            return _finish(generations, Reindexed(fresh, previous, rows), None)
+        fresh = generations.create(mapping, time.time(), stream.moment.isoformat())
+        stream.follow(lambda: generations.writer(fresh))
+        missing = _missing(generations, previous, fresh, mapping)
+        done = Reindexed(fresh, previous, stream.applied, missing, stream.dead_lettered)
+        return done if (missing or done.dead_lettered) and not force else _finish(generations, done, stream)
+
+
+def _finish(generations: Generations, made: Reindexed, stream: Catchup | None) -> Reindexed:
+    """Turn the writers, add what was written to the old generation meanwhile, turn the readers."""
+    fresh = made.generation
+    origin, since = generations.note(fresh, "origin"), float(generations.note(fresh, "started"))
+    if origin != COPY and stream is None:
+        raise UsageError(f"an earlier reindex from {origin} was cut off before its end", f"finish it: --from {origin}")
+    generations.turn_writers(fresh)
+    if origin == COPY:
+        generations.load(fresh, generations.floors(made.previous), generations.rows(made.previous, since))
+    elif stream is not None:
+        stream.follow(lambda: generations.writer(fresh))
+        made = replace(made, dead_lettered=stream.dead_lettered)
+    generations.turn_readers(fresh)
+    return replace(made, swapped=True)
+
+
+def _check_kept(generations: Generations, previous: str, mapping: IndexMapping) -> None:
+    """Whether the rows held have all that the new mapping may ask for."""
+    old = generations.mapping(previous)
+    narrower = (not old.table or set(mapping.table) <= set(old.table) != set()) and (
+        set(old.exclude_table) <= set(mapping.exclude_table)
+    )
+    wanted = [] if narrower and (mapping.table or not old.table) else ["tables that it left out"]
+    for floor in generations.floors(previous):
+        before, after = old.rule(floor.table), mapping.rule(floor.table)
+        if before and after and (columns := sorted(set(before.exclude) - set(after.exclude))):
+            wanted.append(f"{floor.table}'s column {columns[0]}")
+    if wanted:
+        raise UsageError(
+            f"the index in use never stored {wanted[0]}, which the new mapping may ask for",
+            "replay the stream instead: cdcctl search reindex --from earliest",
+        )
+
+
+def _missing(generations: Generations, previous: str, fresh: str, mapping: IndexMapping) -> int:
+    """Rows that the old index holds and the new one should but does not: older than what the stream still holds."""
+    floors = {(floor.source, floor.table): floor.position for floor in generations.floors(fresh)}
+    wanted = (
+        row for row in generations.rows(previous)
+        if not row.document.deleted and mapping.rule(row.table) is not None
+        and row.document.position > floors.get((row.source, row.table), "")
+    )  # fmt: skip
+    return sum(not there for there in generations.holds(fresh, wanted))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing((folder / "reindex.lock").open("w")) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SatelliteError("another reindex of this index is running", "wait for its end") from None
+        yield
+
+
+def _no_checkpoint(mark: Mark) -> None:
+    """A reindex has no leases."""
+
+
+def catchup(settings: Settings, moment: datetime, start: Start, stopping: Callable[[], bool]) -> Catchup:
+    """The stream for a reindex, its dead letters in a folder of their own."""
+    name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    return Catchup(settings, moment, start, settings.folder / "replays" / name, stopping)
