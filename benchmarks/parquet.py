@@ -64,7 +64,12 @@ def rows(quick: bool) -> Iterator[Row]:
         note="commits durable and exactly once at shipped defaults, decoding included, against pyarrow with neither",
     )  # fmt: skip
     yield Row(
-        "parquet.bytes_vs_json", sizes[-1] / count, json / count, "bytes/change", "lower", "every change, beside its JSON"
+        "parquet.bytes_vs_json",
+        sizes[-1] / count,
+        json / count,
+        "bytes/change",
+        "lower",
+        "every change, beside its JSON",
     )
 
 
@@ -76,8 +81,8 @@ def changes(count: int) -> list[bytes]:
 
 def _change(chance: random.Random, at: int, op: str) -> bytes:
     key = at if op == "I" else chance.randrange(max(1, at))
-    seconds = at // 500
-    head = f'"xid":{700 + at},"timestamp":"2026-11-23 {seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{at % 1000000:06}+00"'
+    clock = f"{at // 1_800_000:02}:{at // 30_000 % 60:02}:{at // 500 % 60:02}.{at % 10**6:06}"
+    head = f'"xid":{700 + at},"timestamp":"2026-11-23 {clock}+00"'
     head += f',"lsn":"0/{1000 + at * 100:X}","schema":"public","table":"orders"'
     pk = '"pk":[{"name":"id","type":"bigint"}]'
     identity = f'"identity":[{{"name":"id","type":"bigint","value":{key}}}]'
@@ -122,7 +127,9 @@ def _reference(data: Sequence[bytes], folder: Path) -> None:
 
 
 def _table(records: Sequence[_Record]) -> Any:
-    cells: list[dict[str, Any]] = [{column.name: column.value for column in record.columns or record.identity} for record in records]
+    cells: list[dict[str, Any]] = [
+        {column.name: column.value for column in record.columns or record.identity} for record in records
+    ]
     meta = {
         "action": pa.array([record.action for record in records]),
         "lsn": pa.array([record.lsn for record in records]),

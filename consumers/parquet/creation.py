@@ -11,9 +11,8 @@ from deltalake import DeltaTable
 from cdckit.change import Change
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.rows import row_of
-from consumers.parquet.schema import META, PARTITION, Columns
+from consumers.parquet.schema import COMMIT_DATE, META, PARTITION, Columns
 
-COMMIT_DATE = "_commit_date"
 _MEASURED = "delta.dataSkippingStatsColumns"
 _ALWAYS = ("_position", "_commit_time", "_exact")
 _RANGED = ("int", "text")
@@ -29,7 +28,7 @@ class Layout:
 
 
 def create(lake: Lake, ref: TableRef, layout: Layout, first: Change) -> DeltaTable:
-    """The table, made with the columns of its first change if there is none. Another maker's table is taken as it is."""
+    """The table, made with the columns of its first change if there is none; one that is there is taken as it is."""
     uri, storage = lake.uri(ref), dict(lake.storage)
     if not DeltaTable.is_deltatable(uri, storage):
         columns = _columns(layout, first)

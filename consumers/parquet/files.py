@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,24 @@ _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _json = msgspec.json.Encoder()
 
 
-def store(lake: Lake, ref: TableRef, table: Any, partition: str | None, measured: Sequence[str]) -> list[AddAction]:
-    """Write the table as one file a value of the column `partition` (None: one file); durable on return.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table's files go: its folder, the column it is partitioned by, the columns whose range is told."""
 
-    The values of the columns `measured` are described by their lowest and highest, so that readers skip files.
-    """
-    parts = [(None, table)] if partition is None else _parts(table, partition)
-    return [_store(lake, ref, part, partition, value, measured) for value, part in parts]
+    lake: Lake
+    ref: TableRef
+    partition: str | None
+    measured: Sequence[str]
+
+
+def store(place: Place, table: Any) -> list[AddAction]:
+    """Write the table as one file, or one a value of the partition's column; durable on return."""
+    if place.partition is None:
+        return [_store(place, table, {}, "")]
+    return [
+        _store(place, part, {place.partition: text}, f"{place.partition}={_folder(text)}/")
+        for text, part in _parts(table, place.partition)
+    ]
 
 
 def filesystem(lake: Lake, ref: TableRef) -> Any:
@@ -43,31 +55,27 @@ def filesystem(lake: Lake, ref: TableRef) -> Any:
     return pafs.PyFileSystem(DeltaStorageHandler(lake.uri(ref), dict(lake.storage)))
 
 
-def _parts(table: Any, partition: str) -> list[tuple[Any, Any]]:
+def _parts(table: Any, partition: str) -> Iterator[tuple[str | None, Any]]:
     values = table[partition]
-    found = [(value, pc.equal(values, value)) for value in pc.unique(pc.drop_null(values))]
-    parts = [
-        (value.as_py(), table if len(found) == 1 and not values.null_count else table.filter(rows))
-        for value, rows in found
-    ]
-    return parts + ([(None, table.filter(pc.is_null(values)))] if values.null_count else [])
+    for value in pc.unique(values):
+        here = pc.equal(values, value) if value.is_valid else pc.is_null(values)
+        yield str(value) if value.is_valid else None, table.filter(here)
 
 
-def _store(
-    lake: Lake, ref: TableRef, table: Any, partition: str | None, value: Any, measured: Sequence[str]
-) -> AddAction:
-    text = None if value is None else str(value)
-    folder = "" if partition is None else f"{partition}={_NULL_PARTITION if text is None else quote(text, safe='')}/"
+def _folder(text: str | None) -> str:
+    return _NULL_PARTITION if text is None else quote(text, safe="")
+
+
+def _store(place: Place, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
     path = f"{folder}part-{uuid.uuid4()}.zstd.parquet"
-    content = _parquet(table if partition is None else table.drop_columns([partition]))
-    if lake.is_local:
-        _write_durably(Path(lake.uri(ref)) / path, content)
+    content = _parquet(table.drop_columns(list(values)))
+    if place.lake.is_local:
+        _write_durably(Path(place.lake.uri(place.ref)) / path, content)
     else:
-        with filesystem(lake, ref).open_output_stream(path) as out:
+        with filesystem(place.lake, place.ref).open_output_stream(path) as out:
             out.write(content)
     now = int(datetime.now(UTC).timestamp() * 1000)
-    values = {} if partition is None else {partition: text}
-    return AddAction(path, content.size, values, now, True, _statistics(table, measured))
+    return AddAction(path, content.size, values, now, True, _statistics(table, place.measured))
 
 
 def _parquet(table: Any) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from cdckit.errors import UsageError
+from consumers.parquet.creation import Layout
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -14,8 +17,20 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str = ""
     """Where the lake is instead of the data folder, such as ``s3://bucket/prefix``."""
-    buffer_rows: int = 100_000
+    flush_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    """How old changes may become before they are committed: how far the lake is behind, against how many files."""
+    flush_rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
     """How many changes are held in memory before they are written ahead of the next flush."""
+    partition_by: str = "_commit_date"
+    """What new tables are partitioned by: ``_commit_date``, a column's name (few values!), or empty for nothing."""
+    retention_hours: Annotated[int, Meta(ge=1, le=24 * 3650)] = 24
+    """How long files and versions that are no longer current stay for readers who still use them."""
+    compact: bool = True
+    """Whether the consumer merges small files in the background."""
+    target_mb: Annotated[float, Meta(gt=0, le=4096)] = 128
+    """How large files shall become by that."""
+    sort_by: tuple[str, ...] = ()
+    """Columns by which compaction orders rows instead of by position, so that queries on them skip more."""
 
     @classmethod
     def read(cls, table: Mapping[str, object]) -> Options:
@@ -24,4 +39,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return msgspec.convert(table, cls)
         except msgspec.ValidationError as error:
             known = ", ".join(cls.__struct_fields__)
-            raise UsageError(f"[consumers.parquet]: {error}", f"known keys: {known}") from error
+            raise UsageError(f"[consumers.parquet]: {error}", f"known keys: {known}; see docs/parquet.md") from error
+
+    @property
+    def layout(self) -> Layout:
+        """How new tables are laid out."""
+        return Layout(self.partition_by, self.retention_hours)

@@ -35,9 +35,9 @@ class Known:
         return self._read(paths, low, high, wanted) if paths else set()
 
     def committed(self, version: int, positions: Mapping[str, Any]) -> None:
-        """This writer has added these positions as that version."""
+        """Take note that this writer has added these positions as that version."""
         if version == self._version + 1:
-            self._version, self._highest = version, max(self._highest, max(positions))
+            self._version, self._highest = version, max(self._highest, *positions)
 
     def _read(self, paths: list[str], low: str, high: str, wanted: Mapping[str, Any]) -> set[str]:
         files: Any = ds.dataset(paths, format="parquet", filesystem=self._filesystem, schema=_ONLY)

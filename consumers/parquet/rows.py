@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from cdckit.change import Change, Op, Value
+from cdckit.change import Change, Value
 from consumers.parquet.codecs import encode
-from consumers.parquet.schema import META, Columns
+from consumers.parquet.schema import META, PARTITION, Columns
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What changes that can share one columnar conversion have in common: the operation and the columns, typed."""
+@dataclass(slots=True)
+class Group:
+    """Changes that share one columnar conversion: the same columns in the same order, of the same types."""
 
-    op: Op
-    columns: tuple[str, ...]
-    types: tuple[tuple[str, str], ...]
+    types: Mapping[str, str]
+    columns: Sequence[str]
+    positions: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    rows: list[Mapping[str, Value]] = field(default_factory=list)
 
     @property
     def typed_columns(self) -> list[tuple[str, str]]:
-        """The columns of the row, each with its PostgreSQL type (empty where the stream did not say)."""
-        types = dict(self.types)
-        return [(name, types.get(name, "")) for name in self.columns]
+        """The columns of the rows, each with its PostgreSQL type (empty where the stream did not say)."""
+        return [(name, self.types.get(name, "")) for name in self.columns]
 
 
 def row_of(change: Change) -> Mapping[str, Value]:
@@ -38,55 +40,85 @@ def row_of(change: Change) -> Mapping[str, Value]:
     return {**change.key, **(change.before or {})}
 
 
-def by_shape(changes: Iterable[Change]) -> Mapping[Shape, Sequence[Change]]:
-    """The changes grouped by shape; interleaved schema versions give a few groups, not many."""
-    groups: dict[Shape, list[Change]] = {}
-    for change in changes:
-        shape = Shape(change.op, tuple(row_of(change)), tuple(change.types.items()))
-        groups.setdefault(shape, []).append(change)
-    return groups
+def grouped(changes: Mapping[str, Change]) -> Sequence[Group]:
+    """The changes (by position) in groups; interleaved schema versions give a few groups, not many."""
+    groups: dict[tuple[str, ...], list[Group]] = {}
+    for position, change in changes.items():
+        row = row_of(change)
+        columns = tuple(row)
+        known = groups.setdefault(columns, [])
+        group = next((one for one in known if one.types == change.types), None)
+        if group is None:
+            known.append(group := Group(change.types, columns))
+        group.positions.append(position)
+        group.changes.append(change)
+        group.rows.append(row)
+    return [group for known in groups.values() for group in known]
 
 
-def to_arrow(groups: Mapping[Shape, Sequence[Change]], columns: Columns) -> Any:
+def to_arrow(groups: Iterable[Group], columns: Columns) -> Any:
     """One Arrow table with the lake's schema, in the order of positions."""
-    tables = [_group(shape, changes, columns) for shape, changes in groups.items()]
-    return pa.concat_tables(tables).sort_by("_position")
+    tables = [_table(group, columns) for group in groups]
+    ordered = len(tables) == 1 and _ascending(tables[0]["_position"].to_pylist())
+    return tables[0] if ordered else pa.concat_tables(tables).sort_by("_position")
 
 
-def _group(shape: Shape, changes: Sequence[Change], columns: Columns) -> Any:
-    data, exact, present = _values(shape, changes, columns)
-    data.update(_meta(changes, present, exact))
-    arrays = [data[field.name] if field.name in data else pa.nulls(len(changes), field.type) for field in columns.arrow]
+def _ascending(positions: list[str]) -> bool:
+    return positions == sorted(positions)
+
+
+def _table(group: Group, columns: Columns) -> Any:
+    data = _cells(group, columns)
+    data.update(_meta(group))
+    if PARTITION in columns.arrow.names:
+        data[PARTITION] = _partition(group, columns.arrow.field(PARTITION))
+    count = len(group.changes)
+    arrays = [data[item.name] if item.name in data else pa.nulls(count, item.type) for item in columns.arrow]
     return pa.Table.from_arrays(arrays, schema=columns.arrow)
 
 
-def _values(shape: Shape, changes: Sequence[Change], columns: Columns) -> tuple[dict[str, Any], Any, str]:
-    cells = zip(*(row_of(change).values() for change in changes), strict=True)
+def _cells(group: Group, columns: Columns) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    exact: list[dict[str, Value]] = [{} for _ in changes]
-    for (name, pg_type), values in zip(shape.typed_columns, cells, strict=False):
+    exact: dict[int, dict[str, Value]] = {}
+    cells = zip(*(row.values() for row in group.rows), strict=True)
+    for (name, pg_type), values in zip(group.typed_columns, cells, strict=False):
         column = columns.find(name, pg_type)
         data[column.name], misfits = encode(column.kind, values)
         for index, value in misfits.items():
-            exact[index][column.name] = value
-    texts = [_json.encode(cells).decode() if cells else None for cells in exact]
-    return data, pa.array(texts, pa.string()), ",".join(data)
+            exact.setdefault(index, {})[column.name] = value
+    present, count = ",".join(data), len(group.rows)
+    data["_columns"] = pa.repeat(pa.scalar(present, pa.string()), count)
+    data["_exact"] = pa.array(
+        [_text(exact.get(index)) for index in range(count)] if exact else [None] * count, pa.string()
+    )
+    return data
 
 
-def _meta(changes: Sequence[Change], present: str, exact: Any) -> dict[str, Any]:
+def _meta(group: Group) -> dict[str, Any]:
+    changes = group.changes
     times = pa.array([change.commit_time for change in changes], META.field("_commit_time").type)
     return {
-        "_op": pa.array([change.op.value for change in changes], pa.string()),
-        "_position": pa.array([change.position.sort_key for change in changes], pa.string()),
+        "_op": pa.array([change.op for change in changes], pa.string()),
+        "_position": pa.array(group.positions, pa.string()),
         "_commit_time": times,
         "_commit_date": times.cast(pa.date32()),
         "_xid": pa.array([change.xid for change in changes], pa.int64()),
         "_annotation": pa.array([_text(change.annotation) for change in changes], pa.string()),
         "_key": pa.array([change.key_text if change.key else None for change in changes], pa.string()),
-        "_columns": pa.array([present] * len(changes), pa.string()),
-        "_exact": exact,
     }
 
 
-def _text(annotation: Mapping[str, object] | None) -> str | None:
-    return None if annotation is None else _json.encode(annotation).decode()
+def _partition(group: Group, field: Any) -> Any:
+    name = (field.metadata or {}).get(b"partition_of", b"").decode()
+    values = (row.get(name) for row in group.rows)
+    return pa.array([None if value in (None, "") else _plain(value) for value in values], pa.string())
+
+
+def _plain(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def _text(value: Mapping[str, object] | None) -> str | None:
+    return None if value is None else _json.encode(value).decode()

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from consumers.parquet.schema import COMMIT_DATE, PARTITION, Columns
 from consumers.parquet.sqltext import literal, quoted
+from consumers.parquet.sqltypes import raw_type
 
 
 def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
@@ -19,11 +21,18 @@ def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) 
     if not files or not all(_readable(file) for file in files):
         connection.register(name, table.to_pyarrow_dataset())
         return
-    listed = ", ".join(map(literal, files))
-    connection.execute(
-        f"CREATE VIEW {quoted(name)} AS SELECT * FROM read_parquet([{listed}], union_by_name = true, "
-        "hive_partitioning = true, hive_types = {'_commit_date': DATE})"
-    )
+    scan = f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true, {_partitioning(table)})"
+    found = {column.casefold() for column in connection.sql(f"SELECT * FROM {scan} LIMIT 0").columns}
+    columns = Columns.read(pa.schema(table.schema().to_arrow())).by_source.values()
+    # a column may be in the schema before any file has it
+    absent = [f"NULL::{raw_type(c.kind)} AS {quoted(c.name)}" for c in columns if c.name.casefold() not in found]
+    connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT {', '.join(['*', *absent])} FROM {scan}")
+
+
+def _partitioning(table: DeltaTable) -> str:
+    types = {COMMIT_DATE: "DATE", PARTITION: "VARCHAR"}
+    shown = ", ".join(f"{literal(column)}: {types[column]}" for column in table.metadata().partition_columns)
+    return f"hive_partitioning = true, hive_types = {{{shown}}}" if shown else "hive_partitioning = false"
 
 
 def has_inexact(table: DeltaTable) -> bool:

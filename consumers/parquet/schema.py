@@ -32,6 +32,12 @@ META = pa.schema(
 ``_exact`` is JSON of the cells that their typed column cannot hold."""
 
 
+COMMIT_DATE = "_commit_date"
+PARTITION = "_partition"
+"""The text of the source column by which the table is partitioned, where it is by one. That column stays in the files:
+a partition's value cannot tell an empty text from NULL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One lake column: its name there, the PostgreSQL column and type that it holds, and its kind."""
@@ -52,7 +58,7 @@ class Columns:
     @classmethod
     def read(cls, arrow: Any) -> Columns:
         """The columns that an Arrow schema's field metadata tells of."""
-        found = [_column(field) for field in arrow if field.name not in META.names]
+        found = [_column(field) for field in arrow if field.metadata and b"pg_name" in field.metadata]
         return cls(arrow, {(column.pg_name, column.kind.name): column for column in found})
 
     def find(self, pg_name: str, pg_type: str) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 
 from cdckit.change import Change
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
@@ -22,8 +23,14 @@ def open_sink(context: SinkContext) -> Sink:
 class ParquetSink:
     """Appends every change once. What was committed stays when a later table's commit fails; flush() may be retried."""
 
+    embedded_in: Path
+    """The lake's folder; missing where the lake is on an object store, which several hosts may write."""
+
     def __init__(self, lake: Lake, options: Options, shard: str) -> None:
         self._lake, self._options = lake, options
+        self.flush_seconds = options.flush_seconds
+        if lake.is_local:
+            self.embedded_in = Path(lake.root)
         self._progress = Progress(shard, "")
         self._buffers: dict[TableRef, list[Change]] = {}
         self._logs: OrderedDict[TableRef, ChangeLog] = OrderedDict()
@@ -31,11 +38,16 @@ class ParquetSink:
         self._done = Outcome()
 
     def apply(self, batch: Batch) -> None:
-        """Buffer the batch; past ``buffer_rows`` write early, so that memory stays bounded."""
-        if self._buffered >= self._options.buffer_rows:
+        """Buffer the batch; past ``flush_rows`` write early, so that memory stays bounded."""
+        if self._buffered >= self._options.flush_rows:
             self._write()
-        for change in batch.changes:
-            self._buffers.setdefault(TableRef(change.source, change.table), []).append(change)
+        of = None
+        for item in batch.items:
+            change = item.change
+            if of is None or change.table != of.table or change.source != of.source:
+                of = TableRef(change.source, change.table)
+                buffer = self._buffers.setdefault(of, [])
+            buffer.append(change)
         self._buffered += len(batch.items)
         self._progress = Progress(batch.shard, batch.items[-1].sequence_number)
 
@@ -59,7 +71,7 @@ class ParquetSink:
             self._done += Outcome(applied=added, superseded=len(changes) - added)
 
     def _log(self, ref: TableRef) -> ChangeLog:
-        log = self._logs.pop(ref, None) or ChangeLog(self._lake, ref)
+        log = self._logs.pop(ref, None) or ChangeLog(self._lake, ref, self._options.layout)
         self._logs[ref] = log
         if len(self._logs) > OPEN_LOGS:
             self._logs.popitem(last=False)

@@ -20,10 +20,13 @@ _TYPES = {
 
 def sql_type(kind: Kind) -> str:
     """The type's name in DuckDB; text where it has none that is exact."""
-    if kind.cast:
-        return kind.cast
+    return kind.cast or raw_type(kind)
+
+
+def raw_type(kind: Kind) -> str:
+    """The DuckDB type in which the files themselves hold the column."""
     if kind.element is not None:
-        return f"{'VARCHAR' if kind.element.cast else sql_type(kind.element)}[]"
+        return f"{raw_type(kind.element)}[]"
     if kind.family == "decimal":
         return f"DECIMAL({kind.arrow.precision},{kind.arrow.scale})"
     return _TYPES.get(kind.name, "VARCHAR")
