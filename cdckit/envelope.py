@@ -7,11 +7,16 @@ A record is the wal2json format-version 2 object, keys and values verbatim, plus
      "cdc":{"v":1,"epoch":1,"commit_lsn":"0/1A2B400","index":0,"source":"main","system":"7312...","timeline":1,
             "slot":"cdc","annotation":{"actor":"alice"},"key_change":true}}
 
-``annotation`` and ``key_change`` appear only where they apply.
+``annotation`` and ``key_change`` appear only where they apply. A change too large for the stream is the same text as
+gzip (RFC 1952), which its first two bytes tell. A logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it
+is read as an insert into a table of its prefix's name in the schema ``pg_logical_message``, with the columns lsn,
+content and transactional.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +30,12 @@ from cdckit.errors import EnvelopeError
 from cdckit.position import Lsn, Position
 
 VERSION = 1
+MESSAGES = "pg_logical_message"
+"""The schema under which logical messages are seen, one table a prefix."""
+MOST_BYTES = 64 * 1024 * 1024
+"""A compressed record may unfold to this at the most; what claims more is refused before it takes the memory."""
+_GZIP = b"\x1f\x8b"
+_WBITS = zlib.MAX_WBITS | 16  # gzip's own header
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
@@ -62,14 +73,29 @@ class Stamp(msgspec.Struct, frozen=True, omit_defaults=True):
     slot: str = ""
     annotation: dict[str, Any] | None = None
     key_change: bool = False
+    time: str = ""
+    """When the producer read a message that belongs to no transaction, and so has no commit time."""
 
 
 class _Record(Row, frozen=True, kw_only=True):
     cdc: Stamp
 
 
+class _Message(msgspec.Struct, frozen=True):
+    """What ``pg_logical_emit_message`` sent, stamped; ``timestamp`` is null outside a transaction."""
+
+    prefix: str
+    content: str
+    transactional: bool
+    lsn: str
+    cdc: Stamp
+    xid: int | None = None
+    timestamp: str | None = None
+
+
 _stamp_encoder = msgspec.json.Encoder(decimal_format="number")
 _record_decoder = msgspec.json.Decoder(_Record, float_hook=Decimal)
+_message_decoder = msgspec.json.Decoder(_Message)
 _row_decoder = msgspec.json.Decoder(Row, float_hook=Decimal)
 
 
@@ -84,6 +110,47 @@ def decode_row(payload: bytes) -> Row:
 def splice(payload: bytes, stamp: Stamp) -> bytes:
     """wal2json's object with the key ``cdc`` added; the object's own text is not touched."""
     return payload.rstrip()[:-1] + b',"cdc":' + _stamp_encoder.encode(stamp) + b"}"
+
+
+class Stamper:
+    """Writes the stamps of one transaction's changes: what they share is encoded once."""
+
+    def __init__(self, stamp: Stamp) -> None:
+        """`stamp` is the pattern; its commit_lsn and index are replaced."""
+        head, tail = _stamp_encoder.encode(msgspec.structs.replace(stamp, commit_lsn="\f", index=0)).split(_BETWEEN)
+        self._head, self._tail = b',"cdc":' + head + b'"commit_lsn":"', tail + b"}"
+        self._text = b""
+
+    def begin(self, commit_lsn: bytes) -> None:
+        """The transaction that the next changes belong to, as wal2json wrote its LSN."""
+        self._text = self._head + commit_lsn + b'","index":'
+
+    def splice(self, payload: bytes, index: int) -> bytes:
+        """As `splice`, for the change of this index."""
+        return b"%b%b%d%b" % (payload[:-1], self._text, index, self._tail)
+
+
+_BETWEEN = b'"commit_lsn":"\\f","index":0'
+
+
+def compress(data: bytes) -> bytes:
+    """A record as gzip, for one that is over the stream's limit. `decode` reads both."""
+    return gzip.compress(data, compresslevel=6, mtime=0)
+
+
+def plain(data: bytes) -> bytes:
+    """The record's JSON text, unfolded when it is compressed. Raises EnvelopeError when it cannot be, or is a bomb."""
+    if data[:2] != _GZIP:
+        return data
+    unfolding = zlib.decompressobj(_WBITS)
+    try:
+        text = unfolding.decompress(data, MOST_BYTES)
+    except zlib.error as error:
+        raise EnvelopeError(f"a compressed record that cannot be unfolded: {error}") from error
+    if not unfolding.eof:
+        why = "unfolds to more than" if unfolding.unconsumed_tail else "ends before its end; limit"
+        raise EnvelopeError(f"a compressed record of {len(data):,} bytes {why} {MOST_BYTES:,} bytes")
+    return text
 
 
 def key_columns(row: Row) -> Mapping[str, Value]:
@@ -106,17 +173,43 @@ def old_key_columns(row: Row) -> Mapping[str, Value]:
 
 def decode(data: bytes) -> Change:
     """Read one record of the stream. Raises EnvelopeError when it is no change of ours."""
+    text = plain(data)
     try:
-        record = _record_decoder.decode(data)
-        return _change(record)
+        if text.startswith(_IS_MESSAGE):
+            return _message(_message_decoder.decode(text))
+        return _change(_record_decoder.decode(text))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"unreadable record: {error}", "see `cdcctl tail` for what is on the stream") from error
 
 
-def _change(record: _Record) -> Change:
-    stamp = record.cdc
+_IS_MESSAGE = b'{"action":"M"'
+
+
+def _message(record: _Message) -> Change:
+    key = {"lsn": record.lsn}
+    return Change(
+        op=Op.INSERT,
+        source=record.cdc.source,
+        table=Table(MESSAGES, record.prefix),
+        position=_position(record.cdc),
+        commit_time=_commit_time(record.timestamp or record.cdc.time or None),
+        key=key,
+        after={**key, "content": record.content, "transactional": record.transactional},
+        types={"lsn": "pg_lsn", "content": "text", "transactional": "boolean"},
+        lsn=Lsn.parse(record.lsn),
+        xid=record.xid,
+        annotation=record.cdc.annotation,
+    )
+
+
+def _position(stamp: Stamp) -> Position:
     if stamp.v != VERSION:
         raise EnvelopeError(f"envelope version {stamp.v}, this program reads {VERSION}", "upgrade the consumers first")
+    return Position(stamp.epoch, Lsn.parse(stamp.commit_lsn), stamp.index)
+
+
+def _change(record: _Record) -> Change:
+    stamp = record.cdc
     op = _OPS.get(record.action) or Op(record.action)
     after = None if op in (Op.DELETE, Op.TRUNCATE) else {column.name: column.value for column in record.columns}
     before = {column.name: column.value for column in record.identity} if record.identity else None
@@ -124,7 +217,7 @@ def _change(record: _Record) -> Change:
         op=op,
         source=stamp.source,
         table=_table(record.schema, record.table),
-        position=Position(stamp.epoch, Lsn.parse(stamp.commit_lsn), stamp.index),
+        position=_position(stamp),
         commit_time=_commit_time(record.timestamp),
         key=_key(record, op, after or {}, before or {}),
         after=after,

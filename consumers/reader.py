@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cdckit.aggregation import unpack
 from cdckit.errors import StreamError
 from consumers.dead_letters import RawRecord
 
@@ -126,15 +127,17 @@ class StreamReader:
             return self._failed(cursor, error)
         except BotoCoreError as error:
             raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error
-        records = [RawRecord(item["Data"], item["PartitionKey"], item["SequenceNumber"]) for item in answer["Records"]]
-        cursor.last = records[-1].sequence_number if records else cursor.last
+        unpacked = [(item, _unpacked(item)) for item in answer["Records"]]
+        records = [record for _, inside in unpacked for record in inside]
+        arrivals = [item["ApproximateArrivalTimestamp"] for item, inside in unpacked for _ in inside]
+        cursor.last = answer["Records"][-1]["SequenceNumber"] if answer["Records"] else cursor.last
         behind = answer.get("MillisBehindLatest", 0)
         cursor.caught_up = behind == 0
         following: str | None = answer.get("NextShardIterator")
         cursor.iterator = following
         if following is None:
             self._ended(cursor.shard)
-        return Page(cursor.shard, records, [item["ApproximateArrivalTimestamp"] for item in answer["Records"]], behind)
+        return Page(cursor.shard, records, arrivals, behind)
 
     def _failed(self, cursor: _Cursor, error: ClientError) -> Page:
         code = error.response["Error"]["Code"]
@@ -191,6 +194,12 @@ class StreamReader:
             self._shards = {shard["ShardId"]: shard for page in pages for shard in page["Shards"]}
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, f"cannot list the shards of the stream {self.stream!r}") from error
+
+
+def _unpacked(item: Any) -> list[RawRecord]:
+    """The records in an aggregated one, as the KCL gives them; an ordinary one as it is."""
+    inside = unpack(item["Data"], item["PartitionKey"])
+    return [RawRecord(one.data, one.partition_key, item["SequenceNumber"], number) for number, one in enumerate(inside)]
 
 
 def _parents(shard: Any) -> list[str]:

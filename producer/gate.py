@@ -7,7 +7,7 @@ swapped two changes of a key, if both were in the request. Here they never are.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -47,7 +47,7 @@ class Gate(Generic[Entry]):
         """`limits` bound one request."""
         self._limits = limits or Limits()
         self._ready: deque[Entry] = deque()
-        self._waiting: dict[Hashable, deque[Entry]] = {}
+        self._closed: dict[Hashable, deque[Entry] | None] = {}  # keys ready or in flight; None: nothing waits
         self.entries = 0
         """Entries not yet accepted: ready, in flight or waiting."""
         self.size = 0
@@ -57,12 +57,15 @@ class Gate(Generic[Entry]):
         """Queue an entry behind all earlier ones of its key."""
         self.entries += 1
         self.size += entry.size
-        queue = self._waiting.get(entry.gate_key)
-        if queue is None:
-            self._waiting[entry.gate_key] = deque()
+        key = entry.gate_key
+        if key not in self._closed:
+            self._closed[key] = None
             self._ready.append(entry)
-        else:
-            queue.append(entry)
+            return
+        queue = self._closed[key]
+        if queue is None:
+            queue = self._closed[key] = deque()
+        queue.append(entry)
 
     @property
     def sendable(self) -> int:
@@ -72,25 +75,27 @@ class Gate(Generic[Entry]):
     def take(self) -> list[Entry]:
         """The next request's entries, within the limits; empty when nothing may be sent now."""
         taken: list[Entry] = []
-        size = 0
-        while self._ready and len(taken) < self._limits.entries:
-            if taken and size + self._ready[0].size > self._limits.size:
+        ready, size = self._ready, 0
+        for _ in range(min(len(ready), self._limits.entries)):
+            size += ready[0].size
+            if taken and size > self._limits.size:
                 break
-            entry = self._ready.popleft()
-            size += entry.size
-            taken.append(entry)
+            taken.append(ready.popleft())
         return taken
 
-    def accepted(self, entry: Entry) -> None:
-        """The stream has the entry: the next one of its key may go."""
-        self.entries -= 1
-        self.size -= entry.size
-        queue = self._waiting[entry.gate_key]
-        if queue:
-            self._ready.append(queue.popleft())
-        else:
-            del self._waiting[entry.gate_key]
+    def accepted(self, entries: Sequence[Entry]) -> None:
+        """The stream has these: the next one of each key may go."""
+        closed, size = self._closed, 0
+        for entry in entries:
+            size += entry.size
+            key = entry.gate_key
+            if queue := closed[key]:
+                self._ready.append(queue.popleft())
+            else:
+                del closed[key]
+        self.entries -= len(entries)
+        self.size -= size
 
-    def refused(self, entries: list[Entry]) -> None:
+    def refused(self, entries: Sequence[Entry]) -> None:
         """The stream has none of these: they go again, before all others, their keys still closed to later ones."""
         self._ready.extendleft(reversed(entries))

@@ -5,65 +5,76 @@ from __future__ import annotations
 import logging
 import os
 import random
+import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from cdckit.envelope import MOST_BYTES, compress
 from cdckit.errors import RecordTooLarge, StreamError
-from producer.gate import Gate
+from producer.lanes import Bounds, Lanes, MakeLanes, Parcel
 from producer.ledger import Ticket
+from producer.plain import PlainLanes
+from producer.put import CREDENTIALS, Answer, Put, RequestFailed
 from producer.routing import Record
-from producer.stream import translated
-
-if TYPE_CHECKING:
-    from mypy_boto3_kinesis import KinesisClient
+from producer.shards import ShardMap
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 4
-RECORD_BYTES = 1024 * 1024
 _BACKOFF = 0.05
 _BACKOFF_MOST = 5.0
+_REPEAT_SECONDS = 30.0  # between two log lines about a trouble that lasts
 _FATAL = {"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outgoing:
-    """A record on its way, the transaction that waits for it, and (for a truncate) the shard that it must reach."""
-
-    record: Record
-    ticket: Ticket
-    hash_key: str | None = None
-
-    @property
-    def gate_key(self) -> tuple[str, str | None]:
-        """Records of one partition key go one after the other; a truncate's copies each for itself."""
-        return self.record.partition_key, self.hash_key
-
-    @property
-    def size(self) -> int:
-        """Bytes as PutRecords counts them."""
-        return len(self.record.data) + len(self.record.partition_key.encode())
-
-    def entry(self) -> dict[str, Any]:
-        """The entry of a PutRecords request."""
-        entry = {"Data": self.record.data, "PartitionKey": self.record.partition_key}
-        return entry if self.hash_key is None else {**entry, "ExplicitHashKey": self.hash_key}
 
 
 @dataclass(slots=True)
 class Figures:
-    """What a publisher did so far."""
+    """What a publisher did so far. `accepted` counts changes, of which a record may hold many.
+
+    `strayed` records were accepted by another shard than they had to reach, and sent anew.
+    """
 
     accepted: int = 0
+    accepted_records: int = 0
+    accepted_bytes: int = 0
     requests: int = 0
     refused: int = 0
     failed_requests: int = 0
+    strayed: int = 0
+    compressed: int = 0
+    last_accepted: float = 0.0
+    """`time.monotonic` when a record was last accepted."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Exponential, with jitter, until something succeeds."""
+
+    jitter: Callable[[], float]
+    failures: int = 0
+    until: float = 0.0
+
+    def failed(self) -> float:
+        """Wait longer than last time; how long, in seconds."""
+        delay: float = min(_BACKOFF_MOST, _BACKOFF * 2.0**self.failures) * (0.5 + self.jitter() / 2)
+        self.failures = min(self.failures + 1, 16)
+        self.until = time.monotonic() + delay
+        return delay
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The stream as a publisher sees it: how to put, how to list its open shards, what it takes."""
+
+    name: str
+    put: Put
+    shards: Callable[[], ShardMap]
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class Publisher:
@@ -71,63 +82,68 @@ class Publisher:
 
     def __init__(
         self,
-        client: KinesisClient,
-        stream: str,
-        open_shards: Callable[[], Sequence[str]],
+        target: Target,
+        make_lanes: MakeLanes = PlainLanes,
         in_flight: int = IN_FLIGHT,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`open_shards` returns a hash key inside each open shard. `jitter` returns numbers in [0, 1)."""
-        self._client, self._stream, self._open_shards, self._jitter = client, stream, open_shards, jitter
-        self._gate: Gate[Outgoing] = Gate()
+        """`make_lanes` is `PlainLanes` or `AggregateLanes`. `jitter` returns numbers in [0, 1)."""
+        self._target, self._jitter = target, jitter
+        self._lanes: Lanes = make_lanes(target.shards(), target.bounds)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="put-records")
-        self._most, self._flying = in_flight, 0
-        self._done: SimpleQueue[tuple[list[Outgoing], Future[Mapping[str, Any]]]] = SimpleQueue()
+        self._most, self.flying = in_flight, 0
+        self._done: SimpleQueue[tuple[Sequence[Any], Future[Sequence[Answer]]]] = SimpleQueue()
         self._awake, self._wake = os.pipe()
-        self._not_before, self._failures = 0.0, 0
+        self._all, self._by_shard = Backoff(jitter), dict[str, Backoff]()
+        self._stale, self._said = False, 0.0
         self.figures = Figures()
 
     @property
     def pending(self) -> int:
         """Records submitted and not yet accepted."""
-        return self._gate.entries
+        return self._lanes.entries
 
     @property
     def pending_bytes(self) -> int:
         """Their bytes."""
-        return self._gate.size
+        return self._lanes.size
 
     def fileno(self) -> int:
         """Readable when a request has ended, for `select`."""
         return self._awake
 
-    def submit(self, record: Record, ticket: Ticket) -> None:
-        """Queue a record. Raises RecordTooLarge when the stream could never take it."""
-        first = Outgoing(record, ticket)
-        if first.size > RECORD_BYTES:
-            raise RecordTooLarge(
-                f"a change of {record.partition_key} has {first.size:,} bytes; a Kinesis record takes {RECORD_BYTES:,}",
-                f"nothing was lost and the slot waits; leave the table out with --exclude-table {record.table}, "
-                "or make the row smaller",
-            )
-        copies = [Outgoing(record, ticket, key) for key in self._open_shards()] if record.every_shard else [first]
-        for outgoing in copies:
-            ticket.outstanding += 1
-            self._gate.add(outgoing)
+    def wait(self, seconds: float) -> None:
+        """Block until a request has ended, or the time."""
+        select.select([self._awake], [], [], seconds)
 
-    def pump(self) -> None:
-        """Settle the requests that ended and start those that may start. Raises StreamError when none ever will."""
+    def submit(self, record: Record, ticket: Ticket) -> None:
+        """Queue a record, compressed when it must be. Raises RecordTooLarge when the stream could never take it."""
+        if len(record.data) + len(record.partition_key) > self._target.bounds.record - _KEY_SLACK:
+            record = self._compressed(record)
+        self._lanes.add(record, ticket)
+
+    def pump(self, *, eager: bool = True) -> None:
+        """Settle the requests that ended and start those that may start. Raises StreamError when none ever will.
+
+        Unless `eager`, a request that is not full waits while others are in flight: more records are about to come.
+        """
         self._settle()
-        while self._flying < self._most and time.monotonic() >= self._not_before and (batch := self._gate.take()):
-            self._flying += 1
-            self.figures.requests += 1
-            future = self._pool.submit(self._put, [outgoing.entry() for outgoing in batch])
-            future.add_done_callback(lambda ended, batch=batch: self._ended(batch, ended))  # type: ignore[misc]
+        if self._stale and not self._refreshed():
+            return
+        while self.flying < self._most and time.monotonic() >= self._all.until:
+            if not eager and self.flying and self._lanes.sendable < self._target.bounds.entries:
+                return
+            batch = self._lanes.take(self._closed())
+            if not batch:
+                return
+            self._start(batch)
 
     @property
     def pause(self) -> float:
         """Seconds until a backoff ends; 0 when none is on."""
-        return max(0.0, self._not_before - time.monotonic())
+        now = time.monotonic()
+        ends = [backoff.until for backoff in (self._all, *self._by_shard.values()) if backoff.until > now]
+        return min(ends) - now if ends else 0.0
 
     def close(self) -> None:
         """Wait for the requests in flight; what was not accepted stays unacknowledged."""
@@ -135,10 +151,27 @@ class Publisher:
         os.close(self._awake)
         os.close(self._wake)
 
-    def _put(self, entries: list[dict[str, Any]]) -> Mapping[str, Any]:
-        return self._client.put_records(StreamName=self._stream, Records=entries)  # type: ignore[arg-type]
+    def _compressed(self, record: Record) -> Record:
+        limit = self._target.bounds.record
+        smaller = compress(record.data)
+        size = len(smaller) + len(record.partition_key.encode())
+        if size > limit or len(record.data) > MOST_BYTES:
+            raise RecordTooLarge(
+                f"a change of {record.partition_key} has {len(record.data):,} bytes, compressed {len(smaller):,}; "
+                f"a record of the stream {self._target.name!r} takes {limit:,}",
+                "nothing was lost and the slot waits; allow larger records (aws kinesis update-max-record-size, up to "
+                f"10240 KiB), leave the table out with --exclude-table {record.table}, or make the row smaller",
+            )
+        self.figures.compressed += 1
+        return record._replace(data=smaller)
 
-    def _ended(self, batch: list[Outgoing], future: Future[Mapping[str, Any]]) -> None:
+    def _start(self, batch: Sequence[Parcel]) -> None:
+        self.flying += 1
+        self.figures.requests += 1
+        future = self._pool.submit(self._target.put, [parcel.entry for parcel in batch])
+        future.add_done_callback(lambda ended: self._ended(batch, ended))
+
+    def _ended(self, batch: Sequence[Parcel], future: Future[Sequence[Answer]]) -> None:
         self._done.put((batch, future))
         os.write(self._wake, b".")
 
@@ -149,40 +182,89 @@ class Publisher:
             except Empty:
                 return
             os.read(self._awake, 1)
-            self._flying -= 1
+            self.flying -= 1
             error = future.exception()
-            if error is not None:
-                self._failed(batch, error)
+            if error is None:
+                self._answered(batch, future.result())
             else:
-                self._answered(batch, future.result()["Records"])
+                self._failed(batch, error)
 
-    def _answered(self, batch: list[Outgoing], results: Sequence[Mapping[str, Any]]) -> None:
-        refused = []
-        for outgoing, result in zip(batch, results, strict=True):
-            if result.get("ErrorCode"):
-                refused.append(outgoing)
-                continue
-            outgoing.ticket.outstanding -= 1
-            self._gate.accepted(outgoing)
-        self.figures.accepted += len(batch) - len(refused)
+    def _answered(self, batch: Sequence[Parcel], answers: Sequence[Answer]) -> None:
+        accepted: list[Parcel] = []
+        refused: list[tuple[Parcel, Answer]] = []
+        for parcel, answer in zip(batch, answers, strict=True):
+            if answer.code is not None:
+                refused.append((parcel, answer))
+            elif parcel.shard is not None and answer.shard != parcel.shard:
+                self._strayed(parcel)
+            else:
+                accepted.append(parcel)
+        self.figures.accepted += self._lanes.accepted(accepted)
+        self.figures.accepted_records += len(accepted)
+        self.figures.accepted_bytes += sum([parcel.size for parcel in accepted])
+        self._all.failures = 0
+        if accepted:
+            self.figures.last_accepted = time.monotonic()
+        if refused:
+            self._refused(batch, refused)
+        elif self._by_shard:
+            self._by_shard.clear()
+
+    def _refused(self, batch: Sequence[Parcel], refused: Sequence[tuple[Parcel, Answer]]) -> None:
+        """Refused entries go again; a shard that refused all of its entries is left alone for a growing while."""
         self.figures.refused += len(refused)
-        self._gate.refused(refused)
-        if refused and len(refused) == len(batch):
-            self._back_off(f"all {len(batch)} records refused: {results[0].get('ErrorCode')}")
-        else:
-            self._failures = 0
+        self._lanes.refused([parcel for parcel, _ in refused])
+        sent = Counter(map(self._lanes.shard_of, batch))
+        for shard, count in Counter(self._lanes.shard_of(parcel) for parcel, _ in refused).items():
+            backoff = self._by_shard.setdefault(shard, Backoff(self._jitter))
+            backoff.failures = backoff.failures if count == sent[shard] else 0
+            backoff.failed()
+        code, message = refused[0][1].code, refused[0][1].message or ""
+        self._say(f"{len(refused)} of {len(batch)} records refused: {code} {message}")
 
-    def _failed(self, batch: list[Outgoing], error: BaseException) -> None:
-        self._gate.refused(batch)
+    def _strayed(self, parcel: Parcel) -> None:
+        self.figures.strayed += 1
+        self._lanes.strayed(parcel)
+        self._stale = True
+
+    def _refreshed(self) -> bool:
+        """After a split or merge: once nothing is in flight, list the shards and divide anew what waits."""
+        if self.flying or time.monotonic() < self._all.until:
+            return False
+        try:
+            shards = self._target.shards()
+        except StreamError as error:
+            self._say(f"{error.message}; next try in {self._all.failed():.2f} s")
+            return False
+        logger.warning("the stream was split or merged: %d shards are open now", len(shards.shards))
+        self._lanes.reshard(shards)
+        self._stale = False
+        self._by_shard.clear()
+        return True
+
+    def _failed(self, batch: Sequence[Parcel], error: BaseException) -> None:
+        self._lanes.refused(batch)
         self.figures.failed_requests += 1
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] in _FATAL:
-            raise translated(error, f"the stream {self._stream!r} refuses records") from error
-        if not isinstance(error, ClientError | BotoCoreError):
-            raise StreamError(f"putting records on {self._stream!r} failed: {error!r}") from error
-        self._back_off(str(error))
+        if not isinstance(error, RequestFailed):
+            raise StreamError(f"putting records on {self._target.name!r} failed: {error!r}") from error
+        if error.code in _FATAL:
+            hint = "check the stream and the policy: cdcctl producer status; aws sts get-caller-identity"
+            raise StreamError(f"the stream {self._target.name!r} refuses records: {error}", hint) from error
+        delay = self._all.failed()
+        mend = "; renew the credentials (they are looked up anew)" if error.code in CREDENTIALS else ""
+        self._say(f"{error}{mend}; next try in {delay:.2f} s")
 
-    def _back_off(self, why: str) -> None:
-        delay = min(_BACKOFF_MOST, _BACKOFF * 2**self._failures) * (0.5 + self._jitter() / 2)
-        self._failures = min(self._failures + 1, 16)
-        self._not_before = time.monotonic() + delay
-        logger.warning("Kinesis: %s; %d records wait, next try in %.2f s", why, self.pending, delay)
+    def _closed(self) -> frozenset[str]:
+        if not self._by_shard:
+            return frozenset()
+        now = time.monotonic()
+        return frozenset(shard for shard, backoff in self._by_shard.items() if backoff.until > now)
+
+    def _say(self, what: str) -> None:
+        """Log at once what is new, and what lasts now and then."""
+        if time.monotonic() - self._said > _REPEAT_SECONDS or self._all.failures == 1:
+            self._said = time.monotonic()
+            logger.warning("Kinesis: %s; %d records wait, none is lost", what, self.pending)
+
+
+_KEY_SLACK = 4 * 256 + 1024  # a key's bytes may be four times its characters; the rest is an aggregated record's own

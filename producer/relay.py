@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from cdckit.errors import SourceError
 from cdckit.position import Lsn
 from producer.kinesis import Publisher
 from producer.ledger import Ledger, Ticket
 from producer.routing import Router
-from producer.wal2json import Begin, Commit, LogicalMessage, RowMessage, parse
+from producer.wal2json import ACTION_AT, BEGIN, COMMIT, MESSAGE, ROWS, logical_message, unreadable
 
 logger = logging.getLogger(__name__)
 
-MOST_PENDING = 20_000
-MOST_PENDING_BYTES = 32 * 1024 * 1024
-_READS = 500  # messages between two looks at the stream's answers
+MOST_PENDING = 10_000
+MOST_PENDING_BYTES = 16 * 1024 * 1024
+DRAIN_SECONDS = 8.0
+_READS = 600  # messages between two looks at the stream's answers
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
-_DRAIN_SECONDS = 8.0
+_SETTLE_SECONDS = 0.005  # while busy, acknowledgements are gathered for so long
 
 
 class Reader(Protocol):
@@ -29,8 +31,12 @@ class Reader(Protocol):
     def wal_end(self) -> Lsn:
         """The WAL's end as of the last message or keepalive."""
 
-    def read(self) -> bytes | None:
-        """The next message, or None."""
+    def messages(self, most: int) -> Iterator[bytes]:
+        """Messages that have arrived, `most` at the most."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether the last `messages` ended because no more had arrived."""
 
     def wait(self, seconds: float, *others: int) -> None:
         """Block until there is something to read."""
@@ -42,15 +48,27 @@ class Reader(Protocol):
 class Relay:
     """Carries one slot's changes to one stream; memory is bounded by `MOST_PENDING` and `MOST_PENDING_BYTES`."""
 
-    def __init__(self, reader: Reader, router: Router, publisher: Publisher) -> None:
-        """All three are the caller's to close."""
+    def __init__(
+        self,
+        reader: Reader,
+        router: Router,
+        publisher: Publisher,
+        acknowledged: Callable[[Lsn, str], None] = lambda _flushed, _time: None,
+    ) -> None:
+        """All three are the caller's to close. `acknowledged` hears each new position and its commit's time."""
         self._reader, self._router, self._publisher = reader, router, publisher
+        self._acknowledged = acknowledged
         self._ledger = Ledger()
         self._ticket: Ticket | None = None
         self._reported, self._reported_at = Lsn(0), 0.0
         self.changes = 0
 
-    def run(self, stopping: Callable[[], bool]) -> None:
+    @property
+    def waiting(self) -> int:
+        """Records that the stream has not accepted yet."""
+        return self._publisher.pending
+
+    def run(self, stopping: Callable[[], bool], drain_seconds: float = DRAIN_SECONDS) -> None:
         """Relay until `stopping`, then drain what was read for some seconds and acknowledge it.
 
         Raises SourceError when the slot's connection breaks and StreamError when the stream refuses for good; what
@@ -58,11 +76,11 @@ class Relay:
         """
         while not stopping():
             idle = self._read_some()
-            self._publisher.pump()
+            self._publisher.pump(eager=idle or self._full)
             self._report(caught_up=idle)
             if idle or self._full:
                 self._wait()
-        self._drain()
+        self._drain(drain_seconds)
 
     @property
     def _full(self) -> bool:
@@ -70,54 +88,76 @@ class Relay:
 
     def _read_some(self) -> bool:
         """Take in what has arrived; True when the slot had nothing more."""
-        for _ in range(_READS):
-            if self._full:
-                return False
-            payload = self._reader.read()
-            if payload is None:
-                return True
-            self._take(payload)
-        return False
-
-    def _take(self, payload: bytes) -> None:
-        message = parse(payload)
-        match message:
-            case RowMessage():
-                assert self._ticket is not None
-                for record in self._router.route(message):
-                    self._publisher.submit(record, self._ticket)
+        if self._full:
+            return False
+        for payload in self._reader.messages(_READS):
+            action = payload[ACTION_AT]
+            if action in ROWS:
+                ticket = self._ticket or self._inside(payload)
+                for record in self._router.route(payload):
+                    self._publisher.submit(record, ticket)
                     self.changes += 1
-            case Begin():
-                self._router.begin(message)
-                self._ticket = self._ledger.open()
-            case Commit():
-                assert self._ticket is not None
-                self._ticket.end, self._ticket = message.end, None
-            case LogicalMessage():
-                self._router.annotate(message)
+            else:
+                self._boundary(action, payload)
+        return self._reader.drained
+
+    def _boundary(self, action: int, payload: bytes) -> None:
+        if action == BEGIN:
+            self._router.begin(payload)
+            self._ticket = self._ledger.open(payload)
+        elif action == COMMIT:
+            self._ledger.commit(self._inside(payload))
+            self._ticket = None
+        elif action == MESSAGE:
+            self._message(payload)
+        else:
+            raise unreadable(payload, "no known action")
+
+    def _message(self, payload: bytes) -> None:
+        message = logical_message(payload)
+        records = self._router.message(message)
+        if not records:
+            return
+        ticket = self._inside(payload) if message.transactional else self._ledger.open(Lsn.parse(message.lsn))
+        for record in records:
+            self._publisher.submit(record, ticket)
+            self.changes += 1
+        if not message.transactional:
+            self._ledger.commit(ticket)
+
+    def _inside(self, payload: bytes) -> Ticket:
+        if self._ticket is None:
+            raise unreadable(payload, "outside a transaction")
+        return self._ticket
 
     def _report(self, *, caught_up: bool) -> None:
+        now = time.monotonic()
+        if not caught_up and now - self._reported_at < _SETTLE_SECONDS:
+            return
         flushed = self._ledger.settle()
         if caught_up:
             flushed = self._ledger.caught_up(self._reader.wal_end)
-        now = time.monotonic()
         if flushed > self._reported or now - self._reported_at > _REPORT_SECONDS:
             self._reader.acknowledge(flushed)
+            self._acknowledged(flushed, self._ledger.newest_time)
             self._reported, self._reported_at = flushed, now
 
     def _wait(self) -> None:
         seconds = min(_REPORT_SECONDS, self._publisher.pause or _REPORT_SECONDS)
         if self._full:  # the slot's socket is readable and not to be read: wait for the stream alone
-            time.sleep(min(seconds, 0.01))
+            self._publisher.wait(seconds)
         else:
             self._reader.wait(seconds, self._publisher.fileno())
 
-    def _drain(self) -> None:
-        deadline = time.monotonic() + _DRAIN_SECONDS
+    def _drain(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while self._publisher.pending and time.monotonic() < deadline:
             self._publisher.pump()
             self._report(caught_up=False)
-            time.sleep(min(0.01, self._publisher.pause or 0.01))
+            self._publisher.wait(min(0.1, self._publisher.pause or 0.1))
         self._publisher.pump()
-        self._reader.acknowledge(self._ledger.settle())
+        try:
+            self._reader.acknowledge(self._ledger.settle())
+        except SourceError as error:  # the server is gone too: the next start repeats what was not acknowledged
+            logger.warning("%s", error.message)
         logger.info("stopped: %d changes relayed, %d left unacknowledged", self.changes, self._publisher.pending)

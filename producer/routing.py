@@ -1,7 +1,7 @@
 """From wal2json's messages to records for the stream: position, partition key, envelope; pure.
 
-The index counts every row message of the transaction, published or not, so that a filter that changes between two runs
-never gives one change two positions. A primary-key change takes two indexes.
+The index counts every row and logical message of the transaction, published or not, so that a filter that changes
+between two runs never gives one change two positions. A primary-key change takes two indexes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import fnmatch
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
-from cdckit.change import Op, Table, Value, key_text
-from cdckit.envelope import VERSION, Row, Stamp, key_columns, old_key_columns, splice
-from cdckit.position import Lsn, Position
-from producer.wal2json import Begin, LogicalMessage, RowMessage
+from cdckit.change import Table, key_text
+from cdckit.envelope import MESSAGES, VERSION, Row, Stamp, Stamper, decode_row, key_columns, old_key_columns, splice
+from producer.rowtext import Layouts
+from producer.wal2json import ACTION_AT, TRUNCATE, UPDATE, LogicalMessage, commit_lsn
 
 ANNOTATION_PREFIX = "cdc.annotation"
 MAX_KEY = 256
+_NO_ANNOTATION: dict[str, Any] | None = None
 _MOVED = {"lsn", "xid", "timestamp", "schema", "table", "pk"}
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -39,13 +40,11 @@ class Origin:
     slot: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Record:
+class Record(NamedTuple):
     """One record for the stream. ``every_shard`` asks for a copy on each open shard (a truncate)."""
 
     partition_key: str
     data: bytes
-    position: Position
     table: Table
     every_shard: bool = False
 
@@ -72,69 +71,125 @@ class TableFilter:
 class Router:
     """Turns the messages of one transaction after another into records."""
 
-    def __init__(self, origin: Origin, tables: TableFilter | None = None) -> None:
-        """`origin` stamps every envelope; `tables` leaves tables out."""
-        self._origin = origin
-        self._wants = lru_cache(maxsize=4096)((tables or TableFilter()).wants)
-        self._commit_lsn = Lsn(0)
-        self._index = 0
-        self._annotation: dict[str, Any] | None = None
+    def __init__(self, origin: Origin, tables: TableFilter | None = None, prefixes: Sequence[str] = ()) -> None:
+        """`origin` stamps every envelope; `tables` leaves tables out; `prefixes`: logical messages to publish."""
+        self._origin, self._prefixes = origin, frozenset(prefixes)
+        self._tables = tables or TableFilter()
+        self._layouts = Layouts(self._name)
+        self._plain, self._moved = Stamper(_stamp(origin)), Stamper(_stamp(origin, key_change=True))
+        self._stamper, self._annotation = self._plain, _NO_ANNOTATION
+        self._commit_lsn, self._index = b"", 0
 
-    def begin(self, begin: Begin) -> None:
-        """A transaction starts: count its changes from 0, forget the last one's annotation."""
-        self._commit_lsn, self._index, self._annotation = begin.commit_lsn, 0, None
+    def begin(self, payload: bytes) -> None:
+        """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
+        self._commit_lsn, self._index, self._annotation, self._stamper = commit_lsn(payload), 0, None, self._plain
+        self._stamper.begin(self._commit_lsn)
 
-    def annotate(self, message: LogicalMessage) -> None:
-        """Attach ``cdc.annotation`` to the transaction's later changes; what is no JSON object is kept as text."""
-        if message.prefix != ANNOTATION_PREFIX or not message.transactional:
-            return
+    def route(self, payload: bytes) -> Sequence[Record]:
+        """The records of one row message: none (a table left out), one, or two (a primary-key change).
+
+        Raises EnvelopeError when `payload` is no row message.
+        """
+        found = self._layouts.key(payload)
+        if found is None:
+            return self._parsed(payload)
+        layout, key = found
+        index = self._index
+        self._index = index + 1
+        if layout.name is None:
+            return ()
+        name = f"{layout.name}[{key.decode()}]"
+        if len(name) > MAX_KEY:
+            name = _fitting(name)
+        return (Record(name, self._stamper.splice(payload, index), layout.table),)
+
+    def message(self, message: LogicalMessage) -> Sequence[Record]:
+        """A logical message: an annotation stays with the transaction, one that is asked for is a record."""
+        index = self._index
+        self._index = index + 1 if message.transactional else index
+        if message.prefix == ANNOTATION_PREFIX and message.transactional:
+            self._annotate(message.content)
+        if message.prefix not in self._prefixes:
+            return ()
+        table = Table(MESSAGES, message.prefix)
+        name = _fitting(f"{self._origin.source}/{table}/{_message_key(message.content)}")
+        if not message.transactional:
+            return (Record(name, splice(message.payload, _outside(self._origin, message.lsn)), table),)
+        return (Record(name, self._stamper.splice(message.payload, index), table),)
+
+    def _name(self, table: Table) -> str | None:
+        return f"{self._origin.source}/{table}/" if self._tables.wants(table) else None
+
+    def _annotate(self, content: str) -> None:
+        """Attach it to the transaction's later changes; what is no JSON object is kept as text."""
         try:
-            self._annotation = msgspec.json.decode(message.content, type=dict[str, Any])
+            self._annotation = msgspec.json.decode(content, type=dict[str, Any])
         except msgspec.DecodeError:
-            self._annotation = {"text": message.content}
+            self._annotation = {"text": content}
+        self._stamper = Stamper(_stamp(self._origin, self._annotation))
+        self._stamper.begin(self._commit_lsn)
 
-    def route(self, message: RowMessage) -> list[Record]:
-        """The records of one row message: none (a table left out), one, or two (a primary-key change)."""
-        row, table = message.row, Table(message.row.schema, message.row.table)
-        moved = row.action == Op.UPDATE and _key_changed(row)
-        first, self._index = self._index, self._index + (2 if moved else 1)
-        if not self._wants(table):
-            return []
-        if not moved:
-            return [self._record(message.payload, table, _key(row), first)]
-        gone, come = _split(message.payload, row)
-        return [
-            self._record(gone, table, old_key_columns(row) if row.pk else None, first, key_change=True),
-            self._record(come, table, key_columns(row) if row.pk else None, first + 1, key_change=True),
-        ]
+    def _parsed(self, payload: bytes) -> Sequence[Record]:
+        """As `route`, for a row whose text does not plainly show its key, or whose key changed."""
+        row = decode_row(payload)
+        table, action = Table(row.schema, row.table), payload[ACTION_AT]
+        moved = action == UPDATE and _key_changed(row)
+        index, self._index = self._index, self._index + (2 if moved else 1)
+        if not self._tables.wants(table):
+            return ()
+        if moved:
+            return self._split(payload, row, table, index)
+        name = partition_key(self._origin.source, table, _key(row))
+        return (Record(name, self._stamper.splice(payload, index), table, action == TRUNCATE),)
 
-    def _record(
-        self, payload: bytes, table: Table, key: dict[str, Value] | Any, index: int, *, key_change: bool = False
-    ) -> Record:
-        origin, position = self._origin, Position(self._origin.epoch, self._commit_lsn, index)
-        stamp = Stamp(
-            VERSION, origin.epoch, str(self._commit_lsn), index, origin.source, origin.system, origin.timeline,
-            origin.slot, self._annotation, key_change,
-        )  # fmt: skip
-        truncate = payload.startswith(b'{"action":"T"')
-        name = partition_key(origin.source, table, None if truncate else key)
-        return Record(name, splice(payload, stamp), position, table, truncate)
+    def _split(self, payload: bytes, row: Row, table: Table, index: int) -> Sequence[Record]:
+        stamper = Stamper(_stamp(self._origin, self._annotation, key_change=True)) if self._annotation else self._moved
+        stamper.begin(self._commit_lsn)
+        old, new = (old_key_columns(row), key_columns(row)) if row.pk else (None, None)
+        source, (gone, come) = self._origin.source, _split(payload, row)
+        return (
+            Record(partition_key(source, table, old), stamper.splice(gone, index), table),
+            Record(partition_key(source, table, new), stamper.splice(come, index + 1), table),
+        )
+
+
+def _stamp(origin: Origin, annotation: dict[str, Any] | None = None, *, key_change: bool = False) -> Stamp:
+    return Stamp(
+        VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, annotation, key_change
+    )
+
+
+def _outside(origin: Origin, lsn: str) -> Stamp:
+    """The stamp of a message that belongs to no transaction: its own place, and the time at which it was read."""
+    return msgspec.structs.replace(_stamp(origin), commit_lsn=lsn, time=datetime.now(UTC).isoformat())
+
+
+def _message_key(content: str) -> str:
+    """Messages of one prefix keep their order; where each is a JSON object with a ``key``, those of one key do."""
+    try:
+        return key_text({"key": msgspec.json.decode(content, type=_Keyed).key})
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Keyed(msgspec.Struct):
+    key: str | int
+
+
+def _fitting(text: str) -> str:
+    """A partition key within Kinesis' 256 characters: a longer one's start and a SHA-256 of the whole."""
+    return text if len(text) <= MAX_KEY else f"{text[:128]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def partition_key(source: str, table: Table, key: Any) -> str:
     """``main/public.orders/[42]``; over Kinesis' 256 characters, its start and a SHA-256 of the whole."""
-    text = f"{source}/{table}/{'' if key is None else key_text(key)}"
-    if len(text) <= MAX_KEY:
-        return text
-    return f"{text[:128]}…{hashlib.sha256(text.encode()).hexdigest()}"
+    return _fitting(f"{source}/{table}/{'' if key is None else key_text(key)}")
 
 
 def _key(row: Row) -> Any:
-    if row.action == Op.TRUNCATE:
-        return {}
     if not row.pk:
         return None  # partitioned by table: without a key, order is kept for the table as a whole
-    return key_columns(row) if row.action in (Op.INSERT, Op.UPDATE) else old_key_columns(row)
+    return key_columns(row) if row.columns else old_key_columns(row)
 
 
 def _key_changed(row: Row) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cdckit.change import Table
 from cdckit.errors import EpochChanged, SlotLost, SourceError
 from cdckit.settings import Settings
-from producer.kinesis import Publisher
+from producer.kinesis import Publisher, Target
 from producer.relay import Relay
 from producer.routing import Origin, Router, TableFilter
 from producer.slot import SlotReader
@@ -40,7 +40,7 @@ def run(settings: Settings, stopping: Callable[[], bool], *, new_epoch: bool = F
     Raises SourceError (also SlotInUse, SlotLost, EpochChanged) and StreamError with what mends them.
     """
     stream = Stream(kinesis_client(), settings.stream)
-    stream.open_hash_keys()
+    target = stream.target()
     origin = prepare(settings, stream, new_epoch=new_epoch)
     total, delay, started = Result(0, 0, 0), 0.5, False
     while not stopping():
@@ -58,7 +58,7 @@ def run(settings: Settings, stopping: Callable[[], bool], *, new_epoch: bool = F
             delay = min(delay * 2, _RETRY_MOST)
             continue
         started, delay = True, 0.5
-        total += _relay(settings, stream, origin, reader, stopping)
+        total += _relay(settings, target, origin, reader, stopping)
     return total
 
 
@@ -105,12 +105,12 @@ def _unusable(slot: str, plugin: str, wal_status: str) -> SourceError:
 
 
 def _relay(
-    settings: Settings, stream: Stream, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]
+    settings: Settings, target: Target, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]
 ) -> Result:
-    publisher = Publisher(stream.client, stream.name, stream.open_hash_keys)
+    publisher = Publisher(target)
     relay = Relay(reader, Router(origin, TableFilter.parse(settings.table, settings.exclude_table)), publisher)
     logger.info(
-        "relaying slot %r of source %r (epoch %d) to stream %r", settings.slot, origin.source, origin.epoch, stream.name
+        "relaying slot %r of source %r (epoch %d) to stream %r", settings.slot, origin.source, origin.epoch, target.name
     )
     try:
         relay.run(stopping)

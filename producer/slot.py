@@ -13,9 +13,10 @@ import ctypes
 import select
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import psycopg2  # noqa: TID251
 import psycopg2._psycopg  # noqa: TID251
 import psycopg2.extras  # noqa: TID251
 
@@ -36,7 +37,6 @@ OPTIONS: Mapping[str, str] = {
     "include-types": "1",
     "include-pk": "1",
     "include-transaction": "1",
-    "add-msg-prefixes": "cdc.annotation",
 }
 
 
@@ -45,21 +45,34 @@ class SlotReader:
 
     def __init__(self, dsn: str, slot: str) -> None:
         """Connect and start streaming. Raises SlotInUse when another process still streams from the slot."""
-        self.slot = slot
+        self.slot, self.drained = slot, False
         self._libpq = _libpq()
         self._connection: Any = connect(dsn, connection_factory=psycopg2.extras.LogicalReplicationConnection)
-        self._cursor: Any = self._connection.cursor()
+        cursor: Any = self._connection.cursor()
+        self._cursor = cursor
+        self._read_message: Callable[[], Any] = cursor.read_message
         try:
             self._start_patiently()
         except BaseException:
             self.close()
             raise
 
-    def read(self) -> bytes | None:
-        """The next message of wal2json, or None when none has arrived. Raises SourceError when the connection broke."""
-        with translated(f"reading the slot {self.slot!r} failed"):
-            message = self._cursor.read_message()
-        return None if message is None else message.payload
+    def messages(self, most: int) -> Iterator[bytes]:
+        """The messages of wal2json that have arrived, `most` at the most; `drained` tells whether that was all.
+
+        Raises SourceError when the connection broke.
+        """
+        read, self.drained = self._read_message, False
+        try:
+            for _ in range(most):
+                message = read()
+                if message is None:
+                    self.drained = True
+                    return
+                yield message.payload
+        except psycopg2.Error:
+            with translated(f"reading the slot {self.slot!r} failed"):
+                raise
 
     def fileno(self) -> int:
         """The socket, for `select`."""
@@ -104,9 +117,9 @@ class SlotReader:
             )
 
 
-def _libpq() -> ctypes.CDLL:
+def _libpq() -> ctypes.PyDLL:
     """The libpq that psycopg2 itself is linked to: symbols are looked up through its extension module."""
-    library = ctypes.CDLL(psycopg2._psycopg.__file__)
+    library = ctypes.PyDLL(psycopg2._psycopg.__file__)  # PyDLL keeps the GIL: neither call blocks
     library.PQputCopyData.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
     library.PQputCopyData.restype = ctypes.c_int
     library.PQflush.argtypes = [ctypes.c_void_p]

@@ -7,7 +7,6 @@ anywhere (a laptop, EC2, Lambda) knows it without a store of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,11 @@ from botocore.exceptions import (
 )
 
 from cdckit.errors import EpochChanged, SlotLost, StreamError
+from producer.kinesis import IN_FLIGHT, Target
+from producer.lanes import Bounds
+from producer.put import PutRecords
 from producer.routing import Origin
+from producer.shards import Shard, ShardMap
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -58,15 +61,28 @@ class Stream:
     client: KinesisClient
     name: str
 
-    def open_hash_keys(self) -> Sequence[str]:
-        """A hash key inside each open shard. Raises StreamError when the stream is missing or unreachable."""
+    def shards(self) -> ShardMap:
+        """The open shards. Raises StreamError when the stream is missing or unreachable."""
         try:
             pages = self.client.get_paginator("list_shards").paginate(StreamName=self.name)
             shards = [shard for page in pages for shard in page["Shards"]]
         except (ClientError, BotoCoreError) as error:
             raise translated(error, f"cannot list the shards of the stream {self.name!r}") from error
-        open_shards = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
-        return [shard["HashKeyRange"]["StartingHashKey"] for shard in open_shards]
+        still_open = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        return ShardMap(Shard(shard["ShardId"], int(shard["HashKeyRange"]["StartingHashKey"])) for shard in still_open)
+
+    def bounds(self) -> Bounds:
+        """What the stream takes: 1 MiB a record, or up to 10 MiB where it is so set. Raises StreamError."""
+        try:
+            summary = self.client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, f"cannot describe the stream {self.name!r}") from error
+        record = int(summary.get("MaxRecordSizeInKiB") or 1024) * 1024
+        return Bounds(record) if record <= 1024 * 1024 else Bounds(record, request=10 * 1024 * 1024)
+
+    def target(self, connections: int = IN_FLIGHT) -> Target:
+        """The stream for a publisher. Raises StreamError."""
+        return Target(self.name, PutRecords(self.client, self.name, connections), self.shards, self.bounds())
 
     def recorded(self, source: str) -> Origin | None:
         """Which server the stream's positions of this source come from; None before the first run."""

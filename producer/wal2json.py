@@ -1,4 +1,8 @@
-"""wal2json's format-version 2 messages, parsed; pure."""
+"""wal2json's format-version 2 messages: which kind one is, and what stands in those that are no rows; pure.
+
+Every message starts with ``{"action":"X"``, so its kind is one byte at a fixed place. Of a transaction's boundaries
+only the commit LSN is wanted at once; what acknowledges it is read for the last of many acknowledged together.
+"""
 
 from __future__ import annotations
 
@@ -6,82 +10,73 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cdckit.envelope import Row, decode_row
 from cdckit.errors import SourceError
 from cdckit.position import Lsn
 
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A transaction starts: all of its messages follow, no other transaction's between them."""
-
-    xid: int
-    commit_lsn: Lsn
-    end: Lsn
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The transaction is complete; acknowledging `end` gives it up."""
-
-    end: Lsn
-
-
-@dataclass(frozen=True, slots=True)
-class RowMessage:
-    """A row's insert, update or delete, or a table's truncate. `payload` is wal2json's own text."""
-
-    payload: bytes
-    row: Row
+ACTION_AT = len(b'{"action":"')
+BEGIN, COMMIT, MESSAGE = ord("B"), ord("C"), ord("M")
+INSERT, UPDATE, DELETE, TRUNCATE = ord("I"), ord("U"), ord("D"), ord("T")
+ROWS = frozenset((INSERT, UPDATE, DELETE, TRUNCATE))
 
 
 @dataclass(frozen=True, slots=True)
 class LogicalMessage:
-    """What ``pg_logical_emit_message`` sent."""
+    """What ``pg_logical_emit_message`` sent. `lsn` is its own place; outside a transaction it has no other."""
 
     prefix: str
     content: str
     transactional: bool
-
-
-Message = Begin | Commit | RowMessage | LogicalMessage
+    lsn: str
+    payload: bytes
 
 
 class _Boundary(msgspec.Struct):
-    lsn: str
     nextlsn: str
-    xid: int = 0
+    timestamp: str
 
 
 class _Logical(msgspec.Struct):
     prefix: str
     content: str
     transactional: bool
+    lsn: str
 
 
+_LSN = b',"lsn":"'
 _boundary = msgspec.json.Decoder(_Boundary)
 _logical = msgspec.json.Decoder(_Logical)
-_ACTION_AT = len(b'{"action":"')
 
 
-def parse(payload: bytes) -> Message:
-    """Read one message. Raises SourceError (with the text's start) when it is not wal2json format 2."""
-    action = payload[_ACTION_AT : _ACTION_AT + 1]
+def commit_lsn(payload: bytes) -> bytes:
+    """The commit LSN of the transaction that a B message starts, as its text. Raises SourceError when it has none."""
+    at = payload.find(_LSN)
+    if at < 0:
+        raise unreadable(payload, "a transaction's start without lsn")
+    at += len(_LSN)
+    return payload[at : payload.find(b'"', at)]
+
+
+def end_and_time(payload: bytes) -> tuple[Lsn, str]:
+    """From a B message: the position that acknowledges the transaction, and its commit time. Raises SourceError."""
     try:
-        if action in (b"B", b"C"):
-            boundary = _boundary.decode(payload)
-            end = Lsn.parse(boundary.nextlsn)
-            return Commit(end) if action == b"C" else Begin(boundary.xid, Lsn.parse(boundary.lsn), end)
-        if action == b"M":
-            logical = _logical.decode(payload)
-            return LogicalMessage(logical.prefix, logical.content, logical.transactional)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise _unreadable(payload, error) from error
-    return RowMessage(payload, decode_row(payload))
+        boundary = _boundary.decode(payload)
+        return Lsn.parse(boundary.nextlsn), boundary.timestamp
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise unreadable(payload, error) from error
 
 
-def _unreadable(payload: bytes, error: Exception) -> SourceError:
+def logical_message(payload: bytes) -> LogicalMessage:
+    """Read an M message. Raises SourceError when it is none."""
+    try:
+        read = _logical.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise unreadable(payload, error) from error
+    return LogicalMessage(read.prefix, read.content, read.transactional, read.lsn, payload)
+
+
+def unreadable(payload: bytes, why: object) -> SourceError:
+    """The error for what is no wal2json; it shows the text's start."""
     start = payload[:200].decode(errors="replace")
     return SourceError(
-        f"the slot sent what is not wal2json format 2 ({error}): {start}", "is the slot's plugin wal2json?"
+        f"the slot sent what is not wal2json format 2 ({why}): {start}", "is the slot's plugin wal2json?"
     )

@@ -7,19 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import psycopg2
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from pybase64 import b64decode
 
+from cdckit.aggregation import unpack
 from cdckit.change import Change, Op
 from cdckit.envelope import decode
 from cdckit.errors import RecordTooLarge, SlotInUse, SlotLost, SourceError
 from cdckit.position import Lsn
 from cdckit.settings import Settings
-from producer.kinesis import Publisher
+from producer.aggregate import AggregateLanes
+from producer.kinesis import Publisher, Target
+from producer.lanes import Bounds, MakeLanes
+from producer.plain import PlainLanes
+from producer.put import Answer, RequestFailed
 from producer.relay import Relay
 from producer.routing import Origin, Router
 from producer.run import prepare, run
+from producer.shards import Shard, ShardMap
 from producer.slot import SlotReader
 from producer.stream import Stream, kinesis_client
 from tests.local_aws import Cloud
@@ -33,40 +40,52 @@ ORIGIN = Origin("main", 1, "1", 1, "slot")
 class StubKinesis:
     """Answers PutRecords as told: accepts, refuses single entries, fails whole requests, or stalls."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: int = 2) -> None:
         self.accepted: list[Change] = []
         self.stalled = threading.Event()
         self.refuse: Callable[[int], bool] = lambda number: False
         self.fail: Callable[[int], bool] = lambda number: False
         self.calls = 0
+        self.shards = ShardMap(Shard(f"shard-{n}", n * 2**128 // shards) for n in range(shards))
         self._lock = threading.Lock()
         self._entries = 0
 
-    def put_records(self, StreamName: str, Records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:  # noqa: N803
+    def target(self, bounds: Bounds | None = None) -> Target:
+        return Target("stub", self, lambda: self.shards, bounds or Bounds())
+
+    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
         while self.stalled.is_set():
             time.sleep(0.01)
         with self._lock:
             self.calls += 1
             if self.fail(self.calls):
-                raise EndpointConnectionError(endpoint_url="stub")
-            keys = [record["PartitionKey"] + record.get("ExplicitHashKey", "") for record in Records]
+                raise RequestFailed("ConnectionClosedError", "as told")
+            records = [msgspec.json.decode(entry) for entry in entries]
+            keys = [record["PartitionKey"] + record.get("ExplicitHashKey", "") for record in records]
             assert len(keys) == len(set(keys)), "two records of one key in one request"
-            return {"Records": [self._answer(record) for record in Records]}
+            return [self._answer(record) for record in records]
 
-    def _answer(self, record: Mapping[str, Any]) -> Mapping[str, str]:
+    def _answer(self, record: Mapping[str, Any]) -> Answer:
         self._entries += 1
         if self.refuse(self._entries):
-            return {"ErrorCode": "ProvisionedThroughputExceededException"}
-        self.accepted.append(decode(record["Data"]))
-        return {"SequenceNumber": str(self._entries), "ShardId": "shardId-0"}
+            return Answer(code="ProvisionedThroughputExceededException")
+        inside = unpack(b64decode(record["Data"]), record["PartitionKey"])
+        self.accepted += [decode(one.data) for one in inside]
+        place = int(record["ExplicitHashKey"]) if "ExplicitHashKey" in record else None
+        shards = self.shards.shards
+        if place is None:
+            return Answer(shard=self.shards.of(record["PartitionKey"]).id)
+        return Answer(shard=[shard for shard in shards if shard.low <= place][-1].id)
 
 
 @contextmanager
-def relaying(postgres: Database, stub: StubKinesis) -> Iterator[Relay]:
+def relaying(
+    postgres: Database, stub: StubKinesis, make_lanes: MakeLanes = PlainLanes, prefixes: Sequence[str] = ()
+) -> Iterator[Relay]:
     """A relay in a thread, from the database's slot to the stub."""
     reader = SlotReader(postgres.dsn, postgres.slot)
-    publisher = Publisher(stub, "stub", lambda: ["0", "1"])  # type: ignore[arg-type]
-    relay, stopping = Relay(reader, Router(ORIGIN), publisher), threading.Event()
+    publisher = Publisher(stub.target(), make_lanes)
+    relay, stopping = Relay(reader, Router(ORIGIN, None, prefixes), publisher), threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopping.is_set,))
     thread.start()
     try:
@@ -97,7 +116,10 @@ def with_slot(postgres: Database) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
 
 
-def test_every_change_of_hot_keys_in_order_though_entries_are_refused(postgres: Database) -> None:
+@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
+    postgres: Database, make_lanes: MakeLanes
+) -> None:
     with_slot(postgres)
     stub = StubKinesis()
     stub.refuse = lambda number: number % 5 == 0
@@ -105,7 +127,7 @@ def test_every_change_of_hot_keys_in_order_though_entries_are_refused(postgres: 
     postgres.run("INSERT INTO orders SELECT i, '0' FROM generate_series(0, 49) i")
     for number in range(1, 41):
         postgres.run(f"UPDATE orders SET note = '{number}'")
-    with relaying(postgres, stub) as relay:
+    with relaying(postgres, stub, make_lanes) as relay:
         wait_for(lambda: relay.changes == 50 * 41 and len(stub.accepted) == 50 * 41, 60)
     notes: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
@@ -147,7 +169,7 @@ def test_what_was_not_accepted_comes_again_to_the_next_producer(postgres: Databa
     dead.fail = lambda number: True
     postgres.run("INSERT INTO orders SELECT i, 'x' FROM generate_series(1, 100) i")
     reader = SlotReader(postgres.dsn, postgres.slot)
-    publisher = Publisher(dead, "stub", lambda: ["0"])  # type: ignore[arg-type]
+    publisher = Publisher(dead.target())
     deadline = time.monotonic() + 1
     Relay(reader, Router(ORIGIN), publisher).run(lambda: time.monotonic() > deadline)
     reader.close()
@@ -207,16 +229,86 @@ def test_a_second_producer_is_refused_by_name(postgres: Database) -> None:
     assert "only one producer" in raised.value.hint
 
 
-def test_a_change_over_the_record_limit_stops_with_its_name(postgres: Database) -> None:
+NOISE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {}) i)"
+
+
+@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_lanes: MakeLanes) -> None:
     with_slot(postgres)
-    postgres.run("INSERT INTO orders VALUES (1, repeat('x', 1100000))")
+    stub = StubKinesis()
+    postgres.run("INSERT INTO orders VALUES (1, repeat('x', 1100000)), (2, 'small')", "DELETE FROM orders")
+    with relaying(postgres, stub, make_lanes):
+        wait_for(lambda: len(stub.accepted) == 4)
+    [large] = [one for one in stub.accepted if one.key == {"id": 1} and one.op is Op.INSERT]
+    assert large.after == {"id": 1, "note": "x" * 1100000}
+
+
+def test_a_change_that_stays_too_large_stops_with_its_name(postgres: Database) -> None:
+    with_slot(postgres)
+    postgres.run(f"INSERT INTO orders VALUES (1, {NOISE.format(60000)})")
     reader = SlotReader(postgres.dsn, postgres.slot)
-    publisher = Publisher(StubKinesis(), "stub", lambda: ["0"])  # type: ignore[arg-type]
-    with pytest.raises(RecordTooLarge, match=r"main/public\.orders/\[1\] has 1,1\d\d,\d\d\d bytes"):
+    publisher = Publisher(StubKinesis().target())
+    with pytest.raises(
+        RecordTooLarge, match=r"main/public\.orders/\[1\] has 1,920,\d\d\d bytes, compressed 1,"
+    ) as raised:
         Relay(reader, Router(ORIGIN), publisher).run(lambda: False)
+    assert "--exclude-table public.orders" in raised.value.hint
     reader.close()
     publisher.close()
     assert confirmed(postgres) < Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
+    larger = StubKinesis()
+    roomy = Publisher(larger.target(Bounds(10 * 1024 * 1024, 10 * 1024 * 1024)))
+    reader = SlotReader(postgres.dsn, postgres.slot)
+    Relay(reader, Router(ORIGIN), roomy).run(lambda: len(larger.accepted) == 1)
+    reader.close()
+    roomy.close()
+
+
+@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_lanes: MakeLanes) -> None:
+    """The stub's shards change under the producer: what strays is sent anew, a truncate reaches every shard."""
+    with_slot(postgres)
+    stub = StubKinesis(2)
+    postgres.run("INSERT INTO orders SELECT i, '0' FROM generate_series(1, 300) i")
+    with relaying(postgres, stub, make_lanes) as relay:
+        for number, shards in enumerate((5, 1, 3), 1):
+            stub.shards = ShardMap(Shard(f"{number}-{n}", n * 2**128 // shards) for n in range(shards))
+            postgres.run(
+                f"UPDATE orders SET note = '{number}'",
+                "TRUNCATE orders",
+                f"INSERT INTO orders SELECT i, '{number}' FROM generate_series(1, 300) i",
+            )
+            wait_for(lambda number=number: relay.changes == 300 + number * 601)  # type: ignore[misc]
+            wait_for(lambda: not relay.waiting)
+    seen: dict[Any, list[Any]] = defaultdict(list)
+    for change in stub.accepted:
+        if change.position not in [position for position, _ in seen[change.row_id]]:
+            seen[change.row_id].append((change.position, change))
+    assert len({change.position for change in stub.accepted}) == 300 + 3 * 601
+    assert all([p for p, _ in history] == sorted(p for p, _ in history) for history in seen.values())
+    truncates = [change.position for change in stub.accepted if change.op is Op.TRUNCATE]
+    last = max(truncates)
+    assert truncates.count(last) >= 3
+
+
+def test_messages_of_a_prefix_that_was_asked_for_are_records(postgres: Database) -> None:
+    with_slot(postgres)
+    stub = StubKinesis()
+    postgres.run(
+        "INSERT INTO orders VALUES (1, 'x')",
+        "SELECT pg_logical_emit_message(true, 'outbox', '{\"key\": 7}')",
+        "SELECT pg_logical_emit_message(true, 'not asked for', 'x')",
+    )
+    postgres.run("SELECT pg_logical_emit_message(false, 'outbox', 'outside')")
+    with relaying(postgres, stub, prefixes=["outbox"]):
+        wait_for(lambda: len(stub.accepted) == 3)
+        end = Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
+        wait_for(lambda: confirmed(postgres) >= end)
+    inside, outside = [change for change in stub.accepted if change.table.schema == "pg_logical_message"]
+    assert inside.after is not None
+    assert (inside.after["content"], inside.position.index) == ('{"key": 7}', 1)
+    assert outside.after is not None
+    assert (outside.after["content"], outside.after["transactional"]) == ("outside", False)
 
 
 def test_the_stream_remembers_its_server_and_slot(postgres: Database, cloud: Cloud, stream: str) -> None:

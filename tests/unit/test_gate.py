@@ -34,10 +34,9 @@ def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data
             flying.append(batch)
         batch = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
         refused = [item for item in batch if data.draw(st.integers(0, 3)) == 3]
-        for item in batch:
-            if item not in refused:
-                gate.accepted(item)
-                accepted.append(item)
+        fine = [item for item in batch if item not in refused]
+        gate.accepted(fine)
+        accepted += fine
         gate.refused(refused)
     for key in set(keys):
         numbers = [item.number for item in accepted if item.gate_key == key]

@@ -2,13 +2,15 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdckit.change import Op
 from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError, SourceError
 from cdckit.position import Lsn
 from producer.routing import Origin, Record, Router, TableFilter, partition_key
-from producer.wal2json import Begin, Commit, LogicalMessage, RowMessage, parse
+from producer.wal2json import ACTION_AT, MESSAGE, commit_lsn, end_and_time, logical_message
 
 ORIGIN = Origin("shop", 2, "7711", 1, "cdc")
 
@@ -32,17 +34,27 @@ def row(
     return msgspec.json.encode(message)
 
 
-def routed(*payloads: bytes, tables: TableFilter | None = None) -> list[Record]:
-    router = Router(ORIGIN, tables)
-    router.begin(Begin(9, Lsn(100), Lsn(120)))
-    records = []
+BEGIN = b'{"action":"B","xid":9,"timestamp":"2026-11-24 04:14:15+00","lsn":"0/64","nextlsn":"0/78"}'
+
+
+def routed(*payloads: bytes, tables: TableFilter | None = None, prefixes: tuple[str, ...] = ()) -> list[Record]:
+    router = Router(ORIGIN, tables, prefixes)
+    router.begin(BEGIN)
+    records: list[Record] = []
     for payload in payloads:
-        message = parse(payload)
-        if isinstance(message, RowMessage):
-            records += router.route(message)
-        elif isinstance(message, LogicalMessage):
-            router.annotate(message)
+        if payload[ACTION_AT] == MESSAGE:
+            records += router.message(logical_message(payload))
+        else:
+            records += router.route(payload)
     return records
+
+
+def message(prefix: str, content: str, *, transactional: bool = True) -> bytes:
+    time = "2026-11-24 04:14:15+00" if transactional else None
+    return msgspec.json.encode(
+        {"action": "M", "xid": 9 if transactional else None, "timestamp": time, "lsn": "0/32",
+         "transactional": transactional, "prefix": prefix, "content": content}
+    )  # fmt: skip
 
 
 def test_changes_are_counted_in_their_transaction() -> None:
@@ -65,7 +77,7 @@ def test_a_filter_does_not_change_positions() -> None:
     payloads = (row("I", "a", table="skipped"), row("U", "b", old="a", table="skipped"), row("I", "c"))
     [whole] = [record for record in routed(*payloads) if "orders" in record.partition_key]
     [filtered] = routed(*payloads, tables=TableFilter.parse("public.*", "*.skipped"))
-    assert filtered.position == whole.position
+    assert decode(filtered.data).position == decode(whole.data).position
 
 
 def test_a_truncate_goes_to_every_shard() -> None:
@@ -80,9 +92,7 @@ def test_a_table_without_a_key_stays_in_order_as_a_whole() -> None:
 
 
 def test_an_annotation_goes_with_later_changes_of_its_transaction_only() -> None:
-    note = msgspec.json.encode(
-        {"action": "M", "transactional": True, "prefix": "cdc.annotation", "content": '{"actor":"alice"}'}
-    )
+    note = message("cdc.annotation", '{"actor":"alice"}')
     before, after = routed(row("I", "a"), note, row("I", "b"))
     assert decode(before.data).annotation is None
     assert decode(after.data).annotation == {"actor": "alice"}
@@ -90,9 +100,7 @@ def test_an_annotation_goes_with_later_changes_of_its_transaction_only() -> None
 
 
 def test_an_annotation_that_is_no_json_is_kept_as_text() -> None:
-    note = msgspec.json.encode(
-        {"action": "M", "transactional": True, "prefix": "cdc.annotation", "content": "hand fix"}
-    )
+    note = message("cdc.annotation", "hand fix")
     [record] = routed(note, row("I", "a"))
     assert decode(record.data).annotation == {"text": "hand fix"}
 
@@ -110,14 +118,72 @@ def test_partition_keys_of_two_tables_never_meet() -> None:
     assert partition_key("s", other.table, {"id": 1}) == "s/public.o/[1]"
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"COMMIT", b'{"action":"B"}', b'{"action":"M","prefix":3}', b'{"action":"I"}']
-)
+def test_a_message_that_is_asked_for_is_a_record_and_others_only_count() -> None:
+    other, asked = message("other", "x"), message("outbox", '{"key":"k1","body":1}')
+    first, sent, last = routed(row("I", "a"), other, asked, row("I", "b"), prefixes=("outbox",))
+    change = decode(sent.data)
+    assert sent.data.startswith(asked[:-1]), "wal2json's own text"
+    assert sent.partition_key == 'shop/pg_logical_message.outbox/["k1"]'
+    assert (change.op, str(change.table), change.key) == (Op.INSERT, "pg_logical_message.outbox", {"lsn": "0/32"})
+    assert change.after == {"lsn": "0/32", "content": '{"key":"k1","body":1}', "transactional": True}
+    assert [decode(one.data).position.index for one in (first, sent, last)] == [0, 2, 3]
+    assert [decode(one.data).position.index for one in routed(row("I", "a"), other, asked, row("I", "b"))] == [0, 3]
+
+
+def test_a_message_outside_a_transaction_stands_where_it_was_written() -> None:
+    [record] = routed(message("outbox", "plain", transactional=False), prefixes=("outbox",))
+    change = decode(record.data)
+    assert (str(change.position), record.partition_key) == ("2:0/32:0", "shop/pg_logical_message.outbox/")
+    assert change.commit_time.year >= 2026
+
+
+VALUES = st.one_of(st.text(), st.integers(-(2**63), 2**63), st.none(), st.booleans())
+NAMES = st.text(min_size=1, max_size=20)
+
+
+@given(st.data())
+def test_the_quick_way_and_the_parser_agree(data: st.DataObject) -> None:
+    """Whatever is in names and values, even wal2json's own punctuation: key and table are those that a parser finds."""
+    names = data.draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    kinds = {name: data.draw(st.sampled_from(["integer", "text", "numeric", "bigint"])) for name in names}
+    pk = data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+
+    def cells() -> list[dict[str, object]]:
+        return [{"name": name, "type": kinds[name], "value": data.draw(VALUES)} for name in names]
+
+    keyless = [{"name": name, "type": kinds[name]} for name in pk]
+    payloads = []
+    for action in data.draw(st.lists(st.sampled_from("IUD"), min_size=1, max_size=4)):
+        columns = cells()
+        same = [cell for cell in columns if cell["name"] in pk]
+        identity = same if data.draw(st.booleans()) else [cell for cell in cells() if cell["name"] in pk or not pk]
+        shown = {
+            "I": {"columns": columns},
+            "U": {"columns": columns, "identity": identity},
+            "D": {"identity": identity},
+        }
+        schema, table = data.draw(st.tuples(st.sampled_from(["public", '"a,\\']), st.sampled_from(["t", ',"pk":['])))
+        payloads.append(
+            msgspec.json.encode(
+                {"action": action, "xid": 9, "timestamp": "2026-11-24 04:14:15+00", "lsn": "0/32",
+                 "schema": schema, "table": table, **shown[action], "pk": keyless}
+            )
+        )  # fmt: skip
+    for record in routed(*payloads):
+        change = decode(record.data)
+        key = change.key if pk else None
+        assert record.partition_key == partition_key("shop", change.table, key)
+        assert record.table == change.table
+
+
+@pytest.mark.parametrize("payload", [b'{"action":"M","prefix":3}', b'{"action":"I"}', b'{"action":"U","schema":"a"}'])
 def test_what_is_no_wal2json_is_refused(payload: bytes) -> None:
     with pytest.raises((SourceError, EnvelopeError)):
-        parse(payload)
+        routed(payload)
 
 
 def test_boundaries_carry_the_position_to_acknowledge() -> None:
-    assert parse(b'{"action":"B","xid":7,"lsn":"0/64","nextlsn":"0/78"}') == Begin(7, Lsn(100), Lsn(120))
-    assert parse(b'{"action":"C","xid":7,"lsn":"0/64","nextlsn":"0/78"}') == Commit(Lsn(120))
+    assert end_and_time(BEGIN) == (Lsn.parse("0/78"), "2026-11-24 04:14:15+00")
+    assert commit_lsn(BEGIN) == b"0/64"
+    with pytest.raises(SourceError):
+        commit_lsn(b'{"action":"B"}')

@@ -1,0 +1,124 @@
+"""A Kinesis that only counts: it answers PutRecords as fast as one process can, so that it measures the producers.
+
+``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "first", "last"}`` (times
+of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with its arrival.
+Every local AWS slows as it stores more; this one stores nothing unless told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+import time
+from functools import lru_cache
+
+_SHARD = "shardId-000000000000"
+_TOP = 2**128 - 1
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: 1\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+class Kept:
+    """What came in since it was last asked for."""
+
+    def __init__(self, keep: bool) -> None:
+        self.keep = keep
+        self.bodies: list[tuple[float, bytes]] = []
+        self.tags: dict[str, str] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        self.records = self.requests = 0
+        self.first = self.last = 0.0
+        self.bodies.clear()
+
+
+@lru_cache(maxsize=1024)
+def put_answer(count: int) -> bytes:
+    record = {"SequenceNumber": "49671246667567228643283430150187087032206582658", "ShardId": _SHARD}
+    return json.dumps({"FailedRecordCount": 0, "Records": [record] * count}).encode()
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive HTTP/1.1 connection."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept, self.buffer = kept, bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self.buffer[:end])
+            length = _header(head, b"content-length")
+            size = end + 4 + int(length or 0)
+            if len(self.buffer) < size:
+                return
+            body = bytes(self.buffer[end + 4 : size])
+            del self.buffer[:size]
+            answer = self.answer(head, body)
+            self.transport.write(_HEAD % len(answer) + answer)  # type: ignore[attr-defined]
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        kept = self.kept
+        operation = (_header(head, b"x-amz-target") or head.split(b" ", 2)[1]).rpartition(b".")[2]
+        if operation == b"PutRecords":
+            now, count = time.time(), body.count(b'"PartitionKey"')
+            kept.records, kept.requests, kept.last = kept.records + count, kept.requests + 1, now
+            kept.first = kept.first or now
+            if kept.keep:
+                kept.bodies.append((now, body))
+            return put_answer(count)
+        return json.dumps(self.slow_answer(operation.decode(), body)).encode()
+
+    def slow_answer(self, operation: str, body: bytes) -> object:  # noqa: PLR0911
+        kept = self.kept
+        if operation == "/figures":
+            told = {"records": kept.records, "requests": kept.requests, "first": kept.first, "last": kept.last}
+            kept.reset()
+            return told
+        if operation == "/count":
+            return kept.records
+        if operation == "/records":
+            return [
+                (arrival, base64.b64decode(record["Data"]).decode())
+                for arrival, text in kept.bodies for record in json.loads(text)["Records"]
+            ]  # fmt: skip
+        if operation == "AddTagsToStream":
+            kept.tags.update(json.loads(body)["Tags"])
+            return {}
+        if operation == "ListTagsForStream":
+            return {"Tags": [{"Key": k, "Value": v} for k, v in kept.tags.items()], "HasMoreTags": False}
+        shard = {"ShardId": _SHARD, "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": str(_TOP)},
+                 "SequenceNumberRange": {"StartingSequenceNumber": "1"}}  # fmt: skip
+        described = {"StreamName": "bench", "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/bench",
+                     "StreamStatus": "ACTIVE", "OpenShardCount": 1, "RetentionPeriodHours": 24,
+                     "StreamCreationTimestamp": 1.0, "EnhancedMonitoring": []}  # fmt: skip
+        if operation == "ListShards":
+            return {"Shards": [shard]}
+        if operation == "DescribeStream":
+            return {"StreamDescription": {**described, "Shards": [shard], "HasMoreShards": False}}
+        return {"StreamDescriptionSummary": described}
+
+
+def _header(head: bytes, name: bytes) -> bytes | None:
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            return value.strip()
+    return None
+
+
+async def serve(port: int, kept: Kept) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(kept), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Kept("--keep" in sys.argv)))

@@ -1,0 +1,136 @@
+"""Plain lanes: a record a change; at most one of a partition key is in flight. The stream's shards do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+
+from producer.gate import Gate, Limits
+from producer.lanes import Bounds
+from producer.ledger import Ticket
+from producer.put import entry
+from producer.routing import Record
+from producer.shards import Shard, ShardMap
+
+
+class Outgoing:
+    """A record on its way, as an entry's text. Any shard is right."""
+
+    __slots__ = ("entry", "gate_key", "size", "ticket")
+    shard: str | None = None
+
+    def __init__(self, record: Record, ticket: Ticket) -> None:
+        """Records of one partition key go one after the other."""
+        key = record.partition_key
+        self.gate_key: Hashable = key
+        self.ticket = ticket
+        self.size = len(record.data) + (len(key) if key.isascii() else len(key.encode()))
+        self.entry = entry(record.data, key)
+
+    @property
+    def partition_key(self) -> str:
+        """Kinesis hashes it."""
+        return str(self.gate_key)
+
+
+class Copy(Outgoing):
+    """A truncate's copy for one shard; each goes for itself. The record is kept: it may have to be copied again."""
+
+    __slots__ = ("record", "shard")
+
+    def __init__(self, record: Record, ticket: Ticket, shard: Shard) -> None:
+        """`shard` is the one that it must reach."""
+        super().__init__(record, ticket)
+        self.record, self.shard = record, shard.id
+        self.gate_key = (record.partition_key, shard.id)
+        self.entry = entry(record.data, record.partition_key, str(shard.low))
+
+    @property
+    def partition_key(self) -> str:
+        """That of the record."""
+        return self.record.partition_key
+
+
+class PlainLanes:
+    """See `producer.lanes.Lanes`. A shard that is throttled is left alone; what was taken for it waits here."""
+
+    def __init__(self, shards: ShardMap, bounds: Bounds) -> None:
+        """`bounds` are the stream's."""
+        self._shards = shards
+        self._gate: Gate[Outgoing] = Gate(Limits(bounds.entries, bounds.request))
+        self._parked: list[Outgoing] = []
+        self._strays: list[Copy] = []
+
+    @property
+    def entries(self) -> int:
+        """Records not yet accepted."""
+        return self._gate.entries
+
+    @property
+    def size(self) -> int:
+        """Their bytes."""
+        return self._gate.size
+
+    @property
+    def sendable(self) -> int:
+        """Parcels that `take` could hand out now."""
+        return self._gate.sendable
+
+    def add(self, record: Record, ticket: Ticket) -> None:
+        """Queue a record, a truncate's once for each open shard."""
+        if record.every_shard:
+            self._copies(record, ticket)
+        else:
+            ticket.outstanding += 1
+            self._gate.add(Outgoing(record, ticket))
+
+    def take(self, closed: Collection[str]) -> Sequence[Outgoing]:
+        """The next request's parcels."""
+        if not closed:
+            self._gate.refused(self._parked)
+            self._parked = []
+            return self._gate.take()
+        self._reopen(closed)
+        while batch := self._gate.take():
+            free = [parcel for parcel in batch if self.shard_of(parcel) not in closed]
+            self._parked += [parcel for parcel in batch if self.shard_of(parcel) in closed]
+            if free:
+                return free
+        return ()
+
+    def accepted(self, parcels: Sequence[Outgoing]) -> int:
+        """The stream has these."""
+        for parcel in parcels:
+            parcel.ticket.outstanding -= 1
+        self._gate.accepted(parcels)
+        return len(parcels)
+
+    def refused(self, parcels: Sequence[Outgoing]) -> None:
+        """They go again before all others."""
+        self._gate.refused(parcels)
+
+    def strayed(self, parcel: Copy) -> None:
+        """A truncate's copy whose shard was split or merged; the stream's new shards will each get one."""
+        self._strays.append(parcel)
+
+    def reshard(self, shards: ShardMap) -> None:
+        """Send what strayed to every shard there is now."""
+        self._shards = shards
+        strays, self._strays = self._strays, []
+        for parcel in strays:
+            self._copies(parcel.record, parcel.ticket)
+        self.accepted(strays)
+
+    def shard_of(self, parcel: Outgoing) -> str:
+        """By the partition key's MD5, unless it was told to reach one."""
+        return parcel.shard or self._shards.of(parcel.partition_key).id
+
+    def _copies(self, record: Record, ticket: Ticket) -> None:
+        for shard in self._shards.shards:
+            ticket.outstanding += 1
+            self._gate.add(Copy(record, ticket, shard))
+
+    def _reopen(self, closed: Collection[str]) -> None:
+        free = [parcel for parcel in self._parked if self.shard_of(parcel) not in closed]
+        if free:
+            self._parked = [parcel for parcel in self._parked if self.shard_of(parcel) in closed]
+            self._gate.refused(free)

@@ -1,0 +1,163 @@
+"""One PutRecords request: its body as ready text, signed by botocore, sent over botocore's own pooled connections.
+
+boto3's put_records spends most of a producer's CPU on describing each record anew to its serializer. Here the entries
+arrive as JSON text and are only joined. Credentials, endpoint, TLS and proxies are botocore's, by the standard
+settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import boto3
+import msgspec
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.exceptions import BotoCoreError, HTTPClientError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+from pybase64 import b64decode, b64encode
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 10
+_HEADERS = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Kinesis_20131202.PutRecords"}
+CREDENTIALS = frozenset(
+    (
+        "ExpiredTokenException",
+        "ExpiredToken",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "IncompleteSignatureException",
+        "MissingAuthenticationTokenException",
+        "NoCredentials",
+    )
+)
+"""Refusals that fresh credentials mend: they are looked up anew before the next try."""
+
+_string = msgspec.json.Encoder()
+
+
+class Answer(msgspec.Struct):
+    """What became of one entry: accepted into a shard, or refused with a code."""
+
+    shard: str | None = msgspec.field(name="ShardId", default=None)
+    code: str | None = msgspec.field(name="ErrorCode", default=None)
+    message: str | None = msgspec.field(name="ErrorMessage", default=None)
+
+
+class RequestFailed(Exception):
+    """The request as a whole was refused or not answered; whether Kinesis has the records is then unknown."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code, self.message = code, message
+
+
+class Put(Protocol):
+    """What the publisher needs of Kinesis; called by several threads at once."""
+
+    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
+        """Put the entries (each made by `entry`) and return one answer each. Raises RequestFailed."""
+
+
+def entry(data: bytes, partition_key: str, hash_key: str | None = None) -> bytes:
+    """The JSON text of one entry of a PutRecords request."""
+    encoded = b64encode(data)
+    if hash_key is None:
+        return b'{"Data":"%b","PartitionKey":%b}' % (encoded, _string.encode(partition_key))
+    return b'{"Data":"%b","PartitionKey":%b,"ExplicitHashKey":"%b"}' % (
+        encoded, _string.encode(partition_key), hash_key.encode(),
+    )  # fmt: skip
+
+
+def data_of(entry_text: bytes) -> bytes:
+    """The record inside an entry."""
+    return b64decode(msgspec.json.decode(entry_text)["Data"])
+
+
+class _Response(msgspec.Struct):
+    records: list[Answer] = msgspec.field(name="Records")
+
+
+class _Refusal(msgspec.Struct):
+    kind: str = msgspec.field(name="__type", default="")
+    message: str = ""
+    Message: str = ""
+
+
+_response = msgspec.json.Decoder(_Response)
+
+
+class PutRecords:
+    """Puts on one stream. `client` only tells the endpoint and the region."""
+
+    def __init__(self, client: KinesisClient, stream: str, connections: int) -> None:
+        """Takes the standard AWS settings; credentials are looked up at the first request."""
+        self._url = client.meta.endpoint_url.rstrip("/") + "/"
+        self._region = client.meta.region_name
+        self._head = b'{"StreamName":%b,"Records":[' % _string.encode(stream)
+        self._session = boto3.Session()
+        self._credentials = self._session.get_credentials()
+        self._http = URLLib3Session(
+            verify=_authorities(self._session),  # type: ignore[arg-type]
+            proxies=get_environ_proxies(self._url),
+            timeout=(CONNECT_SECONDS, READ_SECONDS),  # type: ignore[arg-type]
+            max_pool_connections=connections,
+        )
+
+    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
+        """See `Put`."""
+        body = b"%b%b]}" % (self._head, b",".join(entries))
+        try:
+            response = self._http.send(self._signed(body))
+        except HTTPClientError as error:
+            raise RequestFailed(type(error).__name__, " ".join(str(error).split())) from error
+        except BotoCoreError as error:  # looking up credentials failed
+            self._credentials = None
+            raise RequestFailed("NoCredentials", str(error)) from error
+        if response.status_code != 200:
+            raise self._refused(response.status_code, response.content)
+        return self._answers(response.content, len(entries))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _signed(self, body: bytes) -> AWSPreparedRequest:
+        if self._credentials is None:  # refused ones are forgotten: files and roles are asked again
+            self._session = boto3.Session()
+            self._credentials = self._session.get_credentials()
+        if self._credentials is None:
+            raise RequestFailed("NoCredentials", "no AWS credentials were found")
+        request = AWSRequest("POST", self._url, dict(_HEADERS), body)
+        SigV4Auth(self._credentials, "kinesis", self._region).add_auth(request)
+        return request.prepare()
+
+    def _refused(self, status: int, content: bytes) -> RequestFailed:
+        try:
+            refusal = msgspec.json.decode(content, type=_Refusal)
+        except msgspec.DecodeError:
+            refusal = _Refusal(message=content[:200].decode(errors="replace"))
+        code = refusal.kind.rpartition("#")[2] or f"HTTP{status}"
+        if code in CREDENTIALS:
+            self._credentials = None
+        return RequestFailed(code, refusal.message or refusal.Message)
+
+    @staticmethod
+    def _answers(content: bytes, expected: int) -> Sequence[Answer]:
+        try:
+            answers = _response.decode(content).records
+        except msgspec.DecodeError as error:
+            raise RequestFailed("UnreadableAnswer", str(error)) from error
+        if len(answers) != expected:
+            raise RequestFailed("UnreadableAnswer", f"{len(answers)} answers to {expected} records")
+        return answers
+
+
+def _authorities(session: boto3.Session) -> bool | str:
+    """The certificate authorities that AWS_CA_BUNDLE or the profile's ca_bundle names, else botocore's own."""
+    return session._session.get_config_variable("ca_bundle") or True
