@@ -18,7 +18,17 @@ import msgspec
 from cdckit.change import Table, key_text
 from cdckit.envelope import MESSAGES, VERSION, Row, Stamp, Stamper, decode_row, key_columns, old_key_columns, splice
 from producer.rowtext import Layouts
-from producer.wal2json import ACTION_AT, TRUNCATE, UPDATE, LogicalMessage, commit_lsn
+from producer.wal2json import (
+    ACTION_AT,
+    BEGIN,
+    MESSAGE,
+    ROWS,
+    TRUNCATE,
+    UPDATE,
+    LogicalMessage,
+    commit_lsn,
+    logical_message,
+)
 
 ANNOTATION_PREFIX = "cdc.annotation"
 MAX_KEY = 256
@@ -84,6 +94,15 @@ class Router:
         """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
         self._commit_lsn, self._index, self._annotation, self._stamper = commit_lsn(payload), 0, None, self._plain
         self._stamper.begin(self._commit_lsn)
+
+    def take(self, payload: bytes) -> Sequence[Record]:
+        """The records of any message, commits and starts included, for those who read a slot without a relay."""
+        action = payload[ACTION_AT]
+        if action == BEGIN:
+            self.begin(payload)
+        elif action == MESSAGE:
+            return self.message(logical_message(payload))
+        return self.route(payload) if action in ROWS else ()
 
     def route(self, payload: bytes) -> Sequence[Record]:
         """The records of one row message: none (a table left out), one, or two (a primary-key change).

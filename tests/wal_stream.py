@@ -7,7 +7,6 @@ from cdckit.envelope import decode
 from producer.routing import Origin, Router
 from producer.slot import OPTIONS
 from producer.source import Source
-from producer.wal2json import Begin, LogicalMessage, RowMessage, parse
 
 
 class WalStream:
@@ -25,13 +24,7 @@ class WalStream:
         query = f"SELECT data FROM pg_logical_slot_get_changes('{self._slot}', NULL, NULL, {options})"
         found: list[bytes] = []
         for (text,) in self.source.query(query):
-            message = parse(text.encode())
-            if isinstance(message, Begin):
-                self._router.begin(message)
-            elif isinstance(message, LogicalMessage):
-                self._router.annotate(message)
-            elif isinstance(message, RowMessage):
-                found += [record.data for record in self._router.route(message)]
+            found += [record.data for record in self._router.take(text.encode())]
         return found
 
     def changes(self) -> Sequence[Change]:

@@ -278,7 +278,7 @@ def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_la
                 "TRUNCATE orders",
                 f"INSERT INTO orders SELECT i, '{number}' FROM generate_series(1, 300) i",
             )
-            wait_for(lambda number=number: relay.changes == 300 + number * 601)  # type: ignore[misc]
+            wait_for(lambda number=number: relay.changes == 300 + number * 601)
             wait_for(lambda: not relay.waiting)
     seen: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:

@@ -10,7 +10,7 @@ from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError, SourceError
 from cdckit.position import Lsn
 from producer.routing import Origin, Record, Router, TableFilter, partition_key
-from producer.wal2json import ACTION_AT, MESSAGE, commit_lsn, end_and_time, logical_message
+from producer.wal2json import commit_lsn, end_and_time
 
 ORIGIN = Origin("shop", 2, "7711", 1, "cdc")
 
@@ -42,10 +42,7 @@ def routed(*payloads: bytes, tables: TableFilter | None = None, prefixes: tuple[
     router.begin(BEGIN)
     records: list[Record] = []
     for payload in payloads:
-        if payload[ACTION_AT] == MESSAGE:
-            records += router.message(logical_message(payload))
-        else:
-            records += router.route(payload)
+        records += router.take(payload)
     return records
 
 
