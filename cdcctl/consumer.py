@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
+from cdcctl.moments import parse_moment
 from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
-from cdckit.settings import Settings
+from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.figures import now_behind, read_reports
 from consumers.launcher import Launch, Launcher
+from consumers.metrics import serve_metrics
 from consumers.registry import consumer_names, find_factory
+from consumers.replay import EARLIEST as OLDEST
 
 app = typer.Typer(no_args_is_help=True, help="Run the satellites' KCL applications.")
 SHIPPED = ("search", "parquet", "audit")
@@ -29,6 +33,22 @@ def run(
         bool, typer.Option("--all", help="Run search, parquet and audit, each its own processes.")
     ] = False,
     sink: Annotated[str | None, typer.Option("--sink", help="A sink of your own, as module:name.")] = None,
+    begin: Annotated[
+        str, typer.Option("--from", help="Where a first start begins: earliest, latest, 10m, 2026-11-23T10:00:00Z.")
+    ] = "earliest",
+    fan_out: Annotated[
+        bool, typer.Option("--fan-out", help="Enhanced fan-out: 2 MiB/s a shard of its own, at a price.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Daemons on this host, sharing shards.")] = 1,
+    max_shards: Annotated[
+        int | None, typer.Option("--max-shards", min=1, help="Shards a daemon takes at most.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option("--metrics-port", min=1, max=65535, help="Serve Prometheus metrics there.")
+    ] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Make this host's store the satellite, instead of another host's.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the KCL's own log, raw.")] = False,
 ) -> None:
     """Run a consumer until Ctrl-C: the MultiLangDaemon on Java, one Python process a shard.
@@ -39,10 +59,22 @@ def run(
     """
     if bool(name) == every:
         raise UsageError("name one consumer, or use --all", f"known: {', '.join(consumer_names())}")
-    names = list(SHIPPED) if every else [name or ""]
+    found, names = settings(context), list(SHIPPED) if every else [name or ""]
     for item in names:
         find_factory(item, sink)
-    supervise(settings(context), names, sink=sink, verbose=verbose)
+    start = _begin(begin)
+    launches = [
+        Launch(item, found, sink, start, fan_out, max_shards, take_over, verbose=verbose)
+        for item in names
+        for _ in range(workers)
+    ]
+    stop_metrics = None if metrics_port is None else serve_metrics(metrics_port, found.folder, names)
+    try:
+        if status := supervise(launches):
+            raise typer.Exit(status)
+    finally:
+        if stop_metrics is not None:
+            stop_metrics()
 
 
 @app.command("ls")
@@ -69,24 +101,30 @@ def list_consumers(context: typer.Context, output_format: Output = Format.TABLE)
         output.note(f"no consumer has run here yet; known: {', '.join(consumer_names())}")
 
 
-def supervise(found: Settings, names: list[str], *, sink: str | None = None, verbose: bool = False) -> None:
-    """Run these consumers until a signal, all their lines on stderr, each tagged."""
-    width = max(map(len, names))
-    launchers = {
-        name: Launcher(Launch(name, found, sink=sink, verbose=verbose), _emitter(name.ljust(width), index, len(names)))
-        for index, name in enumerate(names)
-    }
-    with stop_on_signals() as stopping:
-        threads = [threading.Thread(target=launcher.run, name=name) for name, launcher in launchers.items()]
-        for thread in threads:
-            thread.start()
-        output.note(f"running {', '.join(names)} on stream [bold]{output.escape(found.stream)}[/]; Ctrl-C stops")
-        while not stopping.wait(0.5) and any(thread.is_alive() for thread in threads):
+def supervise(launches: Sequence[Launch]) -> int:
+    """Run these until a signal or until all have ended, every line on stderr, tagged; the worst exit status."""
+    width = max(len(launch.name) for launch in launches)
+    launchers = [
+        Launcher(launch, _emitter(launch.name.ljust(width), index, len(launches)))
+        for index, launch in enumerate(launches)
+    ]
+    with stop_on_signals() as stopping, ThreadPoolExecutor(len(launchers)) as pool:
+        runs = [pool.submit(launcher.run) for launcher in launchers]
+        names = ", ".join(dict.fromkeys(launch.name for launch in launches))
+        stream = output.escape(launches[0].settings.stream)
+        output.note(f"running {names} on stream [bold]{stream}[/]; Ctrl-C stops")
+        while not stopping.wait(0.2) and not all(run.done() for run in runs):
             pass
-        for launcher in launchers.values():
+        for launcher in launchers:
             launcher.stop()
-        for thread in threads:
-            thread.join()
+        return max(run.result() for run in runs)
+
+
+def _begin(text: str) -> Begin:
+    if text == "latest":
+        return LATEST
+    moment = parse_moment(text)
+    return EARLIEST if moment == OLDEST else Begin("AT_TIMESTAMP", moment)
 
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue")

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from cdcctl import audit, config, consumer, demo, local, output, parquet, producer, replay, search, tail
+from cdcctl import audit, config, consumer, demo, dlq, local, output, parquet, producer, replay, search, tail
 from cdcctl.context import add_setting_flags
 from cdckit.errors import CdcError
 from cdckit.settings import aws_region
@@ -48,6 +48,7 @@ app.command("demo", rich_help_panel=_TRY)(demo.demo)
 app.add_typer(local.app, name="local", rich_help_panel=_TRY)
 app.add_typer(producer.app, name="producer", rich_help_panel=_RUN)
 app.add_typer(consumer.app, name="consumer", rich_help_panel=_RUN)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=_RUN)
 app.command("tail", rich_help_panel=_RUN)(tail.tail)
 app.command("replay", rich_help_panel=_RUN)(replay.replay)
 app.add_typer(search.app, name="search", rich_help_panel=_ASK)

@@ -49,6 +49,21 @@ def print_plain(line: str) -> None:
     sys.stdout.flush()
 
 
+def print_bytes(data: bytes) -> None:
+    """A result as it is, byte for byte."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def confirm(question: str) -> bool:
+    """Ask on stderr; no terminal, no yes."""
+    if not sys.stdin.isatty():
+        note(f"{escape(question)} [dim]no terminal to ask on: say --yes[/]")
+        return False
+    stderr().print(f"{escape(question)} [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False
 ) -> None:

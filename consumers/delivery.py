@@ -82,15 +82,21 @@ class Delivery:
     def _apply(self, pairs: Sequence[tuple[RawRecord, Received]]) -> list[Received]:
         """Apply all; when the batch holds poison, halve it until the poison stands alone. Order is kept."""
         items = [received for _, received in pairs]
+        poison = self._poison_in(items)
+        if poison is None:
+            return items
+        if len(pairs) == 1:
+            self._bury(*pairs[0], poison)
+            return []
+        middle = len(pairs) // 2
+        return self._apply(pairs[:middle]) + self._apply(pairs[middle:])
+
+    def _poison_in(self, items: Sequence[Received]) -> PoisonChange | None:
         try:
             patiently(lambda: self._sink.apply(Batch(self._shard, items)), f"batch of {len(items)}")
         except PoisonChange as error:
-            if len(pairs) == 1:
-                self._bury(*pairs[0], error)
-                return []
-            middle = len(pairs) // 2
-            return self._apply(pairs[:middle]) + self._apply(pairs[middle:])
-        return items
+            return error
+        return None
 
     def _bury(self, record: RawRecord, received: Received | None, error: Exception) -> None:
         change = None if received is None else received.change

@@ -16,7 +16,7 @@ from cdckit.change import Change
 from cdckit.sink import Outcome
 
 _WRITE_SECONDS = 0.5
-_STEPS = 16  # buckets a doubling: a quantile is exact to 4.4 %
+STEPS_A_DOUBLING = 16  # buckets a doubling: a quantile is exact to 4.4 %
 
 
 class Report(msgspec.Struct):
@@ -145,7 +145,7 @@ def quantile(latency_ms: Mapping[int, int], share: float) -> float | None:
     for bucket in sorted(latency_ms):
         passed += latency_ms[bucket]
         if passed >= wanted > 0:
-            return round(2 ** ((bucket + 1) / _STEPS), 1)
+            return round(2 ** ((bucket + 1) / STEPS_A_DOUBLING), 1)
     return None
 
 
@@ -159,4 +159,4 @@ def now_behind(report: Report) -> float | None:
 
 
 def _bucket(milliseconds: float) -> int:
-    return math.floor(math.log2(max(1.0, milliseconds)) * _STEPS)
+    return math.floor(math.log2(max(1.0, milliseconds)) * STEPS_A_DOUBLING)

@@ -1,4 +1,8 @@
-"""Runs one consumer's MultiLangDaemon: seeds its leases, starts it, restarts it with backoff, ends it gracefully."""
+"""Runs one consumer's MultiLangDaemon: seeds its leases, starts it, restarts it with backoff, ends it gracefully.
+
+A daemon that ended because its consumer gave up for good (too many dead letters, a store claimed by another host, a
+setting that cannot be used) is not started again: its shards' reports say so.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,12 +26,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cdckit.errors import ConsumerError, StreamError
 from cdckit.settings import Settings
 from consumers import java, properties
+from consumers.begin import EARLIEST, Begin, Shard
+from consumers.figures import read_reports
 from consumers.leases import LeaseTable
 
 _CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for shard \S+$")
+_DAEMON_ERROR = re.compile(r"\S+ ERROR +kcl: |Error|Exception in|(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
 _KILL_AFTER = 20.0
 _BACKOFF_MOST = 30.0
-_STEADY = 60.0  # seconds after which a daemon counts as having started well
+_STEADY = 20.0  # seconds after which a daemon counts as having started well
 _SET_PARENT_DEATH_SIGNAL = 1
 
 Emit = Callable[[str], None]
@@ -35,14 +42,35 @@ Emit = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run: a consumer by name, or a sink of one's own under that name."""
+    """What to run: a consumer by name, or a sink of one's own under that name.
+
+    `begin` counts only while the application has no leases. `most_shards` bounds what one daemon takes.
+    """
 
     name: str
     settings: Settings
     sink: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
+    begin: Begin = EARLIEST
+    fan_out: bool = False
+    most_shards: int | None = None
+    take_over: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     verbose: bool = False
+
+    @property
+    def application(self) -> str:
+        """The KCL application's name."""
+        return self.settings.application(self.name)
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The properties that these choices add."""
+        chosen = dict(self.begin.properties)
+        if self.fan_out:
+            chosen["retrievalMode"] = "FANOUT"
+        if self.most_shards is not None:
+            chosen["maxLeasesForWorker"] = str(self.most_shards)
+        return chosen
 
 
 class Launcher:
@@ -55,19 +83,25 @@ class Launcher:
         self._child: subprocess.Popen[str] | None = None
         self._java = java.find_java(launch.settings.java)
         java.jars()
-        self._shards = open_shards(launch.settings.stream)
+        self._seeds = launch.begin.seeds(list_shards(launch.settings.stream))
         self._folder = launch.settings.folder / "run"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._worker, self._lock = claim_worker(self._folder, launch.name)
+        self._take_over = launch.take_over  # at the first start only
 
     def run(self) -> int:
-        """Run until `stop`; the exit status is 0 after a graceful end."""
+        """Run until `stop`; 0 after a graceful end, ConsumerError's exit status when the consumer gave up for good."""
         delay = 1.0
+        if self._launch.begin != EARLIEST and LeaseTable(self._launch.application).read():
+            self._emit("it has checkpoints and goes on from there: --from counts at a first start only")
         while True:
-            started = time.monotonic()
+            started, clock = time.monotonic(), time.time()
             status = self._run_once()
             if self._stopping.is_set():
                 return 0 if status in (0, 143, -signal.SIGTERM) else status
+            if given_up := self._given_up_since(clock):
+                self._emit(f"stopped for good: {given_up}")
+                return ConsumerError.exit_code
             delay = 1.0 if time.monotonic() - started > _STEADY else delay
             self._emit(f"the daemon ended with status {status}; again in {delay:.0f} s")
             if self._stopping.wait(delay):
@@ -89,14 +123,21 @@ class Launcher:
         """The daemon's process id while it runs."""
         return None if self._child is None or self._child.poll() is not None else self._child.pid
 
+    def _given_up_since(self, moment: float) -> str:
+        reports = read_reports(self._launch.settings.folder, self._launch.name)
+        return next((one.stopped for one in reports if one.stopped and one.updated >= moment), "")
+
     def _run_once(self) -> int:
         launch = self._launch
-        if properties.is_local(os.environ) and self._shards:
-            LeaseTable(launch.settings.application(launch.name)).seed(self._shards)
+        leases = LeaseTable(launch.application)
+        leases.release_leader(properties.worker_id(launch.name, self._worker))
+        if properties.is_local(os.environ):
+            leases.seed(self._seeds, launch.begin.checkpoint)
         command = java.command(self._java, self._write_properties())
+        environ, self._take_over = self._environ(), False
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", env=self._environ(), start_new_session=True,
+            errors="replace", env=environ, start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one system call, safe between fork and exec
         )  # fmt: skip
         self._child = child
@@ -111,7 +152,7 @@ class Launcher:
     def _write_properties(self) -> Path:
         launch = self._launch
         executable = f"{Path(sys.executable).name} -m consumers.main {launch.name}"
-        composed = properties.compose(launch.name, launch.settings, executable, self._worker, launch.extra)
+        composed = properties.compose(launch.name, launch.settings, executable, self._worker, launch.properties)
         path = self._folder / f"{launch.name}-{self._worker}.properties"
         path.write_text(properties.render(composed))
         return path
@@ -124,12 +165,18 @@ class Launcher:
             "CDC_DATA": settings.data,
             "CDC_LOG_FORMAT": settings.log_format,
             "CDC_CHECKPOINT_SECONDS": settings.checkpoint_seconds,
+            "CDC_DEAD_LETTERS": settings.dead_letters,
+            "CDC_MAX_DEAD_SHARE": settings.max_dead_share,
+            "CDC_APP_PREFIX": settings.app_prefix,
+            "CDC_STREAM": settings.stream,
             "CDC_KCL_LOG_LEVEL": "INFO" if self._launch.verbose else "WARN",
         }
         if properties.is_local(here):
             environ |= {"CBOR_ENABLED": "false", "AWS_EC2_METADATA_DISABLED": "true"}
         if self._launch.sink:
             environ["CDC_SINK"] = self._launch.sink
+        if self._take_over:
+            environ["CDC_TAKE_OVER"] = "1"
         return environ | dict(self._launch.environ)
 
     def _pass_on(self, line: str) -> None:
@@ -137,25 +184,23 @@ class Launcher:
             self._emit(line)
         elif match := _CHILD_LINE.match(line):
             self._emit(match[1])
-        elif " ERROR " in line or line.startswith(("Error", "Exception in")):
+        elif _DAEMON_ERROR.match(line):  # a child's own line comes twice, the other time as it is
             self._emit(line)
 
 
-def open_shards(stream: str) -> list[str]:
-    """The stream's shards, or none when some are closed: then the KCL itself works out the leases.
+def list_shards(stream: str) -> Sequence[Shard]:
+    """The stream's shards, closed ones too.
 
     Raises StreamError when the stream is missing, unreachable, or there are no credentials.
     """
     try:
         pages = boto3.client("kinesis").get_paginator("list_shards").paginate(StreamName=stream)
-        shards = [shard for page in pages for shard in page["Shards"]]
+        return [shard for page in pages for shard in page["Shards"]]
     except (ClientError, BotoCoreError) as error:
         raise StreamError(
             f"cannot list the shards of the stream {stream!r}: {error}",
             "check AWS_REGION, AWS_ENDPOINT_URL, the credentials and --stream; for a sandbox: cdcctl local up",
         ) from error
-    closed = any("EndingSequenceNumber" in shard["SequenceNumberRange"] for shard in shards)
-    return [] if closed else [shard["ShardId"] for shard in shards]
 
 
 def claim_worker(folder: Path, name: str) -> tuple[int, IO[str]]:

@@ -75,16 +75,47 @@ class LeaseTable:
         """Make the tables with one unowned lease a shard, unless they exist: the KCL then starts in seconds.
 
         With an empty lease table the KCL waits a random 1–30 s and lists the shards first. True when it was done.
+        Of two workers that start together one seeds; a lease that is there already is left as it is.
         """
         if self.read() is not None:
             return False
         try:
             self._create()
             for shard in shards:
-                self._client.put_item(TableName=self.application, Item=_seeded(shard, checkpoint))
+                self._client.put_item(
+                    TableName=self.application,
+                    Item=_seeded(shard, checkpoint),
+                    ConditionExpression="attribute_not_exists(leaseKey)",
+                )
+        except (
+            self._client.exceptions.ResourceInUseException,
+            self._client.exceptions.ConditionalCheckFailedException,
+        ):
+            return False
         except (ClientError, BotoCoreError) as error:
             raise StreamError(f"cannot make the lease table {self.application!r}: {error}") from error
         return True
+
+    def release_leader(self, worker: str) -> None:
+        """Give up the leader's lock of a worker that is known to be dead; no table, or another's lock: nothing.
+
+        Only the leader gives out shards, and the KCL (3.1: always) waits two minutes for a lock whose holder was
+        killed. Its own launcher knows better.
+        """
+        try:
+            self._client.delete_item(
+                TableName=f"{self.application}-CoordinatorState",
+                Key={"key": {"S": "Leader"}},
+                ConditionExpression="ownerName = :dead",
+                ExpressionAttributeValues={":dead": {"S": worker}},
+            )
+        except (
+            self._client.exceptions.ConditionalCheckFailedException,
+            self._client.exceptions.ResourceNotFoundException,
+        ):
+            return
+        except (ClientError, BotoCoreError) as error:
+            raise StreamError(f"cannot look after the leader's lock of {self.application!r}: {error}") from error
 
     def rewind(self, marks: Mapping[str, str], watch_seconds: float) -> None:
         """Write each shard's checkpoint; the KCL resumes *after* it. Raises ConsumerError while a worker is alive."""

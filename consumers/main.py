@@ -31,7 +31,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     logs.configure(name, settings.log_format)
 
-    opening = Opening(settings, name, factory)
+    opening = Opening(settings, name, factory, take_over=bool(os.environ.get("CDC_TAKE_OVER")))
 
     def open_worker(shard: str) -> ShardWorker:
         logs.configure(f"{name} {shard.removeprefix('shardId-')[-4:]}", settings.log_format)

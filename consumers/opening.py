@@ -21,6 +21,8 @@ class Opening:
     settings: Settings
     consumer: str
     factory: SinkFactory
+    take_over: bool = False
+    """Take the claim of an embedded store from another host."""
 
     def worker(self, shard: str) -> ShardWorker:
         """The worker of one shard under the KCL; an embedded store is claimed for this host.
@@ -47,7 +49,7 @@ class Opening:
 
     def _claim(self, sink: Sink) -> None:
         if isinstance(sink, Embedded):
-            claim_store(self.settings.application(self.consumer), sink.embedded_in)
+            claim_store(self.settings.application(self.consumer), sink.embedded_in, take_over=self.take_over)
 
 
 def sink_context(settings: Settings, consumer: str, shard: str, data: Path | None = None) -> SinkContext:

@@ -39,6 +39,11 @@ def shipped(name: str) -> dict[str, str]:
     return {**parse(found.read_text()), "executableName": f"cdc-consumer {name}"}
 
 
+def worker_id(name: str, worker: int) -> str:
+    """The KCL worker's id of the daemon of this number on this host: the same at every start."""
+    return f"{socket.gethostname()}-{name}-{worker}"
+
+
 def compose(
     name: str, settings: Settings, executable: str, worker: int, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -51,7 +56,7 @@ def compose(
         "executableName": executable,
         "streamName": settings.stream,
         "applicationName": settings.application(name),
-        "workerId": f"{socket.gethostname()}-{name}-{worker}",
+        "workerId": worker_id(name, worker),
     }
     if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
         properties["regionName"] = region
@@ -60,7 +65,10 @@ def compose(
             properties[key] = url
     if is_local(environ):
         properties |= parse((files("kcl_properties") / "laptop.properties").read_text())
-    return properties | dict(extra or {})
+    properties |= dict(extra or {})
+    if "initialPositionInStreamExtended" in properties:  # the KCL takes one of the two
+        properties.pop("initialPositionInStream", None)
+    return properties
 
 
 def render(properties: Mapping[str, str]) -> str:

@@ -174,19 +174,10 @@ def _initialise(cluster: Cluster) -> None:
         "-N",
     ]
     _run(cluster, *command)
-    settings = dict(_SETTINGS)
-    if _knows("output_plugin_libraries"):  # since 15.20 and its sisters: wal2json must be named there
-        settings["output_plugin_libraries"] = "wal2json, pgoutput, test_decoding"
-    lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+    lines = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
     with (cluster.folder / "data" / "postgresql.conf").open("a") as conf:
         conf.write(lines)
     _start_once_and_create_database(cluster)
-
-
-def _knows(setting: str) -> bool:
-    command = [str(binaries() / "postgres"), "--describe-config"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return any(line.split("\t")[0] == setting for line in shown.splitlines())
 
 
 def _start_once_and_create_database(cluster: Cluster) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cdckit.settings import Settings
-from consumers.launcher import open_shards
+from consumers.begin import EARLIEST
+from consumers.launcher import list_shards
 from consumers.leases import LeaseTable
 from tests.acceptance.conftest import Whole, run_cdcctl
 
@@ -58,7 +59,7 @@ def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) 
     """No cdcctl at all: the command that kclpy's own helper prints, in this environment."""
     whole.parts.start("producer", ["producer", "run"])
     whole.shop.create()
-    LeaseTable("cdc-search").seed(open_shards("cdc"))  # the KCL's own first start takes two minutes
+    LeaseTable("cdc-search").seed(EARLIEST.seeds(list_shards("cdc")))  # the KCL's own first start takes two minutes
     scripts = Path(sys.executable).parent
     helper = [str(scripts / "amazon_kclpy_helper.py"), "--print_command", "--java", whole_java()]
     command = subprocess.run(

@@ -1,16 +1,14 @@
 """Kill -9 whatever runs, start it again: the satellites equal the database, nothing applied twice or lost."""
 
-import contextlib
 import os
 import random
-import signal
-import subprocess
 import threading
 import time
 
 import pytest
 
 from tests.acceptance.conftest import Whole
+from tests.processes import descendants, kill
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(240)]
 CONSUMERS = ("search", "parquet", "audit")
@@ -19,26 +17,6 @@ CONSUMERS = ("search", "parquet", "audit")
 def start(whole: Whole, *names: str) -> None:
     for name in names:
         whole.parts.start(name, ["producer", "run"] if name == "producer" else ["consumer", "run", name])
-
-
-def descendants(pid: int) -> list[int]:
-    """The process and all below it, deepest last."""
-    shown = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children: dict[int, list[int]] = {}
-    for line in shown.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, queue = [], [pid]
-    while queue:
-        found.append(queue.pop(0))
-        queue += children.get(found[-1], [])
-    return found
-
-
-def kill(*pids: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_satellites_equal_the_database_after_kills(whole: Whole) -> None:

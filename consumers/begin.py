@@ -1,0 +1,50 @@
+"""Where a consumer begins that has no leases yet; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Shard = Mapping[str, Any]
+"""A shard as ListShards describes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A kind of Kinesis iterator (TRIM_HORIZON, LATEST, AT_TIMESTAMP) and, for the last, the arrival time."""
+
+    kind: str
+    moment: datetime | None = None
+
+    @property
+    def checkpoint(self) -> str:
+        """What a seeded lease holds: the KCL looks the time up in the properties."""
+        return self.kind
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The KCL's properties."""
+        if self.moment is not None:
+            return {"initialPositionInStreamExtended": str(int(self.moment.timestamp()))}
+        return {"initialPositionInStream": self.kind}
+
+    def seeds(self, shards: Sequence[Shard]) -> list[str]:
+        """The shards whose leases start the application: the KCL makes the children's when their parents end.
+
+        From LATEST on only open shards matter; else the oldest ones that the stream still knows.
+        """
+        if self.kind == "LATEST":
+            return [shard["ShardId"] for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        known = {shard["ShardId"] for shard in shards}
+        return [shard["ShardId"] for shard in shards if not known.intersection(parents(shard))]
+
+
+EARLIEST = Begin("TRIM_HORIZON")
+LATEST = Begin("LATEST")
+
+
+def parents(shard: Shard) -> list[str]:
+    """The shards that this one came from by a split or a merge."""
+    return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]

@@ -1,0 +1,85 @@
+"""A sink for the kit's own chaos: remembers every position that it took, and fails in every way that a sink may."""
+
+import os
+import random
+import sqlite3
+import threading
+from pathlib import Path
+
+from cdckit.change import Change
+from cdckit.errors import PoisonChange, TransientSinkError
+from cdckit.sink import Batch, Outcome, Sink, SinkContext
+
+FILE = "ledger.sqlite"
+POISON = 97  # keys that this number divides can never be applied
+
+
+class LedgerSink:
+    """One transaction a batch. CDC_TEST_FAULTS is the chance of a fault at each call."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.embedded_in = folder
+        self._db = sqlite3.connect(folder / FILE, timeout=60, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS seen (position TEXT PRIMARY KEY)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, position TEXT, value TEXT)")
+        self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))
+        self._done = Outcome()
+
+    def apply(self, batch: Batch) -> None:
+        if any(is_poison(change) for change in batch.changes):
+            raise PoisonChange("its key is poison")
+        done = Outcome()
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for change in batch.changes:
+                done += Outcome(applied=1) if self._one(change) else Outcome(superseded=1)
+            if random.random() < 0.05:
+                self._shout()
+            self._fault()
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        self._done += done
+
+    def flush(self) -> Outcome:
+        self._fault()
+        done, self._done = self._done, Outcome()
+        return done
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _one(self, change: Change) -> bool:
+        position = change.position.sort_key
+        fresh = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (position,)).rowcount
+        value = None if change.after is None else str(change.after["value"])
+        self._db.execute(
+            "INSERT INTO row VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET position = excluded.position, "
+            "value = excluded.value WHERE excluded.position > position",
+            (change.key["id"], position, value),
+        )
+        return bool(fresh)
+
+    def _fault(self) -> None:
+        if random.random() < self._chance:
+            raise random.choice([TransientSinkError("planned"), TransientSinkError("planned"), RuntimeError("a bug")])
+
+    def _shout(self) -> None:
+        """Print from eight threads, and past Python: none of it may reach the daemon's protocol."""
+        threads = [threading.Thread(target=print, args=('{"action": "status"}' * 20,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        os.write(1, b'\n{"action": "checkpoint", "sequenceNumber": "1"}\n')
+        for thread in threads:
+            thread.join()
+
+
+def is_poison(change: Change) -> bool:
+    return int(str(change.key["id"])) % POISON == 0
+
+
+def open_sink(context: SinkContext) -> Sink:
+    return LedgerSink(context.folder)

@@ -1,0 +1,151 @@
+"""The kit under a sink that fails in every way, kills at random, a split, a merge and two workers: no gap, no skip."""
+
+import os
+import random
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from cdcctl.showcase.parts import Parts
+from cdckit.envelope import decode
+from cdckit.testing import MemorySink, deliver
+from consumers.dead_letters import open_store
+from consumers.figures import read_reports
+from tests.chaos.ledger_sink import FILE, is_poison
+from tests.histories import Entry, history
+from tests.processes import descendants, kill
+from tests.resharding_aws import ReshardingCloud
+from tests.scale import scale
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 3600))]
+WORKERS = ("worker 1", "worker 2")
+
+
+class Feed:
+    """Puts a history on the stream, in order, until it is stopped."""
+
+    def __init__(self, cloud: ReshardingCloud, stream: str, seed: int) -> None:
+        self.entries: list[Entry] = []
+        self._cloud, self._stream, self._seed = cloud, stream, seed
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Feed":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        kinesis = self._cloud.client("kinesis")
+        for entry in history(self._seed, 300):
+            if self._ended.is_set():
+                return
+            kinesis.put_record(StreamName=self._stream, Data=entry.data, PartitionKey=entry.partition_key)
+            self.entries.append(entry)
+            time.sleep(0.004)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    environ = {
+        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_TEST_FAULTS": "0.02", "CDC_CHECKPOINT_SECONDS": "0.5",
+        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
+    }  # fmt: skip
+    (tmp_path / "cdc.toml").write_text("")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    made = Parts(tmp_path / "logs", environ)
+    yield made
+    made.stop()
+
+
+def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
+    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+) -> None:
+    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
+    sys.stdout.write(f"CDC_SEED={seed}\n")
+    chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(10, 100)
+
+    def start(name: str) -> None:
+        parts.start(name, [
+            "consumer", "run", "ledger", "--sink", "tests.chaos.ledger_sink:open_sink", "--stream", stream,
+            "--app-prefix", stream,
+        ])  # fmt: skip
+
+    for name in WORKERS:
+        start(name)
+    with Feed(resharding, stream, seed) as feed:
+        wait_until(lambda: len(reading(tmp_path)) == 2, 60, parts)
+        for number in range(kills):
+            if number == kills // 3:
+                resharding.split(stream)
+            if number == 2 * kills // 3:
+                resharding.merge(stream, 1)
+            victim = chance.choice(WORKERS)
+            processes = descendants(parts.running[victim].pid)
+            what = chance.choice(["child", "daemon", "both", "all"])
+            chosen = {"child": processes[2:][-1:], "daemon": processes[1:2], "both": processes[1:], "all": processes}
+            kill(*chosen[what])
+            if what == "all":
+                parts.running.pop(victim).reap()
+                start(victim)
+            time.sleep(chance.uniform(1, 6))
+    expected = {entry.change.position.sort_key: entry.change for entry in feed.entries}
+    wait_until(lambda: covered(tmp_path) >= expected.keys(), scale(120, 300), parts)
+
+    letters = open_store("", "ledger", tmp_path).read()
+    dead = {decode(letter.data).position.sort_key for letter in letters}
+    assert dead == {position for position, change in expected.items() if is_poison(change)}
+    assert seen(tmp_path) == expected.keys() - dead
+    plain = MemorySink()
+    deliver(plain, *[change for change in expected.values() if not is_poison(change)])
+    assert rows(tmp_path) == {int(str(row["id"])): row["value"] for row in plain.rows.values()}
+    for report in read_reports(tmp_path, "ledger"):
+        assert report.read == report.applied + report.superseded + report.dead_lettered
+
+
+def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
+            pytest.fail(f"did not happen in {seconds} s:\n{logs}")
+        time.sleep(0.2)
+
+
+def reading(folder: Path) -> list[str]:
+    return [one.shard for one in read_reports(folder, "ledger") if one.read]
+
+
+def seen(folder: Path) -> set[str]:
+    return {str(position) for (position,) in _query(folder, "SELECT position FROM seen")}
+
+
+def covered(folder: Path) -> set[str]:
+    dead = {decode(letter.data).position.sort_key for letter in open_store("", "ledger", folder).read()}
+    return seen(folder) | dead
+
+
+def rows(folder: Path) -> dict[int, str]:
+    found = _query(folder, "SELECT id, value FROM row WHERE value IS NOT NULL")
+    return {int(str(key)): str(value) for key, value in found}
+
+
+def _query(folder: Path, query: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(folder / "ledger" / FILE, timeout=60) as connection:
+        found = connection.execute(query).fetchall()
+    connection.close()
+    return found
+
+
+def test_the_history_is_the_same_for_the_same_seed() -> None:
+    assert [one.data for one in islice(history(7, 10), 50)] == [one.data for one in islice(history(7, 10), 50)]

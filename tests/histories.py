@@ -1,0 +1,46 @@
+"""Histories of changes made by hand, as records for a stream: for tests that need no PostgreSQL."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cdckit.change import Change
+from cdckit.envelope import VERSION, Stamp, decode, splice
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change as the producer would put it."""
+
+    partition_key: str
+    data: bytes
+
+    @property
+    def change(self) -> Change:
+        return decode(self.data)
+
+
+def history(seed: int, keys: int) -> Iterator[Entry]:
+    """Endless inserts, updates and deletes of these many rows, one change a transaction."""
+    chance, alive, at = random.Random(seed), set[int](), 0
+    while True:
+        at += 1
+        key = chance.randrange(1, keys + 1)
+        op = "I" if key not in alive else chance.choice("UUUUD")
+        (alive.discard if op == "D" else alive.add)(key)
+        yield entry(op, key, f"value {at}", at)
+
+
+def entry(op: str, key: int, value: str, at: int) -> Entry:
+    """One change of ``public.orders (id, value)``."""
+    columns = (
+        f'"columns":[{{"name":"id","type":"integer","value":{key}}},{{"name":"value","type":"text","value":"{value}"}}]'
+    )
+    identity = f'"identity":[{{"name":"id","type":"integer","value":{key}}}]'
+    parts = {"I": columns, "U": f"{columns},{identity}", "D": identity}[op]
+    row = (
+        f'{{"action":"{op}","xid":{at},"timestamp":"2026-11-24 04:14:15+00","lsn":"0/{at:X}","schema":"public",'
+        f'"table":"orders",{parts},"pk":[{{"name":"id","type":"integer"}}]}}'
+    )
+    stamp = Stamp(VERSION, 1, f"0/{at:X}", 0, "main")
+    return Entry(f"main/public.orders/[{key}]", splice(row.encode(), stamp))
