@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -246,7 +246,7 @@ def _merged(scope: _Scope, slots: dict[str, _Slot], key: str, change: Change) ->
         slot = slots[key] = _Slot()
     if change.after is not None:
         kept = scope.mapper.kept(change.after)
-        change = change if kept is change.after else replace(change, after=kept)
+        change = change if kept is change.after else structs.replace(change, after=kept)
         if not scope.columns.issuperset(kept):
             scope.columns, scope.changed = scope.columns.union(kept), True
     merged = merge(slot.document, change, scope.floor)
