@@ -64,7 +64,7 @@ def key_text(values: Mapping[str, Value]) -> str:
     return _ENCODER.encode(list(values.values())).decode()
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One row's insert, update or delete, or one table's truncate. Immutable.
 
     `after` holds the new values of an insert or update; an unchanged TOAST column is *absent* from it, which is not

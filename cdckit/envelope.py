@@ -46,7 +46,7 @@ class Column(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """wal2json's own part of a row record: what names the table, the key and the values."""
 
     action: str
@@ -60,7 +60,7 @@ class Row(msgspec.Struct, frozen=True):
     pk: Sequence[Column] = ()
 
 
-class Stamp(msgspec.Struct, frozen=True, omit_defaults=True):
+class Stamp(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The ``cdc`` key: what the producer adds to wal2json's record."""
 
     v: int
@@ -77,7 +77,7 @@ class Stamp(msgspec.Struct, frozen=True, omit_defaults=True):
     """When the producer read a message that belongs to no transaction, and so has no commit time."""
 
 
-class _Record(Row, frozen=True, kw_only=True):
+class _Record(Row, frozen=True, kw_only=True, gc=False):
     cdc: Stamp
 
 

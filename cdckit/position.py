@@ -35,7 +35,7 @@ class Lsn(int):
         return f"Lsn('{self}')"
 
 
-class Position(msgspec.Struct, frozen=True, order=True):
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """``(epoch, commit_lsn, index)``: idempotency key and sort key of history.
 
     A total order over one source: the transaction's commit LSN, then the change's ordinal in the transaction.
