@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,8 @@ from msgspec import Meta
 
 from cdckit.errors import UsageError
 from consumers.parquet.creation import Layout
+from consumers.parquet.lake import Lake
+from consumers.parquet.upkeep import MEGABYTE, Goal
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +44,16 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             known = ", ".join(cls.__struct_fields__)
             raise UsageError(f"[consumers.parquet]: {error}", f"known keys: {known}; see docs/parquet.md") from error
 
+    def lake(self, folder: Path) -> Lake:
+        """The lake at the URL, else in `folder`. Raises UsageError when the URL is of no known kind."""
+        return Lake.at(self.url or folder)
+
     @property
     def layout(self) -> Layout:
         """How new tables are laid out."""
         return Layout(self.partition_by, self.retention_hours)
+
+    @property
+    def goal(self) -> Goal:
+        """What the files of all tables shall become."""
+        return Goal(int(self.target_mb * MEGABYTE), self.sort_by, self.retention_hours)

@@ -8,7 +8,7 @@ connection.sql("select * from orders_asof('2026-11-23 10:00:00+00')")
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from consumers.parquet.catalog import ViewName, view_names
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.scan import attach, has_inexact
 from consumers.parquet.schema import Columns
-from consumers.parquet.sqltext import quoted
+from consumers.parquet.sqltext import literal, quoted
 from consumers.parquet.views import asof_sql, changes_sql, current_sql, shown_columns
 
 
@@ -33,8 +33,10 @@ class Answer:
     rows: Sequence[Sequence[Any]]
 
 
-def connect(location: Path | str) -> duckdb.DuckDBPyConnection:
+def connect(location: Path | str, sql: str = "") -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees every table of the lake as it is now: ``T``, ``T_changes`` and ``T_asof(time)``.
+
+    `sql` is a query that will be asked: then only the tables whose names occur in it are opened.
 
     ``T`` is ``orders`` where that is unambiguous, ``public.orders`` always (several sources: ``"main/public".orders``
     too). Times without a zone are UTC. Raises SatelliteError when there is no lake.
@@ -42,7 +44,7 @@ def connect(location: Path | str) -> duckdb.DuckDBPyConnection:
     lake = Lake.at(location)
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     connection.execute("SET TimeZone = 'UTC'")
-    for number, (ref, views) in enumerate(view_names(lake.tables()).items()):
+    for number, (ref, views) in enumerate(_wanted(view_names(lake.tables()), sql).items()):
         raw, table = f"_lake_{number}", lake.open(ref)
         attach(connection, raw, table)
         columns, inexact = Columns.read(pa.schema(table.schema().to_arrow())), has_inexact(table)
@@ -51,14 +53,23 @@ def connect(location: Path | str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def read_columns(lake: Lake, ref: TableRef) -> Columns:
-    """The lake columns of one table. Raises SatelliteError when the lake has no such table."""
-    return Columns.read(pa.schema(lake.open(ref).schema().to_arrow()))
+def selection(lake: Lake, ref: TableRef, *, changes: bool = False, asof: str | None = None) -> str:
+    """SQL for all of one table: its rows as they are now, every change, or its rows as of a time."""
+    view = view_names(lake.tables())[ref][-1]
+    name = view.name + ("_asof" if asof is not None else "_changes" if changes else "")
+    arguments = "" if asof is None else f"({literal(asof)})"
+    return f"SELECT * FROM {quoted(view.schema)}.{quoted(name)}{arguments}"
+
+
+def _wanted(names: Mapping[TableRef, list[ViewName]], sql: str) -> Mapping[TableRef, list[ViewName]]:
+    text = sql.replace('""', '"').casefold()
+    named = {ref: views for ref, views in names.items() if any(view.name.casefold() in text for view in views)}
+    return named or names
 
 
 def ask(location: Path | str, sql: str) -> Answer:
     """Run one query. Raises UsageError when DuckDB does not accept it, SatelliteError when there is no lake."""
-    connection = connect(location)
+    connection = connect(location, sql)
     try:
         relation = connection.sql(sql)
         return _answer(relation) if relation is not None else Answer([], [])
@@ -66,6 +77,27 @@ def ask(location: Path | str, sql: str) -> Answer:
         raise explained(error) from error
     finally:
         connection.close()
+
+
+def explain(location: Path | str, sql: str) -> str:
+    """Run one query and tell how: DuckDB's plan with what each step took and how many files it read of how many."""
+    answer = ask(location, f"EXPLAIN ANALYZE {sql}")
+    return "\n".join(str(row[-1]) for row in answer.rows)
+
+
+def export(location: Path | str, sql: str, target: Path, kind: str) -> int:
+    """Write a query's answer to a file (parquet, csv or json), whole or not at all; returns how many rows."""
+    connection = connect(location, sql)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        [[count]] = connection.sql(f"COPY ({sql}) TO {literal(str(part))} (FORMAT {kind})").fetchall()
+        part.replace(target)
+    except duckdb.Error as error:
+        part.unlink(missing_ok=True)
+        raise explained(error) from error
+    finally:
+        connection.close()
+    return int(count)
 
 
 def _answer(relation: duckdb.DuckDBPyRelation) -> Answer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cdckit.change import Change
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.parquet.changelog import ChangeLog, Progress
+from consumers.parquet.housekeeper import Housekeeper
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.options import Options
 
@@ -20,7 +21,7 @@ OPEN_LOGS = 64
 def open_sink(context: SinkContext) -> Sink:
     """Open the lake at ``options["url"]``, else in the context's folder. Raises UsageError on a bad option."""
     options = Options.read(context.options)
-    return ParquetSink(Lake.at(options.url or context.folder), options, context.shard)
+    return ParquetSink(options.lake(context.folder), options, context.shard)
 
 
 class ParquetSink:
@@ -39,6 +40,7 @@ class ParquetSink:
         self._logs: OrderedDict[TableRef, ChangeLog] = OrderedDict()
         self._buffered = 0
         self._done = Outcome()
+        self._housekeeper = Housekeeper(lake, options.goal) if options.compact else None
 
     def apply(self, batch: Batch) -> None:
         """Buffer the batch; past ``flush_rows`` write early, so that memory stays bounded."""
@@ -62,6 +64,8 @@ class ParquetSink:
 
     def close(self) -> None:
         """Forget what was not flushed."""
+        if self._housekeeper:
+            self._housekeeper.close()
         self._buffers.clear()
         self._logs.clear()
 
@@ -73,6 +77,8 @@ class ParquetSink:
             del self._buffers[ref]
             self._buffered -= len(changes)
             self._done += Outcome(applied=added, superseded=len(changes) - added)
+            if added and self._housekeeper:
+                self._housekeeper.wrote(ref)
 
     def _log(self, ref: TableRef) -> ChangeLog:
         log = self._logs.pop(ref, None) or ChangeLog(self._lake, ref, self._options.layout)
