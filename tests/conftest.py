@@ -1,3 +1,3 @@
 """One fixture plugin a real server."""
 
-pytest_plugins = ["tests.postgres", "tests.local_aws", "tests.resharding_aws"]
+pytest_plugins = ["tests.postgres", "tests.local_aws", "tests.resharding_aws", "tests.opensearch"]

@@ -6,6 +6,7 @@ two mappings in one index (`cdcctl search reindex` makes the next index with the
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -17,7 +18,10 @@ from cdckit.errors import PoisonChange, UsageError
 from consumers.search.conditions import Condition, holds
 
 FIELDS = ("title", "body", "tags")
-_BLANKS = dict.fromkeys((0, 2, 3), " ")
+MARK, UNMARK = "\ufdd0", "\ufdd1"
+"""Stand around a word that was found until the text is escaped: no characters of any text, by Unicode's word."""
+
+_BLANKS = dict.fromkeys(map(ord, ("\0", MARK, UNMARK)), " ")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -155,7 +159,12 @@ def text_of(values: Iterable[Value]) -> str:
     would end it, become spaces.
     """
     text = "\n".join([str(value) for value in values if value is not None and value is not True and value is not False])
-    return text.translate(_BLANKS) if "\0" in text or "\x02" in text or "\x03" in text else text
+    return text.translate(_BLANKS) if "\0" in text or MARK in text or UNMARK in text else text
+
+
+def marked(snippet: str) -> str:
+    """A snippet that is safe in HTML, the words found in ``<mark>``."""
+    return html.escape(snippet).replace(MARK, "<mark>").replace(UNMARK, "</mark>")
 
 
 def _transformed(transform: Transform, row: Row) -> Mapping[str, Value] | None:

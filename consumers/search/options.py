@@ -15,7 +15,7 @@ from cdckit.errors import UsageError
 from consumers.search.conditions import fault
 from consumers.search.mapping import IndexMapping, Rule, load_transform
 
-ENGINES = ("sqlite",)
+ENGINES = ("sqlite", "opensearch")
 TOKENIZERS = ("unicode61", "porter", "trigram")
 _KEYS = ("engine", "url", "index", "tokenizer", "table", "exclude_table", "mapping", "refresh_seconds", "replicas")
 _SECTION = "[consumers.search]"

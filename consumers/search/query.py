@@ -33,14 +33,23 @@ def open_index(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Read
 
     Raises SatelliteError when there is none, UsageError when the options cannot be used.
     """
-    settings.read(options)
-    return SqliteReader(folder)
+    found = settings.read(options)
+    if found.engine == "sqlite":
+        return SqliteReader(folder)
+    from consumers.search.opensearch.reader import OpenSearchReader  # noqa: PLC0415 -- its client costs 100 ms to import
+
+    reader: Reader = OpenSearchReader(found)
+    return reader
 
 
 def open_generations(folder: Path, options: settings.Options) -> Generations:
     """The indexes side by side, for a reindex."""
-    assert options.engine == "sqlite"
-    return SqliteGenerations(folder)
+    if options.engine == "sqlite":
+        return SqliteGenerations(folder)
+    from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+
+    made: Generations = OpenSearchGenerations(options)
+    return made
 
 
 def request(

@@ -27,7 +27,11 @@ def open_sink(context: SinkContext) -> Sink:
 
 
 def _opened(context: SinkContext, found: options.Options) -> SearchSink:
-    return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
+    if found.engine == "sqlite":
+        return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
+    from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+
+    return SearchSink(OpenSearchGenerations(found).open_writer(found.mapping))
 
 
 class SearchSink:

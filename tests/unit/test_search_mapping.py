@@ -185,9 +185,11 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("toml", "key", "mend"),
     [
-        ('engine = "solr"', "engine", "sqlite"),
+        ('engine = "solr"', "engine", "sqlite or opensearch"),
         ('tokenizer = "icu"', "tokenizer", "trigram"),
         ('tokeniser = "icu"', "tokeniser", "did you mean tokenizer"),
+        ('engine = "opensearch"', "url", "https://"),
+        ('engine = "opensearch"\nurl = "localhost:9200"', "url", "https://"),
         ('index = "Upper"', "index", "lower-case"),
         ("refresh_seconds = -1", "refresh_seconds", "number"),
         ("table = 3", "table", "public.orders"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,19 +14,18 @@ from cdckit.errors import UsageError
 from cdckit.position import Position
 from consumers.search.engine import Hit, Page, Request, Stats
 from consumers.search.language import Both, Either, Query, Term
-from consumers.search.mapping import IndexMapping
+from consumers.search.mapping import IndexMapping, marked
 from consumers.search.sqlite.generations import current_file, open_current
 from consumers.search.sqlite.schema import meta, translated
 from consumers.search.sqlite.store import decode
 
-_OPEN, _CLOSE = "\x02", "\x03"  # stand for <mark> until the text around them is escaped; mapping.text_of keeps them out
 _FOUND = """
 FROM fulltext JOIN document d ON d.number = fulltext.rowid JOIN scope s ON s.id = d.scope
 WHERE fulltext MATCH :text AND (:tbl IS NULL OR s.tbl = :tbl)
 """
 _SEARCH = f"""
 SELECT s.source, s.tbl, d.key, coalesce(d.shown, d.cells), d.commit_time, -bm25(fulltext, 4.0, 1.0, 2.0) AS score,
-       snippet(fulltext, -1, char(2), char(3), '…', 12)
+       snippet(fulltext, -1, char(0xfdd0), char(0xfdd1), '…', 12)
 {_FOUND} ORDER BY score DESC, d.number LIMIT :limit OFFSET :offset
 """
 _COUNT = f"SELECT count(*) {_FOUND}"
@@ -115,11 +113,6 @@ def fts5(query: Query) -> str:
     if isinstance(query, Either):
         return "(" + " OR ".join(map(fts5, query.parts)) + ")"
     return f"({fts5(query.wanted)} NOT {fts5(query.unwanted)})"
-
-
-def marked(snippet: str) -> str:
-    """A snippet that is safe in HTML, the words found in ``<mark>``."""
-    return html.escape(snippet).replace(_OPEN, "<mark>").replace(_CLOSE, "</mark>")
 
 
 def _long_enough(query: Query) -> None:

@@ -1,0 +1,122 @@
+"""How documents lie in OpenSearch: the index's settings and explicit mappings, ids, and row states as JSON.
+
+`_source` holds the row as it is (`cells`, exact numbers, as JSON text) beside what is searched. A deleted row stays as
+a tombstone: OpenSearch itself forgets the versions of deleted documents after a minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from cdckit.change import Table, Value
+from consumers.search.document import NOWHERE, Document, ordered
+from consumers.search.engine import Floor, Held
+from consumers.search.mapping import Indexed, IndexMapping, Row, TableMapper
+
+STATE = ("position", "deleted", "base", "cells", "fills", "commit_time", "floor", "columns", "source", "table", "key")
+FACET = "\x1f"
+"""Stands between a column's name and its value in the field `facets`."""
+
+_MOST_ID_BYTES = 512
+_ANALYZERS: Mapping[str, Mapping[str, object]] = {
+    "unicode61": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding"]},
+    "porter": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding", "porter_stem"]},
+    "trigram": {"tokenizer": "trigram", "filter": ["lowercase"]},
+}
+_KEYWORD = {"type": "keyword"}
+_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+_FLAG = {"type": "boolean"}
+_TEXT = {"type": "text", "analyzer": "words"}
+encode = msgspec.json.Encoder(decimal_format="number").encode
+decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+def index_body(
+    mapping: IndexMapping, notes: Mapping[str, str], refresh_seconds: float, replicas: int
+) -> dict[str, Any]:
+    """Settings and mappings of one generation; the mapping and notes that it was made with are its ``_meta``."""
+    settings = {
+        "number_of_replicas": replicas,
+        "refresh_interval": f"{round(refresh_seconds * 1000)}ms",
+        "translog.durability": "request",
+        "analysis": {
+            "analyzer": {"words": {"type": "custom", **_ANALYZERS[mapping.tokenizer]}},
+            "tokenizer": {"trigram": {"type": "ngram", "min_gram": 3, "max_gram": 3}},
+        },
+    }
+    kinds = {
+        "source": _KEYWORD, "table": _KEYWORD, "kind": _KEYWORD, "position": _KEYWORD, "base": _KEYWORD,
+        "floor": _KEYWORD, "columns": _KEYWORD, "facets": {**_KEYWORD, "ignore_above": 1000},
+        "key": _KEPT, "cells": _KEPT, "fills": _KEPT, "shown": _KEPT, "title": _TEXT, "body": _TEXT, "tags": _TEXT,
+        "deleted": _FLAG, "visible": _FLAG, "commit_time": {"type": "date"}, "touched": {"type": "long"},
+    }  # fmt: skip
+    meta = {"mapping": mapping.encode(), **notes}
+    return {"settings": settings, "mappings": {"dynamic": "strict", "_meta": meta, "properties": kinds}}
+
+
+def row_id(source: str, table: Table, key: str) -> str:
+    """A row's document id: readable, or a hash where it would be too long."""
+    text = f"{source}/{table}/{key}"
+    size = len(text.encode())
+    return text if size <= _MOST_ID_BYTES else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def table_id(source: str, table: Table) -> str:
+    """The id of the document that holds a table's truncate watermark and known columns."""
+    return f"table:{source}/{table}"
+
+
+def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
+    """The document of a row in this state. Raises PoisonChange when its transform fails."""
+    document, values = row.document, ordered(row.document)
+    indexed = None if document.deleted else mapper.index(Row(row.source, row.table, row.key, values))
+    body: dict[str, Any] = {
+        "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
+        "deleted": document.deleted, "visible": indexed is not None, "base": document.base,
+        "cells": encode({} if document.deleted else document.values).decode(),
+        "fills": encode(document.fills).decode(), "commit_time": row.commit_time, "touched": round(time.time() * 1000),
+    }  # fmt: skip
+    if document.base == NOWHERE:
+        body["columns"] = sorted(document.values)
+    if indexed is not None:
+        body |= {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}
+        body["facets"] = _facets(mapper.facets, indexed)
+        if indexed.shown is not values:
+            body["shown"] = encode(indexed.shown).decode()
+    return body
+
+
+def held(source: Mapping[str, Any]) -> Held:
+    """The row in a document's ``_source``."""
+    values = decode(source["cells"])
+    document = Document(source["position"], source["deleted"], source["base"], values, decode(source["fills"]))
+    return Held(source["source"], Table.parse(source["table"]), source["key"], document, source["commit_time"])
+
+
+def floor_body(floor: Floor) -> dict[str, Any]:
+    """The document of a table."""
+    return {
+        "kind": "table", "source": floor.source, "table": str(floor.table), "floor": floor.position,
+        "columns": sorted(floor.columns),
+    }  # fmt: skip
+
+
+def floor_of(source: Mapping[str, Any]) -> Floor:
+    """The table in a document's ``_source``."""
+    return Floor(source["source"], Table.parse(source["table"]), source["floor"], source["columns"], "")
+
+
+def _facets(columns: Sequence[str], indexed: Indexed) -> list[str]:
+    return [f"{column}{FACET}{_plain(indexed.shown.get(column))}" for column in columns]
+
+
+def _plain(value: Value) -> str:
+    return (
+        str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else encode(value).decode()
+    )
