@@ -40,7 +40,7 @@ class Node:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [
-            find_java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
+            find_java(), "-Xmx640m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
             "org.codelibs.opensearch.runner.OpenSearchRunner", "-numOfNode", "1",
             "-basePath", str(self.folder / "node"), "-baseHttpPort", str(self.port - 1),
         ]  # fmt: skip
