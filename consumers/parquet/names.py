@@ -1,9 +1,9 @@
 """Names in the lake: reversible and harmless, whatever PostgreSQL allows in a name.
 
 A path part keeps lower-case ASCII letters, digits and ``_``; every other run of bytes becomes ``_xHH..._`` (UTF-8, so
-``a/b`` is ``a_x2F_b`` and no name can leave its folder or differ from another only by case). A column keeps upper-case
-letters too; where that would differ from another only by case it gets a suffix, and its field's metadata says whose it
-is.
+``a/b`` is ``a_x2F_b``): no name can leave its folder, pass for Delta's own, or differ from another only by case. A
+column keeps upper-case letters too; where that would differ from another only by case it gets a suffix, and its field's
+metadata says whose it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from cdckit.change import Table
 
-_PATH_UNSAFE = re.compile(r"(?:[^a-z0-9_]|_(?=x))+")
+_PATH_UNSAFE = re.compile(r"(?:[^a-z0-9_]|_(?=x)|^_(?=delta_log$))+")
 _COLUMN_UNSAFE = re.compile(r"(?:[^A-Za-z0-9_]|_(?=x))+")
 _ESCAPE = re.compile(r"_x((?:[0-9A-F]{2})+)_")
 

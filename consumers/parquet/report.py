@@ -84,8 +84,7 @@ def _partitioning(table: DeltaTable) -> str:
     column = partition_of(table)
     if column != PARTITION:
         return column or ""
-    metadata = pa.schema(table.schema().to_arrow()).field(PARTITION).metadata or {}
-    return str(metadata.get(b"partition_of", b"").decode())
+    return Columns.read(pa.schema(table.schema().to_arrow())).partition_source or ""
 
 
 def _commit_times(files: pa.Table) -> tuple[str | None, str | None]:

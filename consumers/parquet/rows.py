@@ -70,8 +70,8 @@ def _ascending(positions: list[str]) -> bool:
 def _table(group: Group, columns: Columns) -> Any:
     data = _cells(group, columns)
     data.update(_meta(group))
-    if PARTITION in columns.arrow.names:
-        data[PARTITION] = _partition(group, columns.arrow.field(PARTITION))
+    if (source := columns.partition_source) is not None:
+        data[PARTITION] = _partition(group, source)
     count = len(group.changes)
     arrays = [data[item.name] if item.name in data else pa.nulls(count, item.type) for item in columns.arrow]
     return pa.Table.from_arrays(arrays, schema=columns.arrow)
@@ -108,9 +108,8 @@ def _meta(group: Group) -> dict[str, Any]:
     }
 
 
-def _partition(group: Group, field: Any) -> Any:
-    name = (field.metadata or {}).get(b"partition_of", b"").decode()
-    values = (row.get(name) for row in group.rows)
+def _partition(group: Group, source: str) -> Any:
+    values = (row.get(source) for row in group.rows)
     return pa.array([None if value in (None, "") else _plain(value) for value in values], pa.string())
 
 

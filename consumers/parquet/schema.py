@@ -61,6 +61,14 @@ class Columns:
         found = [_column(field) for field in arrow if field.metadata and b"pg_name" in field.metadata]
         return cls(arrow, {(column.pg_name, column.kind.name): column for column in found})
 
+    @property
+    def partition_source(self) -> str | None:
+        """The source column whose text is in ``_partition``; None where the table is not partitioned by one."""
+        if PARTITION not in self.arrow.names:
+            return None
+        told = (self.arrow.field(PARTITION).metadata or {}).get(b"partition_of")
+        return None if told is None else str(told.decode())
+
     def find(self, pg_name: str, pg_type: str) -> Column:
         """The lake column of a PostgreSQL column of this type. Raises KeyError when there is none yet."""
         return self.by_source[pg_name, kind_of(pg_type).name]
