@@ -28,7 +28,9 @@ SHIPPED = ("search", "parquet", "audit")
 @app.command()
 def run(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="search, parquet, audit, or a sink that is installed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="search, parquet, audit, replica, or a sink that is installed.")
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Run search, parquet and audit, each its own processes.")
     ] = False,

@@ -19,7 +19,7 @@ from consumers.redrive import SHARD, redrive
 from consumers.registry import consumer_names, find_factory
 
 app = typer.Typer(no_args_is_help=True, help="See, redrive and drop dead letters.")
-Consumer = Annotated[str, typer.Argument(help="search, parquet, audit, or a sink that is installed.")]
+Consumer = Annotated[str, typer.Argument(help="search, parquet, audit, replica, or a sink that is installed.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Letters' ids, or their first characters. [default: all]")]
 Tables = Annotated[str | None, typer.Option("--table", help="Only letters of tables that match this glob.")]
 Since = Annotated[str | None, typer.Option("--since", help="Only letters kept since: 10m, 2026-11-23T10:00:00Z.")]

@@ -26,7 +26,7 @@ _WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # longer than a live worker takes to renew
 
 def replay(
     context: typer.Context,
-    consumer: Annotated[str, typer.Argument(help="search, parquet, audit, or a sink that is installed.")],
+    consumer: Annotated[str, typer.Argument(help="search, parquet, audit, replica, or a sink that is installed.")],
     moment: Annotated[str, typer.Option("--from", help="10m, 2026-11-23T10:00:00Z or earliest, by commit time.")],
     into: Annotated[
         Path | None, typer.Option("--into", help="Folder of the fresh satellite. [default: below DATA/replays]")

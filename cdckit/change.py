@@ -19,6 +19,8 @@ from cdckit.position import Lsn, Position
 Value = None | bool | int | Decimal | str
 """A column's value. Numbers are exact (int or Decimal); all else is PostgreSQL's own text (see docs/wire-format.md)."""
 
+_PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
+_TABLE = re.compile(rf"{_PART}(?:\.{_PART})?")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 NO_LSN = Lsn(0)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -50,13 +52,15 @@ class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     @classmethod
     def parse(cls, text: str) -> Table:
         """Read ``public.orders``, ``orders`` (schema public) or quoted names. Raises ValueError otherwise."""
-        parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', text)
-        names = [quoted.replace('""', '"') or bare for quoted, bare in parts]
-        schema, name = ("public", names[0]) if len(names) == 1 else (*names, "", "")[:2]
-        table = cls(schema, name)
-        if len(names) not in (1, 2) or text not in (f"{schema}.{name}", name, str(table), quote_name(name)):
+        match = _TABLE.fullmatch(text)
+        if match is None:
             raise ValueError(f"not a table's name: {text!r} (expected like public.orders)")
-        return table
+        names = [
+            quoted.replace('""', '"') if quoted else bare
+            for quoted, bare in ((match[1], match[2]), (match[3], match[4]))
+            if quoted or bare
+        ]
+        return cls("public", names[0]) if len(names) == 1 else cls(names[0], names[1])
 
 
 def key_text(values: Mapping[str, Value]) -> str:

@@ -1,0 +1,1 @@
+"""The replica satellite: the source's tables as tables again, in SQLite or another PostgreSQL; only the public kit."""
