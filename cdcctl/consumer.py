@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.moments import parse_moment
+from cdcctl.scaffold import write_package
 from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
 from consumers.begin import EARLIEST, LATEST, Begin
@@ -77,6 +79,23 @@ def run(
     finally:
         if stop_metrics is not None:
             stop_metrics()
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What it is called: lower-case words joined by '-'.")],
+    into: Annotated[Path | None, typer.Option("--into", help="The folder to make. [default: ./NAME]")] = None,
+) -> None:
+    """Write a small, tested package for a sink of your own: sink, test, properties, README.
+
+    Example: [bold]cdcctl consumer new slack-alerts[/]
+    """
+    folder = into or Path(name)
+    for path in write_package(name, folder):
+        output.print_plain(str(path))
+    module = name.replace("-", "_")
+    output.note(f"next: [bold]cd {output.escape(str(folder))} && python -m pytest[/]")
+    output.note(f"then: [bold]cdcctl consumer run {name} --sink {module}:open_sink[/]")
 
 
 @app.command("ls")

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from cdckit.settings import Settings
@@ -32,10 +33,14 @@ def parse(text: str) -> dict[str, str]:
 
 
 def shipped(name: str) -> dict[str, str]:
-    """The shipped file ``kcl_properties/NAME.properties``; a consumer without one starts from search's, as its own."""
-    folder = files("kcl_properties")
-    own = folder / f"{name}.properties"
-    found = own if own.is_file() else folder / "search.properties"
+    """A consumer's own file: ``NAME.properties`` in the working folder or its ``kcl_properties``, else the shipped one.
+
+    A consumer without any starts from search's, as its own.
+    """
+    shipped_here = files("kcl_properties")
+    places = (Path(), Path("kcl_properties"), shipped_here)
+    own = next((place / f"{name}.properties" for place in places if (place / f"{name}.properties").is_file()), None)
+    found = own or shipped_here / "search.properties"
     return {**parse(found.read_text()), "executableName": f"cdc-consumer {name}"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -30,6 +32,8 @@ def find_factory(name: str, sink: str | None = None) -> SinkFactory:
 
 def _load(path: str) -> SinkFactory:
     module, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:  # a console script does not look in the working folder by itself
+        sys.path.insert(0, os.getcwd())
     try:
         factory: SinkFactory = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -20,12 +20,12 @@ class Parts:
     environ: Mapping[str, str]
     running: dict[str, Daemon] = field(default_factory=dict)
 
-    def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start ``cdcctl ARGUMENTS`` as `name`."""
+    def start(self, name: str, arguments: Sequence[str], folder: Path | None = None) -> None:
+        """Start ``cdcctl ARGUMENTS`` as `name`, in `folder` (else the working folder)."""
         self.logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "cdcctl.main", *arguments]
         self.running[name] = Daemon.spawn(
-            command, self.logs / f"{name}.log", {**os.environ, **self.environ}, Path.cwd()
+            command, self.logs / f"{name}.log", {**os.environ, **self.environ}, folder or Path.cwd()
         )
 
     def check(self) -> None:
