@@ -84,14 +84,17 @@ def _slices(length: int, cuts: set[int]) -> list[tuple[int, int]]:
     return [(first, last) for first, last in itertools.pairwise(ends) if first < last]
 
 
+@pytest.mark.parametrize("shard", [A, B])
 def test_a_zombie_that_wakes_up_between_look_and_commit_adds_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
-    zombie, heir = sink(tmp_path), sink(tmp_path)
+    zombie, heir = sink(tmp_path), sink(tmp_path, shard)
     deliver(zombie, change("I", 0, {"n": 0}, at=1))
     changes = [change("I", key, {"n": key}, at=2 + key) for key in range(1, 50)]
     stored = files.store
-    asleep: list[Callable[[], object]] = [lambda: deliver(heir, *changes, change("I", 99, {"n": 99}, at=99))]
+    asleep: list[Callable[[], object]] = [
+        lambda: deliver(heir, *changes, change("I", 99, {"n": 99}, at=99), shard=shard)
+    ]
 
     def store(*arguments: Any) -> Any:
         made = stored(*arguments)
