@@ -69,11 +69,10 @@ def _folder(text: str | None) -> str:
 def _store(place: Place, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
     path = f"{folder}part-{uuid.uuid4()}.zstd.parquet"
     content = _parquet(table.drop_columns(list(values)))
-    if place.lake.is_local:
+    if place.lake.bucket is None:
         _write_durably(Path(place.lake.uri(place.ref)) / path, content)
     else:
-        with filesystem(place.lake, place.ref).open_output_stream(path) as out:
-            out.write(content)
+        place.lake.bucket.put(f"{place.ref.path}/{path}", content.to_pybytes())
     now = int(datetime.now(UTC).timestamp() * 1000)
     return AddAction(path, content.size, values, now, True, _statistics(table, place.measured))
 

@@ -35,23 +35,24 @@ class TableRef:
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A lake's root and the storage options that `deltalake` needs to reach it."""
+    """A lake's root, and where that is a URL, the options by which `deltalake` reaches it and the bucket itself."""
 
     root: str
     storage: Mapping[str, str] = field(default_factory=dict)
+    bucket: objects.Bucket | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, location: Path | str) -> Lake:
         """The lake at a folder, or at a URL such as ``s3://bucket/prefix`` (by the standard AWS_* environment)."""
         text = str(location)
         if "://" in text:
-            return cls(text.rstrip("/"), objects.storage_options(text))
+            return cls(text.rstrip("/"), objects.storage_options(text), objects.Bucket(text))
         return cls(str(Path(text).absolute()))
 
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
-        return "://" not in self.root
+        return self.bucket is None
 
     def uri(self, ref: TableRef) -> str:
         """Where one table is."""
@@ -84,7 +85,7 @@ class Lake:
             yield TableRef(source, Table(schema, name))
 
     def _paths(self) -> Iterator[str]:
-        if not self.is_local:
-            return objects.table_paths(self.root)
+        if self.bucket is not None:
+            return self.bucket.table_paths()
         root = Path(self.root)
         return (log.parent.relative_to(root).as_posix() for log in root.glob("*/*/*/_delta_log"))

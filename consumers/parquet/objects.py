@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import boto3
@@ -20,22 +21,40 @@ def storage_options(url: str) -> dict[str, str]:
     return {"aws_conditional_put": "etag", **_credentials(), **_endpoint()}
 
 
-def table_paths(root: str) -> Iterator[str]:
-    """The paths below `root` that hold a ``_delta_log``, three levels down: source/schema/table."""
-    parts = urlsplit(root)
-    prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
-    try:
-        for source in _folders(parts.netloc, prefix):
-            for schema in _folders(parts.netloc, source):
-                yield from (table.removeprefix(prefix).rstrip("/") for table in _folders(parts.netloc, schema))
-    except (BotoCoreError, ClientError) as error:
-        raise SatelliteError(f"cannot list {root}: {error}", "check the bucket and the AWS_* variables") from error
+class Bucket:
+    """One bucket and prefix, by boto3: what `deltalake` has no door for."""
 
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url, self._name, self._prefix = url, parts.netloc, parts.path.strip("/")
+        self._client = boto3.client("s3", endpoint_url=_endpoint().get("aws_endpoint"))
 
-def _folders(bucket: str, prefix: str) -> Iterator[str]:
-    pages = boto3.client("s3", endpoint_url=_endpoint().get("aws_endpoint")).get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-        yield from (found["Prefix"] for found in page.get("CommonPrefixes", []))
+    def put(self, path: str, content: bytes) -> None:
+        """Store an object below the prefix; it is there whole, or not at all. Raises SatelliteError."""
+        with self._translated("write"):
+            self._client.put_object(Bucket=self._name, Key=f"{self._prefix}/{path}".lstrip("/"), Body=content)
+
+    def table_paths(self) -> Iterator[str]:
+        """The paths of the folders three levels down: source/schema/table. Raises SatelliteError."""
+        prefix = f"{self._prefix}/" if self._prefix else ""
+        with self._translated("list"):
+            for source in self._folders(prefix):
+                for schema in self._folders(source):
+                    yield from (table.removeprefix(prefix).rstrip("/") for table in self._folders(schema))
+
+    def _folders(self, prefix: str) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._name, Prefix=prefix, Delimiter="/"):
+            yield from (found["Prefix"] for found in page.get("CommonPrefixes", []))
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise SatelliteError(
+                f"cannot {what} {self._url}: {error}", "check the bucket and the AWS_* variables"
+            ) from error
 
 
 def _credentials() -> dict[str, str]:
