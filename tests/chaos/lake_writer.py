@@ -1,0 +1,82 @@
+"""One shard's process of the lake's kill test: tails the shard's file, writes the lake, keeps a mark, until END.
+
+`python -m tests.chaos.lake_writer FOLDER SHARD` follows the shard, `… FOLDER tidy` merges files again and again.
+As under the KCL, only the lease's owner may set the mark, and it learns that it lost it only when it tries.
+"""
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+from cdckit.envelope import decode
+from cdckit.errors import SatelliteError
+from cdckit.sink import Batch, Received, SinkContext
+from consumers.parquet.lake import Lake
+from consumers.parquet.sink import open_sink
+from consumers.parquet.upkeep import Goal, tidy
+
+END = b"END"
+
+
+def take(folder: Path, shard: str) -> int:
+    """Become the lease's owner; where to go on from."""
+    _replace(folder / f"{shard}.owner", str(os.getpid()))
+    mark = folder / f"{shard}.mark"
+    return int(mark.read_text()) if mark.exists() else 0
+
+
+def set_mark(folder: Path, shard: str, lines: int) -> None:
+    """Checkpoint; ends the process when the lease is another's."""
+    if (folder / f"{shard}.owner").read_text() != str(os.getpid()):
+        sys.exit(f"the lease of {shard} is another's now")
+    _replace(folder / f"{shard}.mark", str(lines))
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(text)
+    part.replace(path)
+
+
+def follow(folder: Path, shard: str) -> None:
+    """Write what the shard's file gets until its END."""
+    at = take(folder, shard)
+    sink = open_sink(SinkContext("parquet", shard, folder / "lake", {"compact": False}))
+    with (folder / f"{shard}.jsonl").open("rb") as stream:
+        lines = stream.readlines()[at:]
+        while True:
+            whole = [line.rstrip(b"\n") for line in lines if line.endswith(b"\n")]
+            records = [line for line in whole if line != END]
+            if records:
+                sink.apply(Batch(shard, [Received(decode(line), str(at + n)) for n, line in enumerate(records, 1)]))
+                sink.flush()
+                at += len(records)
+                set_mark(folder, shard, at)
+            if END in whole:
+                return
+            time.sleep(random.uniform(0.005, 0.05))
+            rest = lines[-1] if lines and not lines[-1].endswith(b"\n") else b""
+            lines = stream.readlines()
+            if rest:
+                lines = [rest + lines[0], *lines[1:]] if lines else [rest]
+
+
+def merge(folder: Path) -> None:
+    """Merge the files of all tables for ever."""
+    lake = Lake.at(folder / "lake")
+    while True:
+        try:
+            for ref in lake.tables():
+                tidy(lake, ref, Goal())
+        except SatelliteError:
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    place, name = Path(sys.argv[1]), sys.argv[2]
+    if name == "tidy":
+        merge(place)
+    else:
+        follow(place, name)
