@@ -1,0 +1,78 @@
+"""The lake under the real KCL: its daemon and children killed, a shard split meanwhile, every change there once."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cdcctl.showcase.parts import Parts
+from cdckit.change import Table
+from cdckit.errors import SatelliteError
+from cdckit.testing import MemorySink, deliver
+from consumers.parquet.current import current_rows
+from consumers.parquet.query import connect
+from tests.chaos.test_kit import Feed
+from tests.processes import descendants, kill
+from tests.resharding_aws import ReshardingCloud
+from tests.scale import scale
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1200))]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    environ = {
+        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_CHECKPOINT_SECONDS": "0.5",
+        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
+    }  # fmt: skip
+    (tmp_path / "cdc.toml").write_text("[consumers.parquet]\nflush_seconds = 0.3\n")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    made = Parts(tmp_path / "logs", environ)
+    yield made
+    made.stop()
+
+
+def test_every_change_once_across_kills_and_a_split(tmp_path: Path, resharding: ReshardingCloud, parts: Parts) -> None:
+    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
+    sys.stdout.write(f"CDC_SEED={seed}\n")
+    chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(3, 20)
+    command = ["consumer", "run", "parquet", "--stream", stream, "--app-prefix", stream]
+    parts.start("parquet", command)
+    with Feed(resharding, stream, seed) as feed:
+        wait_until(lambda: len(positions(tmp_path)) > 10, 60, parts)
+        for number in range(kills):
+            if number == kills // 2:
+                resharding.split(stream)
+            processes = descendants(parts.running["parquet"].pid)
+            kill(*chance.choice([processes[2:][-1:], processes[1:2], processes[1:]]))
+            time.sleep(chance.uniform(1, 5))
+    expected = {entry.change.position.sort_key for entry in feed.entries}
+    wait_until(lambda: set(positions(tmp_path)) >= expected, scale(120, 300), parts)
+    assert sorted(positions(tmp_path)) == sorted(expected), "no position twice"
+    memory = MemorySink()
+    deliver(memory, *[entry.change for entry in feed.entries])
+    rows = dict(current_rows(tmp_path / "parquet", "main", Table("public", "orders")))
+    assert rows == {key.rpartition("/")[2]: row for key, row in memory.rows.items()}
+
+
+def positions(folder: Path) -> list[str]:
+    try:
+        found = connect(folder / "parquet").sql("SELECT _position FROM orders_changes").fetchall()
+    except (SatelliteError, duckdb.Error):
+        return []
+    return [position for (position,) in found]
+
+
+def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
+            pytest.fail(f"did not happen in {seconds} s:\n{logs}")
+        time.sleep(0.2)
