@@ -48,12 +48,11 @@ class ChangeLog:
         self._table: DeltaTable | None = None
         self._synced = -1
 
-    def append(self, changes: Sequence[Change], progress: Progress) -> int:
-        """Add the changes whose positions the log lacks and return how many those were; durable on return.
+    def append(self, unique: Mapping[str, Change], progress: Progress) -> int:
+        """Add the changes (by position) that the log lacks and return how many those were; durable on return.
 
         Raises TransientSinkError when other writers won every time, SatelliteError when the store fails.
         """
-        unique = {change.position.sort_key: change for change in changes}
         for attempt in range(ATTEMPTS):
             try:
                 return self._append_new(unique, progress)

@@ -75,9 +75,15 @@ def _number_texts(_kind: Kind, values: Sequence[Value]) -> Any:
 
 
 def _number_text(value: Value) -> str:
-    if isinstance(value, Decimal) or type(value) is int:
-        return format(value, "f") if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal) and abs(value.adjusted()) <= _MOST_DIGITS:
+        return format(value, "f")
+    if type(value) is int:
+        return str(value)
     raise TypeError(f"not a number: {value!r}")
+
+
+_MOST_DIGITS = 150_000
+"""PostgreSQL's numeric has 131,072 digits before the point at the most; 1e999999999 would fill the memory."""
 
 
 def _bytes(kind: Kind, values: Sequence[Value]) -> Any:

@@ -47,14 +47,16 @@ _FIXED = {
     "time without time zone": Kind("time", pa.string(), "text", cast="TIME"),
     "interval": Kind("interval", pa.string(), "text", cast="INTERVAL"),
 }
-_NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
+_NO_LISTS = ("box[]", "[][]")
+"""The only type whose delimiter is ';', and what PostgreSQL calls no type."""
+_NUMERIC = re.compile(r"numeric\((\d{1,4}),(-?\d{1,4})\)")
 _PRECISION = re.compile(r"(timestamp|time)(.*)\(\d\)")
 
 
 @lru_cache(maxsize=4096)
 def kind_of(pg_type: str) -> Kind:
     """The kind of column for a type's name, such as ``numeric(10,2)`` or ``integer[]``; what is unknown is text."""
-    if pg_type.endswith("[]") and pg_type != "box[]":  # the only type whose delimiter is ';'
+    if pg_type.endswith("[]") and not pg_type.endswith(_NO_LISTS):
         return _list_of(kind_of(pg_type.removesuffix("[]")))
     if match := _NUMERIC.fullmatch(pg_type):
         return _decimal(int(match[1]), int(match[2]))
@@ -63,7 +65,7 @@ def kind_of(pg_type: str) -> Kind:
 
 
 def _decimal(precision: int, scale: int) -> Kind:
-    if precision > 38 or not 0 <= scale <= precision:
+    if not 1 <= precision <= 38 or not 0 <= scale <= precision:
         return _FIXED["numeric"]
     return Kind(f"numeric_{precision}_{scale}", pa.decimal128(precision, scale), "decimal")
 

@@ -6,11 +6,13 @@ import gc
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdckit.change import Change
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.parquet.changelog import ChangeLog, Progress
+from consumers.parquet.fitness import position_of
 from consumers.parquet.housekeeper import Housekeeper
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.options import Options
@@ -22,6 +24,14 @@ def open_sink(context: SinkContext) -> Sink:
     """Open the lake at ``options["url"]``, else in the context's folder. Raises UsageError on a bad option."""
     options = Options.read(context.options)
     return ParquetSink(options.lake(context.folder), options, context.shard)
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """One table's changes by position, and how many were delivered, repeats and all."""
+
+    changes: dict[str, Change] = field(default_factory=dict)
+    delivered: int = 0
 
 
 class ParquetSink:
@@ -36,24 +46,28 @@ class ParquetSink:
         if lake.is_local:
             self.embedded_in = Path(lake.root)
         self._progress = Progress(shard, "")
-        self._buffers: dict[TableRef, list[Change]] = {}
+        self._buffers: dict[TableRef, _Buffer] = {}
         self._logs: OrderedDict[TableRef, ChangeLog] = OrderedDict()
         self._buffered = 0
         self._done = Outcome()
         self._housekeeper = Housekeeper(lake, options.goal) if options.compact else None
 
     def apply(self, batch: Batch) -> None:
-        """Buffer the batch; past ``flush_rows`` write early, so that memory stays bounded."""
+        """Buffer the batch; past ``flush_rows`` write early, so that memory stays bounded.
+
+        Raises PoisonChange when a change cannot be part of any lake.
+        """
         if self._buffered >= self._options.flush_rows:
             self._write()
-        of = None
-        for item in batch.items:
-            change = item.change
-            if of is None or change.table != of.table or change.source != of.source:
-                of = TableRef(change.source, change.table)
-                buffer = self._buffers.setdefault(of, [])
-            buffer.append(change)
-        self._buffered += len(batch.items)
+        placed = [(position_of(item.change), item.change) for item in batch.items]
+        buffer, table, source = _Buffer(), None, ""
+        for position, change in placed:
+            if change.table != table or change.source != source:
+                table, source = change.table, change.source
+                buffer = self._buffers.setdefault(TableRef(source, table), _Buffer())
+            buffer.delivered += 1
+            buffer.changes[position] = change
+        self._buffered += len(placed)
         self._progress = Progress(batch.shard, batch.items[-1].sequence_number)
 
     def flush(self) -> Outcome:
@@ -71,12 +85,12 @@ class ParquetSink:
 
     def _write(self) -> None:
         for ref in list(self._buffers):
-            changes = self._buffers[ref]
+            buffer = self._buffers[ref]
             with _no_garbage():
-                added = self._log(ref).append(changes, self._progress)
+                added = self._log(ref).append(buffer.changes, self._progress)
             del self._buffers[ref]
-            self._buffered -= len(changes)
-            self._done += Outcome(applied=added, superseded=len(changes) - added)
+            self._buffered -= buffer.delivered
+            self._done += Outcome(applied=added, superseded=buffer.delivered - added)
             if added and self._housekeeper:
                 self._housekeeper.wrote(ref)
 
