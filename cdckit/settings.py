@@ -33,6 +33,12 @@ class Settings:
     slot: str = _setting("cdc", "logical replication slot that the producer reads")
     stream: str = _setting("cdc", "Kinesis data stream")
     table: str = _setting("", "comma-separated globs of the tables to publish, as schema.table; empty: all")
+    message_prefixes: str = _setting("", "comma-separated prefixes of pg_logical_emit_message to publish (an outbox)")
+    aggregate: str = _setting("no", "yes: pack a shard's changes into KPL records, which the KCL and tail unpack")
+    max_retained_wal: str = _setting(
+        "", "warn as the slot keeps this much WAL, like 10GB; empty: PostgreSQL's own limit"
+    )
+    metrics_port: str = _setting("", "port (or host:port) of the producer's Prometheus metrics; empty: none")
     exclude_table: str = _setting("", "comma-separated globs of the tables to leave out")
     data: str = _setting(".cdc", "folder of the embedded satellites, dead letters and the local stack")
     app_prefix: str = _setting("cdc", "KCL application names are PREFIX-CONSUMER; so are their lease tables")
@@ -109,6 +115,14 @@ def resolve(
     return settings, origins
 
 
+def yes(value: str) -> bool:
+    """Whether a setting is switched on: yes, true, on or 1."""
+    return value.lower() in _YES
+
+
+_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0", "")
+
+
 def masked(value: str) -> str:
     """A connection string with its password replaced by ``***``."""
     hidden = re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", value, flags=re.IGNORECASE)
@@ -161,6 +175,8 @@ def _check(settings: Settings) -> None:
         )
     if not re.fullmatch(r"0?\.\d+|[01](\.0+)?", settings.max_dead_share):
         raise UsageError(f"max_dead_share cannot be {settings.max_dead_share!r}", "use a share from 0 to 1, like 0.5")
+    if settings.aggregate.lower() not in _YES + _NO:
+        raise UsageError(f"aggregate cannot be {settings.aggregate!r}", "use yes or no")
     for name in ("source", "slot", "stream", "app_prefix"):
         value = getattr(settings, name)
         pattern, meaning = _NAMES[name]

@@ -47,8 +47,6 @@ class Figures:
     failed_requests: int = 0
     strayed: int = 0
     compressed: int = 0
-    last_accepted: float = 0.0
-    """`time.monotonic` when a record was last accepted."""
 
 
 @dataclass(slots=True)
@@ -75,6 +73,8 @@ class Target:
     put: Put
     shards: Callable[[], ShardMap]
     bounds: Bounds = field(default_factory=Bounds)
+    close: Callable[[], None] = lambda: None
+    """Frees the connections."""
 
 
 class Publisher:
@@ -203,8 +203,6 @@ class Publisher:
         self.figures.accepted_records += len(accepted)
         self.figures.accepted_bytes += sum([parcel.size for parcel in accepted])
         self._all.failures = 0
-        if accepted:
-            self.figures.last_accepted = time.monotonic()
         if refused:
             self._refused(batch, refused)
         elif self._by_shard:

@@ -25,24 +25,37 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catal
 ORDER BY 1, 2
 """
 _SLOT = """
-SELECT plugin, database, active, active_pid, confirmed_flush_lsn, wal_status,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) FROM pg_replication_slots WHERE slot_name = %s
+SELECT plugin, database, active_pid, confirmed_flush_lsn, wal_status,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn),
+       (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')
+FROM pg_replication_slots WHERE slot_name = %s
+"""
+_SERVER = """
+SELECT system_identifier, timeline_id, pg_current_wal_lsn(), current_database(), current_setting('server_version'),
+       current_setting('wal_level'), current_setting('server_encoding')
+FROM pg_control_system(), pg_control_checkpoint()
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which server answers: `system` is its system identifier, which a restore or another instance changes."""
+    """Which server answers: `system` is its system identifier, which another instance changes; `lsn` its WAL's end."""
 
     system: str
     timeline: int
+    lsn: Lsn
+    database: str
     version: str
     wal_level: str
+    encoding: str
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A logical replication slot. `retained` is the WAL that it keeps from removal, in bytes."""
+    """A logical replication slot. `retained` is the WAL that it keeps from removal, in bytes.
+
+    `keep_limit` is max_slot_wal_keep_size in bytes, None when nothing limits it.
+    """
 
     name: str
     plugin: str
@@ -51,6 +64,7 @@ class Slot:
     confirmed: Lsn
     wal_status: str
     retained: int
+    keep_limit: int | None = None
 
 
 def connect(dsn: str, **options: Any) -> psycopg2.extensions.connection:
@@ -111,17 +125,15 @@ class Source:
     def server(self) -> Server:
         """Which server this is."""
         with translated("cannot tell which server this is"):
-            [(system, timeline)] = self.query(
-                "SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
-            )
-            [(version,)], [(level,)] = self.query("SHOW server_version"), self.query("SHOW wal_level")
-        return Server(str(system), int(timeline), version, level)
+            [(system, timeline, lsn, *rest)] = self.query(_SERVER)
+        return Server(str(system), int(timeline), Lsn.parse(lsn), *rest)
 
     def slot(self, name: str) -> Slot | None:
         """The slot of this name, or None."""
-        for plugin, database, _, pid, confirmed, status, retained in self.query(_SLOT, (name,)):
+        for plugin, database, pid, confirmed, status, retained, limit in self.query(_SLOT, (name,)):
             flushed = Lsn.parse(confirmed) if confirmed else Lsn(0)
-            return Slot(name, plugin or "", database or "", pid, flushed, status or "", int(retained or 0))
+            kept, most = int(retained or 0), int(limit) if limit is not None and limit > 0 else None
+            return Slot(name, plugin or "", database or "", pid, flushed, status or "", kept, most)
         return None
 
     def create_slot(self, name: str) -> None:

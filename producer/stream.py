@@ -24,7 +24,9 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from cdckit.change import NO_LSN
 from cdckit.errors import EpochChanged, SlotLost, StreamError
+from cdckit.position import Lsn
 from producer.kinesis import IN_FLIGHT, Target
 from producer.lanes import Bounds
 from producer.put import PutRecords
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from producer.source import Server
 
-_TAG = re.compile(r"epoch=(\d+) system=(\d+) timeline=(\d+) slot=(\S+)")
+_TAG = re.compile(r"epoch=(\d+) system=(\d+) timeline=(\d+) slot=(\S+)(?: lsn=(\S+))?")
 _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=10, max_pool_connections=16)
 
 
@@ -52,6 +54,14 @@ def translated(error: Exception, what: str) -> StreamError:
     """Botocore's errors as StreamError, with what mends them."""
     text = " ".join(str(error).split())
     return StreamError(f"{what}: {text}", _hint(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the tag says: whose positions these are, and a position that was acknowledged (not always the last)."""
+
+    origin: Origin
+    acknowledged: Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +92,12 @@ class Stream:
 
     def target(self, connections: int = IN_FLIGHT) -> Target:
         """The stream for a publisher. Raises StreamError."""
-        return Target(self.name, PutRecords(self.client, self.name, connections), self.shards, self.bounds())
+        shards, bounds = self.shards, self.bounds()
+        shards()  # a stream that cannot be listed is refused here
+        put = PutRecords(self.client, self.name, connections)
+        return Target(self.name, put, shards, bounds, put.close)
 
-    def recorded(self, source: str) -> Origin | None:
+    def recorded(self, source: str) -> Recorded | None:
         """Which server the stream's positions of this source come from; None before the first run."""
         try:
             tags = self.client.list_tags_for_stream(StreamName=self.name)["Tags"]
@@ -93,12 +106,14 @@ class Stream:
         for tag in tags:
             match = _TAG.fullmatch(tag.get("Value", "")) if tag["Key"] == _tag(source) else None
             if match:
-                return Origin(source, int(match[1]), match[2], int(match[3]), match[4])
+                origin = Origin(source, int(match[1]), match[2], int(match[3]), match[4])
+                return Recorded(origin, Lsn.parse(match[5]) if match[5] else Lsn(0))
         return None
 
-    def record(self, origin: Origin) -> None:
-        """Write the tag."""
+    def record(self, origin: Origin, acknowledged: Lsn = NO_LSN) -> None:
+        """Write the tag. Raises StreamError."""
         value = f"epoch={origin.epoch} system={origin.system} timeline={origin.timeline} slot={origin.slot}"
+        value += f" lsn={acknowledged}" if acknowledged else ""
         try:
             self.client.add_tags_to_stream(StreamName=self.name, Tags={_tag(origin.source): value})
         except (ClientError, BotoCoreError) as error:
@@ -114,7 +129,7 @@ class Wanted:
 
 
 def decide_origin(
-    recorded: Origin | None, server: Server, wanted: Wanted, *, slot_exists: bool, new_epoch: bool
+    recorded: Recorded | None, server: Server, wanted: Wanted, *, slot_exists: bool, new_epoch: bool
 ) -> Origin:
     """The origin to stamp: the recorded one, a first one, or (only when told so) a new epoch; pure.
 
@@ -125,22 +140,35 @@ def decide_origin(
     if recorded is None:
         return Origin(source, 1, server.system, server.timeline, slot)
     if new_epoch:
-        return Origin(source, recorded.epoch + 1, server.system, server.timeline, slot)
-    if recorded.system != server.system:
-        raise EpochChanged(
-            f"the stream follows the PostgreSQL system {recorded.system}, but {server.system} answers: a restore, an "
-            "upgrade or another server, whose LSNs start anew",
-            "if that is meant: cdcctl producer run --new-epoch (satellites then put its changes above the old ones)",
-        )
-    if not slot_exists or recorded.slot != slot:
+        return Origin(source, recorded.origin.epoch + 1, server.system, server.timeline, slot)
+    _check_system(recorded, server)
+    before = recorded.origin.slot
+    if not slot_exists or before != slot:
+        since = f" (the last known position is {recorded.acknowledged})" if recorded.acknowledged else ""
         raise SlotLost(
-            f"the stream was fed from the slot {recorded.slot!r}"
-            + (f", not {slot!r}" if recorded.slot != slot else ", which is gone: changes since then are not in it"),
-            f"use --slot {recorded.slot}, or start a new slot with --new-epoch"
-            if recorded.slot != slot
+            f"the stream was fed from the slot {before!r}"
+            + (f", not {slot!r}" if before != slot else f", which is gone: changes since then are not in it{since}"),
+            f"use --slot {before}, or start a new slot with --new-epoch"
+            if before != slot
             else "cdcctl producer run --new-epoch creates it again; the changes in between are in no satellite",
         )
-    return Origin(source, recorded.epoch, server.system, server.timeline, slot)
+    return Origin(source, recorded.origin.epoch, server.system, server.timeline, slot)
+
+
+def _check_system(recorded: Recorded, server: Server) -> None:
+    meant = "if that is meant: cdcctl producer run --new-epoch (satellites then put its changes above the old ones)"
+    if recorded.origin.system != server.system:
+        raise EpochChanged(
+            f"the stream follows the PostgreSQL system {recorded.origin.system}, but {server.system} answers: a "
+            "restore, an upgrade or another server, whose LSNs start anew",
+            meant,
+        )
+    if server.lsn < recorded.acknowledged:
+        raise EpochChanged(
+            f"the stream holds changes up to {recorded.acknowledged}, but the server's WAL ends at {server.lsn}: it "
+            "was restored, or a failover lost its last changes",
+            meant,
+        )
 
 
 def _tag(source: str) -> str:

@@ -22,10 +22,11 @@ from producer.aggregate import AggregateLanes
 from producer.kinesis import Publisher, Target
 from producer.lanes import Bounds, MakeLanes
 from producer.plain import PlainLanes
+from producer.prepare import prepare
 from producer.put import Answer, RequestFailed
 from producer.relay import Relay
 from producer.routing import Origin, Router
-from producer.run import prepare, run
+from producer.run import run
 from producer.shards import Shard, ShardMap
 from producer.slot import SlotReader
 from producer.stream import Stream, kinesis_client
