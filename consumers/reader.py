@@ -165,7 +165,7 @@ class StreamReader:
         self._done.add(shard)
         self._list_shards()
         for child, known in self._shards.items():
-            unfinished = [parent for parent in _parents(known) if parent in self._cursors]
+            unfinished = [parent for parent in _parents(known) if parent in self._shards and parent not in self._done]
             if shard in _parents(known) and not unfinished and child not in self._done and child not in self._cursors:
                 self._open_shard(child, Start.earliest())
 
