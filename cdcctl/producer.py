@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -9,10 +11,8 @@ import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
-from cdcctl.signals import stop_on_signals
-from cdckit import logs
 from cdckit.errors import SlotLost, SourceError
-from producer import run as producer_run
+from cdckit.settings import environ_of
 from producer.guard import judge, parse_size
 from producer.source import Source
 
@@ -44,13 +44,12 @@ def run(
     found = settings(context)
     if aggregate is not None:
         found = replace(found, aggregate="yes" if aggregate else "no")
-    logs.configure("producer", found.log_format, verbose=verbose)
-    with stop_on_signals() as stopping:
-        result = producer_run.run(found, stopping.is_set, new_epoch=new_epoch)
-    if output_format is Format.JSON:
-        output.print_json({"changes": result.changes, "records": result.records, "refused": result.refused})
-    else:
-        output.print_text(f"{result.changes} changes published as {result.records} records")
+    command = [sys.executable, "-m", "producer.main", "--output", output_format.value]
+    command += ["--new-epoch"] if new_epoch else []
+    command += ["--verbose"] if verbose else []
+    # this process becomes the producer: the satellites' libraries that cdcctl has loaded would double its memory
+    environ = {**os.environ, **environ_of(found), "CDC_CONFIG": os.devnull}
+    os.execve(sys.executable, command, environ)  # noqa: S606 -- our own interpreter
 
 
 @app.command()

@@ -103,6 +103,11 @@ def environment_name(name: str) -> str:
     return f"CDC_{name.upper()}"
 
 
+def environ_of(settings: Settings) -> dict[str, str]:
+    """The scalar settings as environment variables, for a process that is to have the same ones."""
+    return {environment_name(name): getattr(settings, name) for name in names()}
+
+
 def resolve(
     flags: Mapping[str, str | None], environ: Mapping[str, str], toml_text: str | None = None, path: str = FILE_NAME
 ) -> tuple[Settings, list[Origin]]:

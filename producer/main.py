@@ -1,0 +1,84 @@
+"""``cdc-producer``: the producer alone, without the command line's libraries: what ``cdcctl producer run`` becomes.
+
+Settings come from ``CDC_*`` and ``cdc.toml``; for systemd, containers and whoever counts megabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from cdckit import logs
+from cdckit.errors import CdcError, UsageError
+from cdckit.settings import FILE_NAME, Settings, aws_region, resolve
+from producer.run import Result, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM (a second SIGINT ends at once); the exit status is that of `cdckit.errors`."""
+    asked = _parser().parse_args(arguments)
+    os.environ.update(aws_region(os.environ))
+    try:
+        settings = _settings()
+        logs.configure("producer", settings.log_format, verbose=asked.verbose)
+        result = run(settings, _stopping().is_set, new_epoch=asked.new_epoch)
+    except CdcError as error:
+        sys.stderr.write(f"error: {error}\n" + (f"hint:  {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    sys.stdout.write(_told(result, asked.output))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cdc-producer", description="Publish the source's changes to the stream; settings from CDC_* and cdc.toml."
+    )
+    parser.add_argument(
+        "--new-epoch", action="store_true", help="accept another server, a restored one, or a lost slot"
+    )
+    parser.add_argument("--verbose", "-v", action="store_true", help="log every detail")
+    parser.add_argument("--output", "-o", choices=("table", "json"), default="table", help="how the end is told")
+    return parser
+
+
+def _stopping() -> threading.Event:
+    stopping = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stopping
+
+
+def _settings() -> Settings:
+    named = os.environ.get("CDC_CONFIG")
+    path = Path(named or FILE_NAME)
+    try:
+        text = path.read_text(encoding="utf-8") if named or path.exists() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", "name an existing file in CDC_CONFIG") from error
+    return resolve({}, os.environ, text, str(path))[0]
+
+
+def _told(result: Result, how: str) -> str:
+    if how == "json":
+        return msgspec.json.encode(result).decode() + "\n"
+    return f"{result.changes} changes published as {result.records} records\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
