@@ -16,8 +16,8 @@ from producer.wal2json import ACTION_AT, BEGIN, COMMIT, MESSAGE, ROWS, logical_m
 
 logger = logging.getLogger(__name__)
 
-MOST_PENDING = 10_000
-MOST_PENDING_BYTES = 16 * 1024 * 1024
+MOST_PENDING = 6_000
+MOST_PENDING_BYTES = 12 * 1024 * 1024
 DRAIN_SECONDS = 8.0
 _READS = 600  # messages between two looks at the stream's answers
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
