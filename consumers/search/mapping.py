@@ -14,6 +14,7 @@ from importlib import import_module
 import msgspec
 
 from cdckit.change import Table, Value
+from cdckit.envelope import MESSAGES
 from cdckit.errors import PoisonChange, UsageError
 from consumers.search.conditions import Condition, holds
 
@@ -76,7 +77,12 @@ class IndexMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         return msgspec.json.decode(text, type=cls)
 
     def rule(self, table: Table) -> Rule | None:
-        """The table's rule (an exact name before a glob, then in the file's order); None: it is not indexed."""
+        """The table's rule (an exact name before a glob, then in the file's order); None: it is not indexed.
+
+        Messages (`pg_logical_emit_message`) are no rows of any table.
+        """
+        if table.schema == MESSAGES:
+            return None
         name = f"{table.schema}.{table.name}"
         if (self.table and not _any(name, self.table)) or _any(name, self.exclude_table):
             return None

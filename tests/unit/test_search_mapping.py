@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cdckit.envelope import MESSAGES
 from cdckit.errors import PoisonChange, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
@@ -72,6 +73,12 @@ def test_a_table_that_is_not_named_has_no_effect_and_is_accounted_for(tmp_path: 
     )
     assert outcome == Outcome(applied=2)
     assert stats(tmp_path).documents == 0
+
+
+def test_a_message_is_no_row(tmp_path: Path) -> None:
+    outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGES}.fence"))
+    assert outcome == Outcome(applied=1)
+    assert stats(tmp_path).tables == {}
 
 
 def test_a_title_counts_more_than_a_body(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from consumers.search.document import Document
 from consumers.search.engine import Floor, Held, Writer
 from consumers.search.mapping import IndexMapping
 from consumers.search.sqlite.schema import connect, create, meta, transaction, translated
-from consumers.search.sqlite.store import Moved, Store, decode
+from consumers.search.sqlite.store import Moved, Store, decode, iso
 
 POINTER = "current"
 _NAME = re.compile(r"search-(\d{6})\.sqlite")
@@ -155,7 +155,7 @@ class SqliteGenerations:
         """Every table's watermark and known columns."""
         with self._opened(generation) as connection:
             rows = connection.execute("SELECT source, tbl, floor, columns, newest FROM scope").fetchall()
-        return [Floor(row[0], Table.parse(row[1]), row[2], msgspec.json.decode(row[3]), row[4]) for row in rows]
+        return [Floor(row[0], Table.parse(row[1]), row[2], msgspec.json.decode(row[3]), iso(row[4])) for row in rows]
 
     def rows(self, generation: str, since: float = 0.0) -> Iterator[Held]:
         """Every row held, from one moment's snapshot; or those written since a time."""
@@ -163,7 +163,7 @@ class SqliteGenerations:
             found = connection.execute(_ROWS, (since - _CLOCK_STEPS,))
             for source, tbl, key, position, deleted, base, cells, fills, commit_time in found:
                 document = Document(position, bool(deleted), base, decode(cells), decode(fills))
-                yield Held(source, Table.parse(tbl), key, document, commit_time)
+                yield Held(source, Table.parse(tbl), key, document, iso(commit_time))
 
     def holds(self, generation: str, rows: Iterable[Held]) -> Iterator[bool]:
         """Whether each row is held there."""

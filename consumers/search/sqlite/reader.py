@@ -17,7 +17,7 @@ from consumers.search.language import Both, Either, Query, Term
 from consumers.search.mapping import IndexMapping, marked
 from consumers.search.sqlite.generations import current_file, open_current
 from consumers.search.sqlite.schema import meta, translated
-from consumers.search.sqlite.store import decode
+from consumers.search.sqlite.store import decode, iso
 
 _FOUND = """
 FROM fulltext JOIN document d ON d.number = fulltext.rowid JOIN scope s ON s.id = d.scope
@@ -81,7 +81,9 @@ class SqliteReader:
             [(partial,)] = run(_LACKS).fetchall()
             [(newest,)] = run("SELECT max(newest) FROM scope").fetchall()
             tables = dict(run(_TABLES).fetchall())
-        return Stats("sqlite", self._path.name, documents, filtered, tombstones, partial, newest or None, tables)
+        return Stats(
+            "sqlite", self._path.name, documents, filtered, tombstones, partial, iso(newest) if newest else None, tables
+        )
 
     def documents(self, source: str, table: Table) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
         """Every row of one table: key text, columns, position."""
@@ -129,7 +131,7 @@ def _long_enough(query: Query) -> None:
 
 def _hit(row: Sequence[Any]) -> Hit:
     source, table, key, cells, commit_time, score, snippet = row
-    return Hit(source, table, key, decode(cells), commit_time, score, marked(snippet))
+    return Hit(source, table, key, decode(cells), iso(commit_time), score, marked(snippet))
 
 
 def _counts(rows: sqlite3.Cursor) -> Mapping[str, int]:

@@ -17,8 +17,12 @@ from consumers.search.mapping import FIELDS, IndexMapping
 
 VERSION = 2
 _BUSY_SECONDS = 30
-_CHECKPOINT_PAGES = 4_000  # of 4 KiB: every checkpoint of the WAL is two more fsyncs
-_CACHE_KIB = 32_768  # one process a shard: what each may hold of the index's inner pages
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 4000",  # pages of 4 KiB: every checkpoint of the WAL is two more fsyncs
+    "cache_size = -32768",  # KiB of the index's inner pages that each shard's process may hold
+)
 _TOKENIZERS = {
     "unicode61": "unicode61 remove_diacritics 2",
     "porter": "porter unicode61 remove_diacritics 2",
@@ -28,12 +32,12 @@ _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE scope (
   id INTEGER PRIMARY KEY, source TEXT NOT NULL, tbl TEXT NOT NULL, floor TEXT NOT NULL, columns TEXT NOT NULL,
-  newest TEXT NOT NULL, UNIQUE (source, tbl)
+  newest REAL NOT NULL, UNIQUE (source, tbl)
 );
 CREATE TABLE document (
   number INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, position TEXT NOT NULL,
   deleted INTEGER NOT NULL, base TEXT NOT NULL, cells TEXT NOT NULL, fills TEXT NOT NULL, visible INTEGER NOT NULL,
-  commit_time TEXT NOT NULL, shown TEXT, touched REAL NOT NULL, UNIQUE (scope, key)
+  commit_time REAL NOT NULL, shown TEXT, touched REAL NOT NULL, UNIQUE (scope, key)
 )
 """
 
@@ -60,10 +64,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()
     if version != VERSION:
         connection.close()

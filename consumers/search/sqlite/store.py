@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -54,19 +55,18 @@ class _Scope:
     table: Table
     floor: str
     columns: frozenset[str]
-    newest: str
+    newest: float
     mapper: TableMapper
     changed: bool = False
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct, gc=False):
     """One row in hand: where it is stored (None: nowhere yet), what is stored, and whether that was changed."""
 
     number: int | None = None
     visible: bool = False
     document: Document | None = None
-    commit_time: str = ""
+    commit_time: float = 0.0
     changed: bool = False
 
 
@@ -104,7 +104,7 @@ class Store:
             self._begin()
             for floor in floors:
                 if scope := self._scope(floor.source, floor.table):
-                    scope.newest, scope.changed = max(scope.newest, floor.newest), True
+                    scope.newest, scope.changed = max(scope.newest, _seconds(floor.newest)), True
                     scope.columns = scope.columns.union(floor.columns) - frozenset(scope.mapper.excluded)
                     self._raise_floor(scope, floor.position)
             self._store_scopes()
@@ -145,8 +145,8 @@ class Store:
         """The table's state; None when the mapping does not follow it."""
         found = self._scopes.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
-            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", "")).fetchall()
-            found = _Scope(number, source, table, NOWHERE, frozenset(), "", mapper)
+            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
+            found = _Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
             self._scopes[source, table] = found
         return found
 
@@ -208,9 +208,10 @@ class Store:
         run = self.connection.executemany
         run(_INSERT, inserts)
         run(_UPDATE, updates)
-        run("DELETE FROM fulltext WHERE rowid = ?", gone)
+        # FTS5 writes out what it gathered whenever a row's number is not above the last one: so in order, new ones last
+        run("DELETE FROM fulltext WHERE rowid = ?", sorted(gone))
+        run("INSERT OR REPLACE INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", sorted(again))
         run("INSERT INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", texts)
-        run("INSERT OR REPLACE INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", again)
 
     def _truncate(self, change: Change) -> bool:
         scope, floor = self._scope(change.source, change.table), change.position.sort_key
@@ -218,7 +219,7 @@ class Store:
             return True
         if floor <= scope.floor:
             return False
-        scope.newest, scope.changed = max(scope.newest, change.commit_time.isoformat()), True
+        scope.newest, scope.changed = max(scope.newest, change.commit_time.timestamp()), True
         self._raise_floor(scope, floor)
         return True
 
@@ -253,9 +254,9 @@ def _merged(scope: _Scope, slots: dict[str, _Slot], key: str, change: Change) ->
     if merged is None:
         return False
     if slot.document is None or merged.position != slot.document.position:
-        slot.commit_time = change.commit_time.isoformat()
-        if slot.commit_time > scope.newest:
-            scope.newest, scope.changed = slot.commit_time, True
+        slot.commit_time = commit_time = change.commit_time.timestamp()
+        if commit_time > scope.newest:
+            scope.newest, scope.changed = commit_time, True
     slot.document, slot.changed = merged, True
     return True
 
@@ -268,8 +269,17 @@ def _joined(scope: _Scope, slot: _Slot, other: Held) -> None:
     document = standing if slot.document is None else join(slot.document, standing)
     if document != slot.document:
         if slot.document is None or document.position != slot.document.position:
-            slot.commit_time = other.commit_time
+            slot.commit_time = _seconds(other.commit_time)
         slot.document, slot.changed = document, True
+
+
+def iso(seconds: float) -> str:
+    """A commit time as it is shown."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp() if moment else 0.0
 
 
 def _state(document: Document) -> tuple[object, ...]:

@@ -1,0 +1,138 @@
+"""From a commit in PostgreSQL until a search finds it, through the real parts, at 200 changes a second.
+
+The reference is the same change as a bare GetRecords loop sees it, five reads a second on each shard: what any reader
+of the stream must wait for, whatever it keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from benchmarks import Row
+from cdcctl.showcase.parts import Parts
+from cdcctl.stack import state
+from cdckit.errors import SatelliteError
+from cdckit.settings import Settings
+from consumers.reader import Start, StreamReader
+from consumers.search.query import open_index, request
+from producer.source import Source
+from tests.postgres import open_folder
+
+_CHANGES_A_SECOND = 200
+_PROBE_EVERY = 20  # changes: each tenth of a second one is looked for
+_POLL_SECONDS = 0.002
+_WORD = re.compile(rb"probe(\d+)x")
+
+
+def latency_rows(quick: bool) -> Iterator[Row]:
+    """p50 and p99 in milliseconds; lower is better."""
+    with open_folder() as folder, _running(folder) as source:
+        _wait_until_found(folder, source)
+        found, seen = _measure(folder, source, 10 if quick else 40)
+    note = f"SQLite FTS5, the whole way at {_CHANGES_A_SECOND} changes/s, {len(found)} probes; beside a GetRecords loop"
+    for name, share in (("p50", 0.50), ("p99", 0.99)):
+        yield Row(f"search.commit_to_searchable_{name}", _at(found, share), _at(seen, share), "ms", "lower", note)
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Source]:
+    with ExitStack() as stack:
+        local = state.up(folder / "local", Settings())
+        stack.callback(local.stop)
+        environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
+        (folder / "cdc.toml").write_text("")
+        stack.enter_context(_environment(environ))
+        parts = Parts(folder / "logs", environ)
+        stack.callback(parts.stop)
+        parts.start("producer", ["producer", "run"])
+        parts.start("search", ["consumer", "run", "search"])
+        source = stack.enter_context(closing(Source(local.cluster.dsn)))
+        source.query("CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL)")
+        yield source
+
+
+def _measure(folder: Path, source: Source, seconds: int) -> tuple[list[float], list[float]]:
+    """How long each probe took from its commit, found by a search, and seen on the stream."""
+    committed: dict[int, float] = {}
+    found: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    done = threading.Event()
+    watchers = [
+        threading.Thread(target=_search, args=(folder, committed, found, done.is_set)),
+        threading.Thread(target=_watch, args=(seen, done.is_set)),
+    ]
+    for watcher in watchers:
+        watcher.start()
+    time.sleep(1)
+    started = time.monotonic()
+    for number in range(seconds * _CHANGES_A_SECOND):
+        word = f"probe{number}x" if number % _PROBE_EVERY == 0 else "other"
+        source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"{word} and some words beside it " * 5))
+        if number % _PROBE_EVERY == 0:
+            committed[number] = time.monotonic()
+        time.sleep(max(0.0, started + number / _CHANGES_A_SECOND - time.monotonic()))
+    time.sleep(3)
+    done.set()
+    for watcher in watchers:
+        watcher.join()
+    assert found.keys() == seen.keys() == committed.keys(), "every probe arrives"
+    return [_ms(found[one] - at) for one, at in committed.items()], [
+        _ms(seen[one] - at) for one, at in committed.items()
+    ]
+
+
+def _search(folder: Path, committed: Mapping[int, float], found: dict[int, float], done: Callable[[], bool]) -> None:
+    with closing(open_index(folder / "search")) as index:
+        while not done():
+            for number in [one for one in list(committed) if one not in found]:
+                if index.search(request(f"probe{number}x", limit=1)).total:
+                    found[number] = time.monotonic()
+            time.sleep(_POLL_SECONDS)
+
+
+def _watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
+    for page in StreamReader(Settings().stream, Start.latest(), stopping=done).pages():
+        now = time.monotonic()
+        for record in page.records:
+            for number in _WORD.findall(record.data):
+                seen.setdefault(int(number), now)
+
+
+def _wait_until_found(folder: Path, source: Source, seconds: float = 120) -> None:
+    source.query("INSERT INTO notes VALUES (-1, 'ready')")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with closing(open_index(folder / "search")) as index:
+                if index.search(request("ready")).total:
+                    return
+        except SatelliteError:
+            pass  # the consumer has not made it yet
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing became searchable, see {folder / 'logs'}")
+
+
+@contextmanager
+def _environment(changed: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _at(times: list[float], share: float) -> float:
+    return statistics.quantiles(times, n=100, method="inclusive")[round(share * 100) - 1]
+
+
+def _ms(seconds: float) -> float:
+    return max(0.0, seconds * 1000)
