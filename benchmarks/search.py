@@ -1,8 +1,8 @@
 """The search satellite beside its engines: documents/s, and how long a commit takes to become searchable.
 
 Both sides are one process that writes the same documents in batches of the same size, each batch durable. The
-reference is the engine's own bulk load, with the documents ready in memory: nothing decoded, nothing merged, no
-position. Ours starts from the records' bytes: decode, read what is held, merge, write, flush, checkpoint.
+reference is the engine's own bulk load of rows that are ready in memory: encode and write, no position, nothing read.
+Ours starts from the records' bytes: decode, read what is held, merge, write, flush, checkpoint.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 from opensearchpy import OpenSearch
 
 from benchmarks import Row
@@ -32,6 +33,7 @@ from consumers.shard import Cadence, ShardWorker
 from tests.opensearch import Node, running_opensearch
 
 BATCH = 2_000
+_ROUNDS = 3
 _FIRST = ("blue", "red", "cotton", "silk", "north", "quick", "plain", "old")
 _SECOND = ("shirt", "hat", "river", "stone", "paper", "glass", "house", "ring", "field", "light")
 _WORDS = [first + second for first in _FIRST for second in _SECOND]
@@ -40,22 +42,34 @@ _WORDS = [first + second for first in _FIRST for second in _SECOND]
 def rows(quick: bool) -> Iterator[Row]:
     """Every comparison, the default engine first."""
     documents = _documents(40_000 if quick else 200_000)
-    with tempfile.TemporaryDirectory() as folder:
-        gc.collect()
-        gc.freeze()  # the corpus is no part of either side's work
-        reference = len(documents) / _sqlite_bulk(Path(folder), documents)
-        ours = len(documents) / _satellite(Path(folder), documents, {})
-    note = "two inserts an update, batches of 2,000, each durable"
+    gc.collect()
+    gc.freeze()  # the corpus is no part of either side's work
+    note = "two inserts an update, batches of 2,000, each durable; best of three rounds in turns"
+    reference, ours = _best(documents, _sqlite_bulk, lambda folder, some: _satellite(folder, some, {}))
     yield Row("search.throughput_vs_engine", ours, reference, "documents/s", note=f"SQLite FTS5; {note}")
-    documents = documents[: 20_000 if quick else 60_000]
     with tempfile.TemporaryDirectory() as folder, running_opensearch(Path(folder)) as node:
-        reference = len(documents) / _opensearch_bulk(node, documents)
-        ours = len(documents) / _satellite(Path(folder), documents, node.options(refresh_seconds=1.0))
+        reference, ours = _best(
+            documents[: 20_000 if quick else 60_000],
+            lambda _, some: _opensearch_bulk(node, some),
+            lambda folder, some: _satellite(folder, some, node.options(refresh_seconds=1.0)),
+        )
     yield Row("search.opensearch_throughput_vs_bulk", ours, reference, "documents/s", note=f"OpenSearch; {note}")
     yield from latency_rows(quick)
 
 
-Document = tuple[int, str, str, dict[str, object]]
+Side = Callable[[Path, Sequence["Document"]], float]
+
+
+def _best(documents: Sequence[Document], reference: Side, ours: Side) -> tuple[float, float]:
+    """Documents/s of both, each one's best of three rounds in turns: whatever else the machine does hits both."""
+    rates: dict[Side, list[float]] = {reference: [], ours: []}
+    for side in (reference, ours) * _ROUNDS:
+        with tempfile.TemporaryDirectory() as folder:
+            rates[side].append(len(documents) / side(Path(folder), documents))
+    return max(rates[reference]), max(rates[ours])
+
+
+Document = tuple[int, str, dict[str, object]]
 
 
 def _documents(count: int) -> list[Document]:
@@ -73,7 +87,7 @@ def _documents(count: int) -> list[Document]:
             "status": chance.choice(["new", "sold", "old"]),
             "price": chance.randint(100, 99_999),
         }
-        made.append((key, "U" if update else "I", "\n".join(map(str, values.values())), values))
+        made.append((key, "U" if update else "I", values))
     return made
 
 
@@ -90,12 +104,12 @@ def _records(documents: Sequence[Document]) -> list[RawRecord]:
             }, separators=(",", ":")).encode(),
             f"main/public.products/[{key}]", str(at),
         )
-        for at, (key, op, _, values) in enumerate(documents)
+        for at, (key, op, values) in enumerate(documents)
     ]  # fmt: skip
 
 
 def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
-    ready = [(key, f"[{key}]", json.dumps(values), text) for key, _, text, values in documents]
+    """What a bulk loader does: encode, then two statements a batch, in the order that FTS5 is fastest in."""
     with closing(sqlite3.connect(folder / "bulk.sqlite", isolation_level=None)) as connection:
         for statement in (
             *(f"PRAGMA {pragma}" for pragma in PRAGMAS),
@@ -104,15 +118,16 @@ def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
         ):
             connection.execute(statement)
         started = time.perf_counter()
-        for at in range(0, len(ready), BATCH):
-            chunk = ready[at : at + BATCH]
+        for at in range(0, len(documents), BATCH):
+            chunk = [(key, values) for key, _, values in documents[at : at + BATCH]]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
                 "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET cells = excluded.cells",
-                [row[:3] for row in chunk],
+                [(key, f"[{key}]", msgspec.json.encode(values).decode()) for key, values in chunk],
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO fulltext (rowid, text) VALUES (?, ?)", sorted((row[0], row[3]) for row in chunk)
+                "INSERT OR REPLACE INTO fulltext (rowid, text) VALUES (?, ?)",
+                sorted((key, "\n".join(map(str, values.values()))) for key, values in chunk),
             )
             connection.execute("COMMIT")
         return time.perf_counter() - started
@@ -121,17 +136,26 @@ def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
 def _opensearch_bulk(node: Node, documents: Sequence[Document]) -> float:
     """Ready bodies of the same fields in an index of the same mapping, indexed over what is there: no version asked."""
     client = OpenSearch(node.url, timeout=60)
-    client.indices.create(index="bulk", body=index_body(IndexMapping(), {}, 1.0, 0))
-    ready = [
-        (f'{{"index":{{"_id":"main/public.products/[{key}]"}}}}\n'
-         + json.dumps({"kind": "row", "source": "main", "table": "public.products", "key": f"[{key}]", "visible": True,
-                       "deleted": False, "cells": json.dumps(values), "body": text}) + "\n").encode()
-        for key, _, text, values in documents
-    ]  # fmt: skip
+    name = f"bulk{time.time_ns()}"
+    client.indices.create(index=name, body=index_body(IndexMapping(), {}, 1.0, 0))
     started = time.perf_counter()
-    for at in range(0, len(ready), BATCH):
-        assert not client.bulk(index="bulk", body=b"".join(ready[at : at + BATCH]), filter_path="errors")["errors"]
+    for at in range(0, len(documents), BATCH):
+        body = b"".join(_bulk_lines(key, values) for key, _, values in documents[at : at + BATCH])
+        assert not client.bulk(index=name, body=body, filter_path="errors")["errors"]
     return time.perf_counter() - started
+
+
+def _bulk_lines(key: int, values: dict[str, object]) -> bytes:
+    body = {
+        "kind": "row", "source": "main", "table": "public.products", "key": f"[{key}]", "visible": True,
+        "deleted": False, "cells": msgspec.json.encode(values).decode(), "body": "\n".join(map(str, values.values())),
+    }  # fmt: skip
+    return (
+        msgspec.json.encode({"index": {"_id": f"main/public.products/[{key}]"}})
+        + b"\n"
+        + msgspec.json.encode(body)
+        + b"\n"
+    )
 
 
 def _satellite(folder: Path, documents: Sequence[Document], options: Mapping[str, object]) -> float:

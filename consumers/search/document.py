@@ -88,6 +88,8 @@ def _newer(held: Document, change: Change, position: str) -> Document:
     if change.op is not Op.UPDATE:
         return _fresh(change, position)
     assert change.after is not None
+    if held.values.keys() <= change.after.keys():
+        return Document(position, False, held.base, change.after)
     # a deleted row's column values are gone; an update after a delete can only be one whose insert is still to come
     kept = {} if held.deleted else {name: value for name, value in held.values.items() if name not in change.after}
     fills = {name: held.fills.get(name, held.position) for name in kept}
