@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import sys
@@ -20,7 +21,7 @@ from rich.panel import Panel  # noqa: TID251
 from rich.table import Table  # noqa: TID251
 from rich.text import Text  # noqa: TID251
 
-from cdckit.errors import CdcError
+from cdckit.errors import CdcError, UsageError
 
 
 def stdout() -> Console:
@@ -85,6 +86,29 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A result as JSON on stdout."""
     sys.stdout.write(json_line(value) + "\n")
     sys.stdout.flush()
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A result as CSV with a header."""
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    sys.stdout.flush()
+
+
+def print_parquet(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A result as one Parquet file on stdout, cells as text. Raises UsageError on a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal", "redirect it: … -o parquet > file.parquet")
+    import pyarrow as pa  # noqa: PLC0415 -- slow to load, and only this needs it
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    cells = {
+        name: pa.array([None if row[name] is None else str(row[name]) for row in rows], pa.string()) for name in columns
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(cells), buffer)
+    print_bytes(buffer.getvalue())
 
 
 Screen = Group

@@ -7,7 +7,6 @@ fields in a fixed order, exactly as stored, so that anyone with the file can rec
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -48,19 +47,3 @@ class Break:
 def link(previous: bytes, entry: Entry) -> bytes:
     """The entry's hash, 32 bytes."""
     return hashlib.sha256(previous + msgspec.json.encode(entry)).digest()
-
-
-def first_break(chain: str, entries: Iterable[tuple[Entry, bytes]]) -> Break | None:
-    """Recompute a chain from its start. None when every entry is as it was written.
-
-    Not covered: entries cut from the end, which only a copy of the chain's head kept elsewhere can show.
-    """
-    previous, expected = GENESIS, 1
-    for entry, stored in entries:
-        if entry.number != expected:
-            return Break(chain, expected, f"is missing (the next one is number {entry.number})")
-        previous = link(previous, entry)
-        if previous != stored:
-            return Break(chain, entry.number, "does not match its hash: it, or one before it, was altered")
-        expected += 1
-    return None

@@ -1,10 +1,13 @@
-"""Questions to the audit log: a row's history, the row as of a time, a transaction, the state it implies, its proof."""
+"""Questions to the audit log: a row's history, the row as of a time, a transaction, who did what, the state it implies.
+
+Each is answered from the SQLite file and from the sealed segments that are still there, in commit order.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +17,13 @@ import msgspec
 
 from cdckit.change import Op, Table, Value
 from cdckit.position import Position
-from consumers.audit.chain import Break, Entry, first_break
-from consumers.audit.store import Store
+from consumers.audit.chain import Entry
+from consumers.audit.log import AuditLog, opened
+from consumers.audit.options import Options
+from consumers.audit.segments import Manifest, matching
 
+MANY = 1000
+"""Entries of an answer beyond which their rows' histories are not read."""
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
@@ -38,15 +45,6 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What verification found: entries and chains looked at, and each chain's first bad place."""
-
-    entries: int
-    chains: int
-    breaks: list[Break] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
 class Filter:
     """Which entries to find; an unset field does not matter. `actor` is the annotation's key of that name."""
 
@@ -54,54 +52,117 @@ class Filter:
     actor: str | None = None
     column: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     xid: int | None = None
     limit: int = 100
 
+    @property
+    def sql(self) -> tuple[str, Mapping[str, object]]:
+        """The condition and its values."""
+        values = self._values
+        return " AND ".join(_CONDITIONS[name] for name in values) or "1", values
 
-def history(folder: Path, table: Table, key: str, source: str = "main") -> list[Event]:
+    def may_match(self, manifest: Manifest) -> bool:
+        """Whether a segment could hold such an entry."""
+        values = self._values
+        return (
+            ("table" not in values or values["table"] in manifest.tables)
+            and manifest.newest >= str(values.get("since", ""))
+            and ("until" not in values or manifest.oldest < str(values["until"]))
+        )
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether a sealed entry is meant."""
+        values = self._values
+        annotation = _decode(entry.annotation) if entry.annotation and self.actor is not None else {}
+        return (
+            (self.table is None or entry.table == values["table"])
+            and (self.actor is None or annotation.get("actor") == self.actor)
+            and (self.since is None or entry.commit_time >= str(values["since"]))
+            and (self.until is None or entry.commit_time < str(values["until"]))
+            and (self.xid is None or entry.xid == self.xid)
+            and (self.column is None or (entry.after is not None and self.column in _decode(entry.after)))
+        )
+
+    @property
+    def _values(self) -> Mapping[str, object]:
+        found: Mapping[str, object] = {
+            "table": self.table and str(self.table),
+            "actor": self.actor,
+            "since": self.since and self.since.astimezone(UTC).isoformat(),
+            "until": self.until and self.until.astimezone(UTC).isoformat(),
+            "xid": self.xid,
+            "column": self.column,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+_CONDITIONS = {
+    "table": "tbl = :table",
+    "actor": "annotation IS NOT NULL AND json_extract(annotation, '$.actor') = :actor",
+    "since": "commit_time >= :since",
+    "until": "commit_time < :until",
+    "xid": "xid = :xid",
+    "column": "EXISTS (SELECT 1 FROM json_each(after) e WHERE e.key = :column)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of one source, by its key's text (``[42]``)."""
+
+    source: str
+    table: Table
+    key: str
+
+
+def history(folder: Path, row: Row, options: Options | None = None) -> list[Event]:
     """One row's changes in commit order; before-values from the replica identity, else from the row's own history."""
-    with opened(folder) as store:
-        return list(_events(_row_entries(store, source, table, key)))
+    with opened(folder, options) as log:
+        return list(_events(_row_entries(log, row)))
 
 
-def as_of(folder: Path, table: Table, key: str, moment: datetime, source: str = "main") -> Mapping[str, Value] | None:
+def as_of(folder: Path, row: Row, moment: datetime, options: Options | None = None) -> Mapping[str, Value] | None:
     """The row as it was at `moment` (by commit time); None when it did not exist."""
-    with opened(folder) as store:
+    with opened(folder, options) as log:
         state: Mapping[str, Value] | None = None
-        for entry in _row_entries(store, source, table, key):
+        for entry in _row_entries(log, row):
             if datetime.fromisoformat(entry.commit_time) <= moment:
                 state = _step(state, entry)
         return state
 
 
-def find(folder: Path, wanted: Filter) -> list[Event]:
-    """Matching entries, newest first. Before-values are those that the replica identity gave."""
-    conditions = {
-        "tbl = :table": wanted.table and str(wanted.table),
-        "json_extract(annotation, '$.actor') = :actor": wanted.actor,
-        "commit_time >= :since": wanted.since and wanted.since.astimezone(UTC).isoformat(),
-        "xid = :xid": wanted.xid,
-        "EXISTS (SELECT 1 FROM json_each(after) e WHERE e.key = :column)": wanted.column,
-    }
-    used = [condition for condition, value in conditions.items() if value is not None]
-    values = dict(zip(("table", "actor", "since", "xid", "column"), conditions.values(), strict=True))
-    order = f"position DESC LIMIT {int(wanted.limit)}"
-    with opened(folder) as store:
-        entries = store.entries(" AND ".join(used) or "1", values, order)
-        events = [event for entry in entries for event in _events([entry])]
+def find(folder: Path, wanted: Filter, options: Options | None = None) -> list[Event]:
+    """Matching entries, newest first. Of more than `MANY`, before-values are only those of the replica identity."""
+    where, values = wanted.sql
+    with opened(folder, options) as log:
+        live = log.store.entries(where, values, f"position DESC LIMIT {int(wanted.limit)}")
+        sealed = (entry for entry in _sealed(log, wanted) if wanted.matches(entry))
+        newest = heapq.nlargest(wanted.limit, [*live, *sealed], key=lambda entry: entry.position)
+        events = (
+            list(_with_history(log, newest))
+            if len(newest) <= MANY
+            else [_event(entry, _before(entry)) for entry in newest]
+        )
     return [event for event in events if wanted.column is None or wanted.column in event.changed]
 
 
-def transaction(folder: Path, xid: int) -> list[Event]:
+def transaction(folder: Path, xid: int, options: Options | None = None) -> list[Event]:
     """One transaction's changes, in the order in which they were made."""
-    return sorted(find(folder, Filter(xid=xid, limit=1_000_000)), key=lambda event: event.position)
+    return sorted(find(folder, Filter(xid=xid, limit=1_000_000), options), key=lambda event: event.position)
 
 
-def current_rows(folder: Path, source: str, table: Table) -> dict[str, Mapping[str, Value]]:
+def current_rows(
+    folder: Path, source: str, table: Table, options: Options | None = None
+) -> dict[str, Mapping[str, Value]]:
     """The rows that the log implies exist now, by key text. For tables that fit in memory."""
     rows: dict[str, Mapping[str, Value]] = {}
-    with opened(folder) as store:
-        for entry in store.entries("source = :source AND tbl = :table", {"source": source, "table": str(table)}):
+    with opened(folder, options) as log:
+        values = {"source": source, "table": str(table)}
+        live = log.store.entries("source = :source AND tbl = :table", values)
+        sealed = (entry for entry in _sealed(log, Filter(table=table)) if entry.source == source)
+        older = sorted((entry for entry in sealed if entry.table == str(table)), key=lambda entry: entry.position)
+        for entry in heapq.merge(older, live, key=lambda entry: entry.position):
             if entry.op == Op.TRUNCATE:
                 rows.clear()
                 continue
@@ -113,28 +174,36 @@ def current_rows(folder: Path, source: str, table: Table) -> dict[str, Mapping[s
     return rows
 
 
-def verify(folder: Path) -> Verdict:
-    """Recompute every chain. Not covered: entries cut from a chain's end."""
-    with opened(folder) as store:
-        chains = store.chains()
-        found = [first_break(chain, store.linked(chain)) for chain in chains]
-        [(count,)] = store.connection.execute("SELECT count(*) FROM entry").fetchall()
-    return Verdict(count, len(chains), [one for one in found if one is not None])
+def _sealed(log: AuditLog, wanted: Filter) -> Iterator[Entry]:
+    return matching(log.segments, (one for one in log.segments.manifests() if wanted.may_match(one)))
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[Store]:
-    """The log, for reading. Raises SatelliteError when there is none."""
-    store = Store(folder, create=False)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _row_entries(store: Store, source: str, table: Table, key: str) -> Iterator[Entry]:
+def _row_entries(log: AuditLog, row: Row) -> Iterator[Entry]:
     where = "source = :source AND tbl = :table AND key IN (:key, '[]') AND (key = :key OR op = 'T')"
-    return store.entries(where, {"source": source, "table": str(table), "key": key})
+    values = {"source": row.source, "table": str(row.table), "key": row.key}
+    sealed = sorted(
+        (entry for entry in _sealed(log, Filter(table=row.table)) if _is_of(entry, row)),
+        key=lambda entry: entry.position,
+    )
+    return heapq.merge(sealed, log.store.entries(where, values), key=lambda entry: entry.position)
+
+
+def _with_history(log: AuditLog, entries: Iterable[Entry]) -> Iterator[Event]:
+    """Each entry's event as the row's own history tells it, every row's history read once."""
+    rows: dict[Row, dict[Position, Event]] = {}
+    for entry in entries:
+        row = Row(entry.source, Table.parse(entry.table), entry.key)
+        if row not in rows:
+            rows[row] = {event.position: event for event in _events(_row_entries(log, row))}
+        yield rows[row].get(Position.from_sort_key(entry.position)) or _event(entry, _before(entry))
+
+
+def _is_of(entry: Entry, row: Row) -> bool:
+    return (
+        entry.source == row.source
+        and entry.table == str(row.table)
+        and (entry.key == row.key or entry.op == Op.TRUNCATE)
+    )
 
 
 def _events(entries: Iterable[Entry]) -> Iterator[Event]:
@@ -142,13 +211,21 @@ def _events(entries: Iterable[Entry]) -> Iterator[Event]:
     for entry in entries:
         if entry.op == Op.TRUNCATE and state is None:
             continue  # the row did not exist: the truncate is no event of its
-        before = state if state is not None else (_decode(entry.before) if entry.before else None)
+        before = state if state is not None else _before(entry)
         state = _step(state, entry)
-        yield Event(
-            Position.from_sort_key(entry.position), datetime.fromisoformat(entry.commit_time), Op(entry.op),
-            entry.table, entry.key, entry.xid, _decode(entry.annotation) if entry.annotation else None,
-            _changed(before, entry), entry.key_change, entry.chain, entry.sequence_number,
-        )  # fmt: skip
+        yield _event(entry, before)
+
+
+def _event(entry: Entry, before: Mapping[str, Value] | None) -> Event:
+    return Event(
+        Position.from_sort_key(entry.position), datetime.fromisoformat(entry.commit_time), Op(entry.op),
+        entry.table, entry.key, entry.xid, _decode(entry.annotation) if entry.annotation else None,
+        _changed(before, entry), entry.key_change, entry.chain, entry.sequence_number,
+    )  # fmt: skip
+
+
+def _before(entry: Entry) -> Mapping[str, Value] | None:
+    return _decode(entry.before) if entry.before else None
 
 
 def _changed(before: Mapping[str, Value] | None, entry: Entry) -> Mapping[str, tuple[Value, Value]]:

@@ -7,51 +7,68 @@ is durable (``synchronous=FULL``).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from cdckit.sink import Outcome, Received
 from consumers.audit.chain import GENESIS, Entry, link
 
 FILE = "audit.sqlite"
-VERSION = 1
+VERSION = 2
 _BUSY_SECONDS = 30
 _COLUMNS = (
     "chain, number, source, position, op, tbl, key, commit_time, xid, before, after, annotation, key_change, "
     "sequence_number, sub_sequence_number"
 )
-_SCHEMA = (
-    """
-    CREATE TABLE entry (
-      chain TEXT NOT NULL, number INTEGER NOT NULL, source TEXT NOT NULL, position TEXT NOT NULL, op TEXT NOT NULL,
-      tbl TEXT NOT NULL, key TEXT NOT NULL, commit_time TEXT NOT NULL, xid INTEGER, before TEXT, after TEXT,
-      annotation TEXT, key_change INTEGER NOT NULL, sequence_number TEXT NOT NULL, sub_sequence_number INTEGER NOT NULL,
-      hash BLOB NOT NULL, PRIMARY KEY (chain, number), UNIQUE (source, position)
-    )
-    """,
-    "CREATE INDEX entry_row ON entry (source, tbl, key, position)",
-    "CREATE INDEX entry_xid ON entry (xid)",
-    "CREATE INDEX entry_time ON entry (commit_time)",
-    "CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END",
-    "CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END",
-)
+_NO_DELETE = "CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END"
+_MIGRATIONS: Mapping[int, Sequence[str]] = {
+    1: (
+        """
+        CREATE TABLE entry (
+          chain TEXT NOT NULL, number INTEGER NOT NULL, source TEXT NOT NULL, position TEXT NOT NULL, op TEXT NOT NULL,
+          tbl TEXT NOT NULL, key TEXT NOT NULL, commit_time TEXT NOT NULL, xid INTEGER, before TEXT, after TEXT,
+          annotation TEXT, key_change INTEGER NOT NULL, sequence_number TEXT NOT NULL,
+          sub_sequence_number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (chain, number),
+          UNIQUE (source, position)
+        )
+        """,
+        "CREATE INDEX entry_row ON entry (source, tbl, key, position)",
+        "CREATE INDEX entry_xid ON entry (xid)",
+        "CREATE INDEX entry_time ON entry (commit_time)",
+        "CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry BEGIN SELECT raise(ABORT, 'append-only'); END",
+        _NO_DELETE,
+    ),
+    2: (
+        "CREATE TABLE log (id TEXT NOT NULL)",
+        "CREATE TABLE sealed (chain TEXT PRIMARY KEY, number INTEGER NOT NULL, hash BLOB NOT NULL, high TEXT NOT NULL)",
+        "CREATE INDEX entry_actor ON entry (json_extract(annotation, '$.actor'), position) "
+        "WHERE annotation IS NOT NULL",
+    ),
+}
+_INSERT = f"INSERT INTO entry ({_COLUMNS}, hash) VALUES ({', '.join('?' * 16)})"  # noqa: S608
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Store:
     """One open log. One process, one thread; other processes may have it open too."""
 
-    def __init__(self, folder: Path, *, create: bool) -> None:
-        """Open it. Raises SatelliteError when it is missing (and `create` is false), damaged, or too new."""
+    def __init__(self, folder: Path, *, create: bool, in_segments: Callable[[str, str], bool] | None = None) -> None:
+        """Open it. `in_segments` tells whether a sealed segment holds a (source, position).
+
+        Raises SatelliteError when it is missing (and `create` is false), damaged, or too new.
+        """
         path = folder / FILE
         if not create and not path.exists():
             raise SatelliteError(f"there is no audit log in {folder}", "cdcctl consumer run audit makes and fills it")
         folder.mkdir(parents=True, exist_ok=True)
+        self._in_segments = in_segments
         self.connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self.connection.execute("PRAGMA journal_mode = WAL")
@@ -62,24 +79,39 @@ class Store:
                 f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
             ) from error
 
-    def append(self, chain: str, items: Iterable[Received]) -> Outcome:
+    @property
+    def log(self) -> str:
+        """The log's id, made with it."""
+        [(found,)] = self.connection.execute("SELECT id FROM log").fetchall()
+        return str(found)
+
+    def append(self, chain: str, items: Sequence[Received]) -> Outcome:
         """Append what is new, in one transaction; durable when this returns. Raises TransientSinkError when busy."""
-        outcome = Outcome()
         try:
-            with self._transaction():
-                number, head = self._head(chain)
-                for item in items:
-                    if self._known(item):
-                        outcome += Outcome(superseded=1)
-                        continue
-                    number += 1
-                    head = self._add(entry_of(chain, number, item), head)
-                    outcome += Outcome(applied=1)
+            with self.transaction():
+                fresh = self._fresh(items)
+                last, digest = self.head(chain)
+                rows = []
+                for number, item in enumerate(fresh, last + 1):
+                    entry = entry_of(chain, number, item)
+                    digest = link(digest, entry)
+                    rows.append((*msgspec.structs.astuple(entry), digest))
+                self.connection.executemany(_INSERT, rows)
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise TransientSinkError(f"the audit log is busy: {error}") from error
             raise
-        return outcome
+        return Outcome(applied=len(fresh), superseded=len(items) - len(fresh))
+
+    def head(self, chain: str) -> tuple[int, bytes]:
+        """The number and hash of a chain's last entry; (0, GENESIS) of one that has none."""
+        for query in (
+            "SELECT number, hash FROM entry WHERE chain = ? ORDER BY number DESC LIMIT 1",
+            "SELECT number, hash FROM sealed WHERE chain = ?",
+        ):
+            if (row := self.connection.execute(query, (chain,)).fetchone()) is not None:
+                return int(row[0]), bytes(row[1])
+        return 0, GENESIS
 
     def entries(
         self, where: str = "1", values: Mapping[str, object] | None = None, order: str = "position"
@@ -91,37 +123,42 @@ class Store:
 
     def chains(self) -> list[str]:
         """The chains' names, one a shard."""
-        return [name for (name,) in self.connection.execute("SELECT DISTINCT chain FROM entry ORDER BY chain")]
+        query = "SELECT chain FROM entry UNION SELECT chain FROM sealed ORDER BY chain"
+        return [name for (name,) in self.connection.execute(query)]
 
     def linked(self, chain: str) -> Iterator[tuple[Entry, bytes]]:
-        """One chain's entries with their stored hashes, from the first."""
+        """One chain's entries that are not sealed, with their stored hashes, oldest first."""
         query = f"SELECT {_COLUMNS}, hash FROM entry WHERE chain = ? ORDER BY number"  # noqa: S608
         for *row, stored in self.connection.execute(query, (chain,)):
             yield _entry(row), stored
+
+    def give_up_sealed(self, chain: str, number: int, digest: bytes, high: str) -> None:
+        """Entries up to `number` are in a sealed segment: delete them here, and remember where the chain goes on.
+
+        `high` is the highest position among them. The trigger against deletion is away for this transaction alone.
+        """
+        with self.transaction():
+            self.connection.execute("DROP TRIGGER entry_no_delete")
+            self.connection.execute("DELETE FROM entry WHERE chain = ? AND number <= ?", (chain, number))
+            self.connection.execute(
+                "INSERT INTO sealed VALUES (?, ?, ?, ?) ON CONFLICT (chain) DO UPDATE SET number = excluded.number, "
+                "hash = excluded.hash, high = max(high, excluded.high)",
+                (chain, number, digest, high),
+            )
+            self.connection.execute(_NO_DELETE)
+
+    def sealed(self, chain: str) -> int:
+        """How many entries of a chain are in segments."""
+        row = self.connection.execute("SELECT number FROM sealed WHERE chain = ?", (chain,)).fetchone()
+        return 0 if row is None else int(row[0])
 
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
 
-    def _head(self, chain: str) -> tuple[int, bytes]:
-        query = "SELECT number, hash FROM entry WHERE chain = ? ORDER BY number DESC LIMIT 1"
-        row = self.connection.execute(query, (chain,)).fetchone()
-        return (0, GENESIS) if row is None else (row[0], row[1])
-
-    def _known(self, item: Received) -> bool:
-        where = (item.change.source, item.change.position.sort_key)
-        query = "SELECT 1 FROM entry WHERE source = ? AND position = ?"
-        return self.connection.execute(query, where).fetchone() is not None
-
-    def _add(self, entry: Entry, head: bytes) -> bytes:
-        digest = link(head, entry)
-        row = (*(getattr(entry, name) for name in Entry.__struct_fields__), digest)
-        marks = ", ".join("?" * len(row))
-        self.connection.execute(f"INSERT INTO entry ({_COLUMNS}, hash) VALUES ({marks})", row)  # noqa: S608
-        return digest
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """A write transaction, begun at once."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -130,23 +167,44 @@ class Store:
             raise
         self.connection.execute("COMMIT")
 
+    def _fresh(self, items: Sequence[Received]) -> list[Received]:
+        """Those whose positions neither the log, nor a sealed segment, nor an earlier one of them holds."""
+        places = {(item.change.source, item.change.position.sort_key): item for item in reversed(items)}
+        known = self._known(places)
+        if self._in_segments is not None:
+            [(high,)] = self.connection.execute("SELECT coalesce(max(high), '') FROM sealed").fetchall()
+            known |= {
+                place for place in places if place[1] <= high and place not in known and self._in_segments(*place)
+            }
+        return [item for place, item in reversed(places.items()) if place not in known]
+
+    def _known(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        wanted = msgspec.json.encode(list(places)).decode()
+        query = (
+            "SELECT e.source, e.position FROM json_each(?) j CROSS JOIN entry e "
+            "ON e.source = j.value ->> 0 AND e.position = j.value ->> 1"
+        )
+        return set(self.connection.execute(query, (wanted,)))
+
     def _prepare(self, path: Path) -> None:
         [(version,)] = self.connection.execute("PRAGMA user_version").fetchall()
         if version > VERSION:
             raise SatelliteError(f"{path} was made by a newer version ({version} > {VERSION})", "upgrade cdckit")
         if version == VERSION:
             return
-        with self._transaction():
+        with self.transaction():
             [(version,)] = self.connection.execute("PRAGMA user_version").fetchall()
-            if version == 0:
-                for statement in _SCHEMA:
+            for step in range(version + 1, VERSION + 1):
+                for statement in _MIGRATIONS[step]:
                     self.connection.execute(statement)
+            if version < VERSION:
+                self.connection.execute("INSERT INTO log VALUES (?)", (str(uuid.uuid4()),))
                 self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def entry_of(chain: str, number: int, item: Received) -> Entry:
     """A change as an entry of the log."""
-    change = item.change
+    change: Change = item.change
     return Entry(
         chain=chain,
         number=number,

@@ -1,0 +1,157 @@
+"""Every kind of tampering at random places is found, and an untouched log always verifies."""
+
+import os
+import random
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consumers.audit.log import opened
+from tests.scale import scale
+from tests.unit.test_audit_log import filled
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(120, 3600))]
+ENTRIES = scale(2_000, 100_000)
+TAMPERINGS = scale(150, 10_000)
+Tampering = Callable[[sqlite3.Connection, random.Random], None]
+COLUMNS = ("key", "after", "position", "commit_time", "tbl", "op", "xid", "sequence_number", "hash")
+WINDOW = 400  # entries of the small log that most tamperings are tried on
+
+
+def flip(log: sqlite3.Connection, chance: random.Random) -> None:
+    """One bit of one cell of one entry."""
+    chain, number = place(log, chance)
+    column = chance.choice(COLUMNS)
+    [(value,)] = log.execute(f"SELECT {column} FROM entry WHERE chain = ? AND number = ?", (chain, number)).fetchall()
+    log.execute(
+        f"UPDATE entry SET {column} = ? WHERE chain = ? AND number = ?", (flipped(value, chance), chain, number)
+    )
+
+
+def remove(log: sqlite3.Connection, chance: random.Random) -> None:
+    log.execute("DELETE FROM entry WHERE chain = ? AND number = ?", place(log, chance))
+
+
+def remove_and_close_up(log: sqlite3.Connection, chance: random.Random) -> None:
+    chain, number = place(log, chance)
+    log.execute("DELETE FROM entry WHERE chain = ? AND number = ?", (chain, number))
+    log.execute("UPDATE entry SET number = -number WHERE chain = ? AND number > ?", (chain, number))
+    log.execute("UPDATE entry SET number = -number - 1 WHERE chain = ? AND number < 0", (chain,))
+
+
+def swap(log: sqlite3.Connection, chance: random.Random) -> None:
+    chain, number = place(log, chance, last=1)
+    for old, new in ((number, -1), (number + 1, number), (-1, number + 1)):
+        log.execute("UPDATE entry SET number = ? WHERE chain = ? AND number = ?", (new, chain, old))
+
+
+def insert(log: sqlite3.Connection, chance: random.Random) -> None:
+    """A forged copy with a right hash of its own, everything behind it moved up."""
+    chain, number = place(log, chance)
+    log.execute("UPDATE entry SET number = -number WHERE chain = ? AND number >= ?", (chain, number))
+    log.execute("UPDATE entry SET number = -number + 1 WHERE chain = ? AND number < 0", (chain,))
+    columns = [row[1] for row in log.execute("PRAGMA table_info(entry)") if row[1] not in ("number", "position")]
+    log.execute(
+        f"INSERT INTO entry (number, position, {', '.join(columns)}) SELECT ?, position || 'x', {', '.join(columns)} "
+        "FROM entry WHERE chain = ? AND number = ?", (number, chain, number + 1),
+    )  # fmt: skip
+
+
+def cut(log: sqlite3.Connection, chance: random.Random) -> None:
+    chain, number = place(log, chance)
+    log.execute("DELETE FROM entry WHERE chain = ? AND number >= ?", (chain, number))
+
+
+def rewrite(log: sqlite3.Connection, chance: random.Random) -> None:
+    """The clever one: an entry altered, and every hash from there on computed anew."""
+    from consumers.audit.chain import GENESIS, link
+    from consumers.audit.store import _COLUMNS, _entry
+
+    chain, number = place(log, chance)
+    log.execute("UPDATE entry SET after = '{\"n\":-1}' WHERE chain = ? AND number = ?", (chain, number))
+    row = log.execute("SELECT hash FROM entry WHERE chain = ? AND number = ?", (chain, number - 1)).fetchone()
+    previous = GENESIS if row is None else row[0]
+    query = f"SELECT {_COLUMNS} FROM entry WHERE chain = ? AND number >= ? ORDER BY number"
+    for cells in log.execute(query, (chain, number)).fetchall():
+        previous = link(previous, _entry(cells))
+        log.execute("UPDATE entry SET hash = ? WHERE chain = ? AND number = ?", (previous, chain, cells[1]))
+
+
+KINDS: tuple[Tampering, ...] = (flip, flip, remove, remove_and_close_up, swap, insert, cut, rewrite)
+
+
+def place(log: sqlite3.Connection, chance: random.Random, last: int = 0) -> tuple[str, int]:
+    chains = log.execute("SELECT chain, max(number) FROM entry GROUP BY chain").fetchall()
+    chain, most = chance.choice(chains)
+    return chain, chance.randint(1, most - last)
+
+
+def flipped(value: object, chance: random.Random) -> object:
+    if isinstance(value, int):
+        return value ^ (1 << chance.randrange(20))
+    data = bytearray(value if isinstance(value, bytes) else str(value).encode())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(3)
+    return bytes(data) if isinstance(value, bytes) else data.decode()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    filled(folder, ENTRIES, anchor_every=WINDOW)
+    return folder
+
+
+def test_every_tampering_is_found(whole: Path, tmp_path: Path) -> None:
+    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
+    sys.stdout.write(f"CDC_SEED={seed}\n")
+    chance, missed = random.Random(seed), []
+    # many small logs: a tampering's traces do not reach further than its chain, whatever the length
+    small = tmp_path / "small"
+    filled(small, WINDOW, anchor_every=40)
+    for number in range(TAMPERINGS):
+        tampering = chance.choice(KINDS)
+        folder = tmp_path / "copy"
+        shutil.copytree(small, folder)
+        with_log(folder / "audit.sqlite", tampering, chance)
+        with opened(folder) as log:
+            if not any(one.broken for one in log.prove()):
+                missed.append((number, tampering.__name__))
+        shutil.rmtree(folder)
+    assert missed == []
+
+
+def test_tamperings_of_the_large_log_are_found_where_they_are(whole: Path, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for tampering in KINDS:
+        folder = tmp_path / tampering.__name__
+        shutil.copytree(whole, folder, dirs_exist_ok=True)
+        with_log(folder / "audit.sqlite", tampering, chance)
+        with opened(folder) as log:
+            assert any(one.broken for one in log.prove()), tampering.__name__
+        shutil.rmtree(folder)
+
+
+def test_an_untouched_log_verifies(whole: Path) -> None:
+    started = time.monotonic()
+    with opened(whole) as log:
+        proofs = log.prove()
+    seconds = time.monotonic() - started
+    count = sum(one.entries for one in proofs)
+    sys.stdout.write(f"verified {count:,} entries, {count / seconds:,.0f} a second\n")
+    assert not any(one.broken for one in proofs)
+    assert count == ENTRIES - 1
+    assert all(one.anchored == one.last for one in proofs)
+
+
+def with_log(path: Path, tampering: Tampering, chance: random.Random) -> None:
+    connection = sqlite3.connect(path)
+    for trigger in ("entry_no_update", "entry_no_delete"):
+        connection.execute(f"DROP TRIGGER {trigger}")
+    tampering(connection, chance)
+    connection.commit()
+    connection.close()

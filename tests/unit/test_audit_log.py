@@ -1,0 +1,197 @@
+"""The audit log: every change once, in whatever order it comes; its chains, anchors and segments prove themselves."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdckit.change import Change, Table
+from cdckit.errors import SatelliteError, UsageError
+from cdckit.sink import Embedded, Sink, SinkContext
+from cdckit.testing import START, change, deliver
+from consumers.audit import query as log
+from consumers.audit.export import export, verify_file
+from consumers.audit.keys import PRIVATE, public_keys, read_public, rotate, signing_key
+from consumers.audit.log import opened
+from consumers.audit.options import Options
+from consumers.audit.sink import open_sink
+
+ORDERS = Table("public", "orders")
+HISTORY = [
+    change("I", 1, {"status": "new", "total": 5}, at=1),
+    change("U", 1, {"status": "paid"}, at=2, annotation={"actor": "alice", "reason": "phoned"}),
+    change("I", 2, {"status": "new"}, at=3),
+    change("D", 1, at=4, annotation={"actor": "bob"}),
+    change("T", at=5),
+    change("I", 1, {"status": "again"}, at=6),
+]
+
+
+def open_log(folder: Path, shard: str = "shard-0", **options: object) -> Sink:
+    return open_sink(SinkContext("audit", shard, folder, {"anchor_seconds": 0, **options}))
+
+
+def filled(folder: Path, count: int, shards: int = 2, anchor_every: int = 50) -> None:
+    """A log of `count` entries, anchored after every so many."""
+    sinks = [open_log(folder, f"shard-{number}", anchor_seconds=3600) for number in range(shards)]
+    for number, sink in enumerate(sinks):
+        mine = [
+            change("U", at % 97, {"n": at, "text": "x" * (at % 50)}, at=at) for at in range(1 + number, count, shards)
+        ]
+        for start in range(0, len(mine), anchor_every):
+            deliver(sink, *mine[start : start + anchor_every], shard=f"shard-{number}")
+            sink._anchorer.anchor(f"shard-{number}")  # type: ignore[attr-defined]
+        sink.close()
+
+
+def broken(folder: Path, options: Options | None = None) -> list[tuple[str, int]]:
+    with opened(folder, options) as audit:
+        return [(one.chain, one.broken.number) for one in audit.prove() if one.broken is not None]
+
+
+def test_history_as_of_and_who(tmp_path: Path) -> None:
+    sink = open_log(tmp_path)
+    assert isinstance(sink, Embedded)
+    assert deliver(sink, *HISTORY).applied == len(HISTORY)
+    sink.close()
+    row = log.Row("main", ORDERS, "[1]")
+    events = log.history(tmp_path, row)
+    assert [event.op.value for event in events] == ["I", "U", "D", "I"]
+    assert events[1].changed == {"status": ("new", "paid")}
+    assert events[2].changed == {"id": (1, None), "status": ("paid", None), "total": (5, None)}
+    assert log.as_of(tmp_path, row, START.replace(second=2)) == {"id": 1, "status": "paid", "total": 5}
+    assert log.as_of(tmp_path, row, START.replace(second=4)) is None
+    [alices] = log.find(tmp_path, log.Filter(actor="alice"))
+    assert (alices.xid, alices.changed) == (702, {"status": ("new", "paid")}), "the row's history tells the old value"
+    assert [event.xid for event in log.find(tmp_path, log.Filter(since=START.replace(second=6)))] == [706]
+    assert [event.key for event in log.transaction(tmp_path, 703)] == ["[2]"]
+    assert [event.op.value for event in log.transaction(tmp_path, 705)] == ["T"], "a truncate is somebody's deed too"
+    assert log.current_rows(tmp_path, "main", ORDERS) == {"[1]": {"id": 1, "status": "again"}}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.permutations(HISTORY), st.lists(st.sampled_from(HISTORY), max_size=8), st.integers(1, 4))
+def test_any_order_with_duplicates_is_the_same_history(order: list[Change], again: list[Change], size: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, delivery = Path(name), [*order, *again]
+        for start in range(0, len(delivery), size):
+            sink = open_log(folder, f"shard-{start % 2}")
+            deliver(sink, *delivery[start : start + size], shard=f"shard-{start % 2}")
+            sink.close()
+        with opened(folder) as audit:
+            entries = [entry.position for entry in audit.store.entries()]
+        assert entries == [one.position.sort_key for one in HISTORY]
+        assert broken(folder) == []
+
+
+def test_a_redelivery_in_one_batch_is_superseded(tmp_path: Path) -> None:
+    outcome = deliver(open_log(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
+    assert (outcome.applied, outcome.superseded) == (2, 1)
+
+
+def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
+    import sqlite3
+
+    sink = open_log(tmp_path)
+    deliver(sink, *HISTORY)
+    sink.close()
+    connection = sqlite3.connect(tmp_path / "audit.sqlite")
+    for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tmp_path: Path) -> None:
+    filled(tmp_path, 400)
+    row = log.Row("main", ORDERS, "[5]")
+    before, newest = log.history(tmp_path, row), log.find(tmp_path, log.Filter(limit=30))
+    with opened(tmp_path) as audit:
+        made = audit.seal(START.replace(minute=4).isoformat())
+        assert sum(one.last - one.first + 1 for one in made) > 200
+    assert log.history(tmp_path, row) == before
+    assert log.find(tmp_path, log.Filter(limit=30)) == newest
+    assert broken(tmp_path) == []
+    outcome = deliver(open_log(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
+    assert (outcome.applied, outcome.superseded) == (0, 59)
+    deliver(open_log(tmp_path), change("U", 1, {"n": 1}, at=1000))
+    assert broken(tmp_path) == [], "the chain goes on after the seal"
+    with opened(tmp_path) as audit:
+        assert audit.segments.expire(datetime.now(UTC).isoformat())
+        proofs = audit.prove()
+    assert sum(one.expired for one in proofs) > 200
+    assert not any(one.broken for one in proofs)
+
+
+def test_an_altered_segment_or_manifest_is_found(tmp_path: Path) -> None:
+    filled(tmp_path, 200, shards=1)
+    with opened(tmp_path) as audit:
+        audit.seal(START.replace(minute=2).isoformat())
+    [packed] = tmp_path.rglob("*.jsonl.gz")
+    data = bytearray(packed.read_bytes())
+    data[len(data) // 2] ^= 1
+    packed.write_bytes(bytes(data))
+    assert len(broken(tmp_path)) == 1
+    packed.unlink()
+    assert broken(tmp_path) == [], "an expired segment's manifest is enough"
+    [manifest] = (path for path in tmp_path.rglob("*.json") if "segments" in str(path))
+    manifest.write_text(manifest.read_text().replace('"last":1', '"last":2', 1))
+    assert len(broken(tmp_path)) == 1
+
+
+def test_an_export_proves_itself_with_a_key_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    filled(folder, 300)
+    [first] = public_keys(folder / "keys")
+    shutil.copy(folder / "keys" / f"{first}.pub.pem", tmp_path / "trusted.pem")
+    old, new = rotate(folder / "keys")
+    assert old == first != new
+    assert signing_key(folder / "keys").id == new
+    sink = open_log(folder)
+    deliver(sink, change("I", 1000, {"n": 1}, at=2000), shard="shard-0")
+    sink.close()
+    with opened(folder) as audit:
+        assert export(audit, tmp_path / "audit.jsonl") == 300
+    shutil.rmtree(folder)
+    proofs = verify_file(tmp_path / "audit.jsonl", read_public(tmp_path / "trusted.pem"))
+    assert [(one.broken, one.last - one.anchored) for one in proofs] == [(None, 0), (None, 0)]
+    stranger = tmp_path / "stranger"
+    signing_key(stranger)
+    [other] = public_keys(stranger).values()
+    assert all(one.broken for one in verify_file(tmp_path / "audit.jsonl", other))
+
+
+def test_the_private_key_is_its_owner_s_alone_and_made_once(tmp_path: Path) -> None:
+    made = signing_key(tmp_path / "keys").id
+    assert (tmp_path / "keys" / PRIVATE).stat().st_mode & 0o777 == 0o600
+    assert signing_key(tmp_path / "keys").id == made
+
+
+@pytest.mark.parametrize(
+    "options", [{"anchor": "x"}, {"anchor_seconds": "soon"}, {"segments": 3}, {"anchors": "ftp://x"}]
+)
+def test_options_that_are_none_are_named(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        open_sink(SinkContext("audit", "shard-0", tmp_path, options))
+
+
+def test_what_is_not_covered_is_counted(tmp_path: Path) -> None:
+    sink = open_log(tmp_path, anchor_seconds=3600)
+    deliver(sink, *HISTORY, shard="shard-0")
+    with opened(tmp_path) as audit:
+        [proof] = audit.prove()
+    assert (proof.anchored, proof.last, proof.broken) == (0, len(HISTORY), None)
+    sink.close()
+    with opened(tmp_path) as audit:
+        [proof] = audit.prove()
+    assert proof.anchored == len(HISTORY), "closing anchors"
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SatelliteError, match="there is no audit log"), opened(tmp_path / "none"):
+        pass
