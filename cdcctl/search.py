@@ -133,10 +133,19 @@ def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> di
 
 
 def _row(hit: Hit, highlight: bool) -> tuple[str, str, str, str]:
-    marks = ("[bold yellow]", "[/]") if highlight else ("", "")
-    pieces = [output.escape(" ".join(html.unescape(piece).split("\n"))) for piece in _MARK.split(hit.snippet)]
-    snippet = "".join(piece + marks[at % 2] for at, piece in enumerate(pieces[:-1])) + pieces[-1]
-    return output.escape(hit.table), output.escape(hit.key), snippet, hit.commit_time[:19]
+    pieces = [_printable(html.unescape(piece)) for piece in _MARK.split(hit.snippet)]
+    if highlight:  # every second piece is a word found
+        snippet = "".join(
+            f"[bold yellow]{output.escape(one)}[/]" if at % 2 else output.escape(one) for at, one in enumerate(pieces)
+        )
+    else:
+        snippet = output.escape("".join(pieces))
+    return output.escape(hit.table), output.escape(_printable(hit.key)), snippet, hit.commit_time[:19]
+
+
+def _printable(text: str) -> str:
+    """On one line, with nothing in it that steers a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _plain(snippet: str) -> str:

@@ -10,6 +10,13 @@ from cdckit.change import Change
 from cdckit.testing import change
 
 TABLE = "public.orders"
+HOSTILE = [
+    "\x00\x01\x02\x03 nul", "x" * 1_000_000, "\u05e9\u05dc\u05d5\u05dd \u202e\u05e2\u05d5\u05dc\u05dd\u202c",
+    "\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f", '"} AND NOT * (', "<script>alert(1)</script>",
+    "</mark><img src=x onerror=alert(1)>", "\ufdd0mark\ufdd1", '{"query":{"match_all":{}}}', "a\u0300" * 5000,
+    "\ufeffbom", "", "word " * 300_000,
+]  # fmt: skip
+"""Texts as data: control characters, a word of a megabyte, right to left, emoji, query syntax, HTML, our own marks."""
 
 
 @dataclass(frozen=True)

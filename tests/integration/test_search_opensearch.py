@@ -26,7 +26,7 @@ from consumers.search.reindex import reindex
 from consumers.search.sink import SearchSink, open_sink
 from tests.opensearch import Node
 from tests.scale import scale
-from tests.search_histories import Step, batches, histories
+from tests.search_histories import HOSTILE, Step, batches, histories
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 ORDERS = Table("public", "orders")
@@ -185,14 +185,6 @@ def test_a_batch_larger_than_one_request_takes(opensearch: Node) -> None:
     rows_ = [change("I", n, {"t": "y" * size}, at=n) for n, size in enumerate(sizes, 1)]
     assert deliver(opened(options), *rows_) == Outcome(applied=len(sizes))
     assert stats(options).documents == len(sizes)
-
-
-HOSTILE = [
-    "\x00\x01\x02\x03 nul", "x" * 1_000_000, "\u05e9\u05dc\u05d5\u05dd \u202e\u05e2\u05d5\u05dc\u05dd\u202c",
-    "\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f", '"} AND NOT * (', "<script>alert(1)</script>",
-    "</mark><img src=x onerror=alert(1)>", "\ufdd0mark\ufdd1", '{"query":{"match_all":{}}}', "a\u0300" * 5000,
-    "\ufeffbom", "", "word " * 300_000,
-]  # fmt: skip
 
 
 def test_hostile_text(opensearch: Node) -> None:

@@ -20,7 +20,7 @@ from consumers.search.engine import Reader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
 from tests.scale import scale
-from tests.search_histories import Step, batches, histories
+from tests.search_histories import HOSTILE, Step, batches, histories
 
 ORDERS = Table("public", "orders")
 
@@ -49,7 +49,7 @@ def test_any_order_with_duplicates_converges(tmp_path: Path) -> None:
 
     with closing(open_index(tmp_path)) as index:
 
-        @settings(max_examples=scale(400, 10_000), deadline=None)
+        @settings(max_examples=scale(250, 10_000), deadline=None)
         @given(steps=histories(), data=st.data())
         def converges(steps: list[Step], data: st.DataObject) -> None:
             number = next(numbers)
@@ -146,7 +146,7 @@ def test_what_is_no_query_is_explained(tmp_path: Path, text: str) -> None:
     assert raised.value.hint
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scale(25, 500), deadline=None)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5))
 def test_hostile_text_is_stored_as_it_is(texts: Sequence[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("hostile")
@@ -155,6 +155,23 @@ def test_hostile_text_is_stored_as_it_is(texts: Sequence[str], tmp_path_factory:
     deliver(sink, *(change("I", number, {"title": text}, at=number) for number, text in enumerate(texts, 1)))
     sink.close()
     assert [row["title"] for _, row in sorted(rows(folder).items())] == texts
+
+
+def test_hostile_texts_are_found_and_shown_without_harm(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    texts = [change("I", n, {"title": f"common {text}"}, at=n) for n, text in enumerate(HOSTILE, 1)]
+    deliver(sink, *texts)
+    assert {key: row["title"] for key, row in rows(tmp_path).items()} == {
+        f"[{n}]": f"common {text}" for n, text in enumerate(HOSTILE, 1)
+    }
+    hits = search(tmp_path, "common", limit=100)
+    assert len(hits) == len(HOSTILE)
+    for hit in hits:
+        assert "<" not in hit.snippet.replace("<mark>", "").replace("</mark>", "")
+        assert hit.snippet.count("<mark>") == hit.snippet.count("</mark>") == 1
+    assert sorted(hit.key for hit in search(tmp_path, "alert")) == ["[6]", "[7]"]
+    deliver(sink, *(change("D", n, at=n + 100) for n in range(1, len(HOSTILE) + 1)))
+    assert search(tmp_path, "common") == []
 
 
 def test_html_in_a_highlight_is_escaped(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""The search satellite under the real KCL: two workers, kills, a split; after healing the index equals the rows."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdcctl.showcase.parts import Parts
+from cdckit.change import Change, Value
+from cdckit.errors import CdcError
+from cdckit.testing import MemorySink, deliver
+from consumers.figures import read_reports
+from consumers.search.query import documents
+from tests.chaos.test_kit import Feed, wait_until
+from tests.opensearch import Node
+from tests.processes import descendants, kill
+from tests.resharding_aws import ReshardingCloud
+from tests.scale import scale
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 3600))]
+WORKERS = ("worker 1", "worker 2")
+
+
+@pytest.fixture(params=["sqlite", "opensearch"])
+def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    if request.param == "sqlite":
+        return {"engine": "sqlite"}
+    node: Node = request.getfixturevalue("opensearch")
+    return node.options()
+
+
+@pytest.fixture
+def parts(
+    tmp_path: Path, resharding: ReshardingCloud, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Parts]:
+    lines = [f"{name} = {value!r}" for name, value in options.items()]
+    (tmp_path / "cdc.toml").write_text("\n".join(["[consumers.search]", *lines]) + "\n")
+    environ = {
+        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_CHECKPOINT_SECONDS": "0.5",
+        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
+    }  # fmt: skip
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    made = Parts(tmp_path / "logs", environ)
+    yield made
+    made.stop()
+
+
+def test_the_index_equals_the_rows_after_kills_and_a_split(
+    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, options: Mapping[str, Any]
+) -> None:
+    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
+    sys.stdout.write(f"CDC_SEED={seed}\n")
+    chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(4, 60)
+
+    def start(name: str) -> None:
+        parts.start(name, ["consumer", "run", "search", "--stream", stream, "--app-prefix", stream])
+
+    for name in WORKERS:
+        start(name)
+    with Feed(resharding, stream, seed) as feed:
+        wait_until(lambda: sum(report.read > 0 for report in read_reports(tmp_path, "search")) == 2, 60, parts)
+        for number in range(kills):
+            if number == kills // 2:
+                resharding.split(stream)
+            victim = chance.choice(WORKERS)
+            processes = descendants(parts.running[victim].pid)
+            everything = chance.random() < 0.5
+            kill(*(processes if everything else processes[2:][-1:]))
+            if everything:
+                parts.running.pop(victim).reap()
+                start(victim)
+            time.sleep(chance.uniform(1, 5))
+    changes = [entry.change for entry in feed.entries]
+    plain = MemorySink()
+    deliver(plain, *changes)
+    wait_until(lambda: indexed(tmp_path, options, changes) == expected(plain), scale(90, 300), parts)
+    for report in read_reports(tmp_path, "search"):
+        assert report.read == report.applied + report.superseded + report.dead_lettered
+        assert report.dead_lettered == 0
+
+
+Rows = Mapping[str, Mapping[str, Value]]
+
+
+def expected(plain: MemorySink) -> Rows:
+    rows = {row: dict(values) for row, values in plain.rows.items()}
+    assert rows, "the history leaves rows behind"
+    return rows
+
+
+def indexed(folder: Path, options: Mapping[str, Any], changes: list[Change]) -> Rows:
+    found: dict[str, Mapping[str, Value]] = {}
+    try:
+        for source, table in {(one.source, one.table) for one in changes}:
+            for key, values, _ in documents(folder / "search", source, table, options):
+                found[f"{source}/{table}/{key}"] = dict(values)
+    except CdcError:
+        return {}
+    return found
