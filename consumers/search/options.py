@@ -34,7 +34,10 @@ class Options:
 
 
 def read(options: Mapping[str, object]) -> Options:
-    """Check the table and its keys. Raises UsageError that names section, key and what mends it."""
+    """Check the table and its keys. Raises UsageError that names section, key and what mends it.
+
+    The key ``shadow`` is a replay's: its index on OpenSearch is one of its own, ``INDEX-SHADOW``.
+    """
     for key in options:
         if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):
             raise _wrong(key, "is unknown", f"did you mean {close[0]}?")
@@ -74,7 +77,8 @@ def _index(options: Mapping[str, object]) -> str:
     value = options.get("index", "cdc-search")
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]{0,199}", value):
         raise _wrong("index", f"cannot be {value!r}", "use lower-case letters, digits, '-', '_' and '.'")
-    return value
+    shadow = re.sub(r"[^a-z0-9]+", "-", str(options.get("shadow", "")).lower()).strip("-")
+    return f"{value}-{shadow}" if shadow else value
 
 
 def _number(options: Mapping[str, object], key: str, default: float) -> float:

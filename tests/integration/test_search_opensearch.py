@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from cdckit.change import Table
 from cdckit.errors import PoisonChange, SatelliteError, TransientSinkError, UsageError
+from cdckit.settings import Settings
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
+from consumers.opening import sink_context
 from consumers.search import options as search_options
 from consumers.search.engine import Page, Stats
 from consumers.search.mapping import IndexMapping, Rule
@@ -258,6 +260,16 @@ def test_what_is_written_during_a_reindex_is_in_the_new_index(opensearch: Node, 
     assert rows(options).keys() == {"[1]", "[3]", "[4]"}
     assert deliver(sink, change("U", 2, {"title": "late"}, at=5)).superseded == 1
     assert stats(options).generation == done.generation
+
+
+def test_a_replays_shadow_is_an_index_of_its_own(opensearch: Node, tmp_path: Path) -> None:
+    options = opensearch.options()
+    deliver(opened(options), change("I", 1, {"t": "live"}))
+    shadow = tmp_path / "search-20261124T110000"
+    context = sink_context(Settings(consumers={"search": options}), "search", "shard-0", shadow)
+    deliver(open_sink(context), change("I", 2, {"t": "replayed"}))
+    assert rows(options).keys() == {"[1]"}
+    assert rows({**options, "index": f"{options['index']}-search-20261124t110000"}).keys() == {"[2]"}
 
 
 def test_a_changed_mapping_is_said(opensearch: Node, caplog: pytest.LogCaptureFixture) -> None:

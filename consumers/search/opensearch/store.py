@@ -49,6 +49,11 @@ class _Row:
     body: bytes = b""
     action: bytes = b""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether its first change is an insert: most likely nothing is held of it."""
+        return bool(self.changes) and self.changes[0].op is Op.INSERT
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -68,6 +73,7 @@ class Store:
         self._client, self._url = client, url
         self._mapper = Mapper(mapping)
         self._columns: dict[Scope, frozenset[str]] = {}
+        self._trusting = True  # that a row which begins with an insert is new; not so while a range comes again
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
         """Apply all; durable when this returns (every bulk request is synced).
@@ -122,19 +128,28 @@ class Store:
                 break
             if attempt:
                 time.sleep(0.05 * 2**attempt * random.random())  # noqa: S311 -- jitter
-            floors = self._merge(waiting)
-            waiting, passing = self._bulk([row for row in waiting if row.action])
+            blind = [row for row in waiting if row.is_new] if self._trusting and not attempt else []
+            floors = self._merge(waiting, blind)
+            again, passing = self._bulk([row for row in waiting if row.action])
+            self._trusting = self._trusting and len(again) <= len(blind) // 10
+            waiting = [*again, *(row for row in blind if not row.action)]
             self._look_again(floors)
         if waiting:
             why = "is busy" if passing else "has other writers of the same rows"
             raise TransientSinkError(f"OpenSearch {why}: {len(waiting)} rows were not written in {_TRIES} tries")
         return sum(row.applied for row in rows)
 
-    def _merge(self, rows: Sequence[_Row]) -> Mapping[Scope, str]:
-        """Read what is held and work out what to write; returns the watermarks that were in force."""
+    def _merge(self, rows: Sequence[_Row], blind: Sequence[_Row]) -> Mapping[Scope, str]:
+        """Read what is held and work out what to write; returns the watermarks that were in force.
+
+        `blind` rows are taken for new without a look: OpenSearch refuses to create one that is there.
+        """
         tables = {layout.table_id(*scope): scope for scope in {row.scope for row in rows}}
         ids = [layout.row_id(*row.scope, row.key) for row in rows]
-        found = self._read([*tables, *ids])
+        unread = set(map(id, blind))
+        found = self._read([*tables, *(name for row, name in zip(rows, ids, strict=True) if id(row) not in unread)])
+        if not blind:
+            self._trusting = not any(row.is_new and name in found for row, name in zip(rows, ids, strict=True))
         floors = {
             scope: str(found[name].source["floor"]) if name in found else NOWHERE for name, scope in tables.items()
         }
