@@ -75,7 +75,7 @@ def stats(context: typer.Context, tables: TableNames = None, output_format: Outp
     """
     keep = None
     if output_format is Format.TABLE:
-        keep = ["table", "changes", "files", "bytes", "smallest", "largest", "partitions", "wants_compaction"]
+        keep = ["table", "changes", "files", "bytes", "smallest", "largest", "partitions", "due"]
     _print_stats(context, tables, output_format, keep)
 
 

@@ -47,7 +47,9 @@ def connect(location: Path | str, sql: str = "") -> duckdb.DuckDBPyConnection:
     for number, (ref, views) in enumerate(_wanted(view_names(lake.tables()), sql).items()):
         raw, table = f"_lake_{number}", lake.open(ref)
         attach(connection, raw, table)
-        columns, inexact = Columns.read(pa.schema(table.schema().to_arrow())), has_inexact(table)
+        columns = Columns.read(pa.schema(table.schema().to_arrow()))
+        retyped = any(len(variants) > 1 for variants in columns.variants().values())
+        inexact = retyped or has_inexact(table)
         for view in views:
             _define(connection, raw, columns, view, inexact)
     return connection
@@ -133,5 +135,5 @@ def _define(connection: duckdb.DuckDBPyConnection, raw: str, columns: Columns, v
     changes, asof = (f"{quoted(view.schema)}.{quoted(view.name + suffix)}" for suffix in ("_changes", "_asof"))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(view.schema)}")
     connection.execute(f"CREATE VIEW {name} AS {current_sql(raw, shown, inexact=inexact)}")
-    connection.execute(f"CREATE VIEW {changes} AS {changes_sql(raw, shown)}")
+    connection.execute(f"CREATE VIEW {changes} AS {changes_sql(raw, shown, inexact=inexact)}")
     connection.execute(f"CREATE MACRO {asof}(_asof) AS TABLE {asof_sql(raw, shown, inexact=inexact)}")

@@ -21,7 +21,10 @@ from consumers.parquet.views import shown_columns
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """One table's files. Times are ISO 8601, UTC, to the millisecond; sizes are in bytes; `changes` counts log rows."""
+    """One table's files. Times are ISO 8601, UTC, to the millisecond; sizes in bytes; `changes` counts the log's rows.
+
+    `due` says whether merging them is worth its cost.
+    """
 
     source: str
     table: str
@@ -35,7 +38,7 @@ class TableStats:
     oldest_commit: str | None
     newest_commit: str | None
     version: int
-    wants_compaction: bool
+    due: bool
     path: str
 
 

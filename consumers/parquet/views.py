@@ -10,7 +10,7 @@ from consumers.parquet.schema import META, Column, Columns
 from consumers.parquet.sqltext import literal, quoted
 from consumers.parquet.sqltypes import sql_type
 
-_SHOWN_META = ("_op", "_position", "_commit_time", "_commit_date", "_xid", "_annotation", "_key", "_exact")
+_SHOWN_META = ("_op", "_position", "_commit_time", "_commit_date", "_xid", "_annotation", "_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Shown:
     def exact(self) -> str:
         """SQL for PostgreSQL's text of a cell that even the view's type cannot hold, else NULL."""
         texts = [f"json_extract_string(_exact, '$.{column.name}')" for column in self.variants]
-        text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
-        return f"CASE WHEN {self.value} IS NULL THEN {text} END"
+        texts += [f"CAST({quoted(column.name)} AS VARCHAR)" for column in self.variants[:-1]]
+        return f"CASE WHEN {self.value} IS NULL THEN coalesce({', '.join(texts)}, NULL) END"
 
     @property
     def present(self) -> str:
@@ -53,12 +53,16 @@ def shown_columns(columns: Columns) -> list[Shown]:
     return found
 
 
-def changes_sql(raw: str, columns: Sequence[Shown]) -> str:
-    """Every change, oldest position first where the files are; ``_unchanged`` lists unchanged TOAST columns."""
+def changes_sql(raw: str, columns: Sequence[Shown], *, inexact: bool = False) -> str:
+    """Every change, oldest position first where the files are; ``_unchanged`` lists unchanged TOAST columns.
+
+    `inexact` adds ``_exact``, a map of the cells that are NULL only because no type of DuckDB's holds them.
+    """
     absent = ", ".join(f"CASE WHEN NOT {column.present} THEN {literal(column.pg_name)} END" for column in columns)
     unchanged = f"CASE WHEN _op = 'U' THEN list_filter([{absent}], lambda name: name IS NOT NULL) END AS _unchanged"
     values = [f"{column.value} AS {quoted(column.name)}" for column in columns]
-    return f"SELECT {', '.join([*_SHOWN_META, unchanged, *values])} FROM {quoted(raw)}"
+    exact = [_map(columns, [column.exact for column in columns])] if inexact else []
+    return f"SELECT {', '.join([*_SHOWN_META, unchanged, *values, *exact])} FROM {quoted(raw)}"
 
 
 def latest_sql(raw: str, where: str = "true") -> str:

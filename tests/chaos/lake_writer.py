@@ -1,6 +1,6 @@
 """One shard's process of the lake's kill test: tails the shard's file, writes the lake, keeps a mark, until END.
 
-`python -m tests.chaos.lake_writer FOLDER SHARD` follows the shard, `… FOLDER tidy` merges files again and again.
+`python -m tests.chaos.lake_writer FOLDER SHARD OWNER` follows the shard, `… FOLDER tidy` merges files again and again.
 As under the KCL, only the lease's owner may set the mark, and it learns that it lost it only when it tries.
 """
 
@@ -20,16 +20,14 @@ from consumers.parquet.upkeep import Goal, tidy
 END = b"END"
 
 
-def take(folder: Path, shard: str) -> int:
-    """Become the lease's owner; where to go on from."""
-    _replace(folder / f"{shard}.owner", str(os.getpid()))
-    mark = folder / f"{shard}.mark"
-    return int(mark.read_text()) if mark.exists() else 0
+def give_lease(folder: Path, shard: str, owner: str) -> None:
+    """Whoever owned the shard before learns it at its next mark."""
+    _replace(folder / f"{shard}.owner", owner)
 
 
-def set_mark(folder: Path, shard: str, lines: int) -> None:
+def set_mark(folder: Path, shard: str, owner: str, lines: int) -> None:
     """Checkpoint; ends the process when the lease is another's."""
-    if (folder / f"{shard}.owner").read_text() != str(os.getpid()):
+    if (folder / f"{shard}.owner").read_text() != owner:
         sys.exit(f"the lease of {shard} is another's now")
     _replace(folder / f"{shard}.mark", str(lines))
 
@@ -40,9 +38,10 @@ def _replace(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def follow(folder: Path, shard: str) -> None:
+def follow(folder: Path, shard: str, owner: str) -> None:
     """Write what the shard's file gets until its END."""
-    at = take(folder, shard)
+    mark = folder / f"{shard}.mark"
+    at = int(mark.read_text()) if mark.exists() else 0
     sink = open_sink(SinkContext("parquet", shard, folder / "lake", {"compact": False}))
     with (folder / f"{shard}.jsonl").open("rb") as stream:
         lines = stream.readlines()[at:]
@@ -53,7 +52,7 @@ def follow(folder: Path, shard: str) -> None:
                 sink.apply(Batch(shard, [Received(decode(line), str(at + n)) for n, line in enumerate(records, 1)]))
                 sink.flush()
                 at += len(records)
-                set_mark(folder, shard, at)
+                set_mark(folder, shard, owner, at)
             if END in whole:
                 return
             time.sleep(random.uniform(0.005, 0.05))
@@ -79,4 +78,4 @@ if __name__ == "__main__":
     if name == "tidy":
         merge(place)
     else:
-        follow(place, name)
+        follow(place, name, sys.argv[3])

@@ -21,7 +21,7 @@ from consumers.parquet.current import current_rows
 from consumers.parquet.lake import Lake
 from consumers.parquet.query import connect
 from consumers.parquet.upkeep import Goal, tidy
-from tests.chaos.lake_writer import END
+from tests.chaos.lake_writer import END, give_lease
 from tests.histories import history
 from tests.scale import scale
 
@@ -105,9 +105,13 @@ class Writers:
         self._folder = folder
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.ended: set[str] = set()
+        self._started = 0
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.chaos.lake_writer", str(self._folder), name]
+        self._started += 1
+        owner = str(self._started)
+        give_lease(self._folder, name, owner)
+        command = [sys.executable, "-m", "tests.chaos.lake_writer", str(self._folder), name, owner]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(command, stderr=log)
 

@@ -242,6 +242,14 @@ def test_columns_that_are_added_dropped_widened_retyped_and_renamed(tmp_path: Pa
     assert len(table.file_uris()) == 3, "two versions in one batch are one file"
 
 
+def test_what_the_newer_type_cannot_hold_is_told_beside_it(tmp_path: Path) -> None:
+    deliver(sink(tmp_path), typed(1, 1, size=("text", "XL")), typed(2, 2, size=("text", "7")))
+    deliver(sink(tmp_path), typed(3, 3, size=("integer", 8)))
+    rows = [(1, None, {"size": "XL"}), (2, 7, {}), (3, 8, {})]
+    assert ask(tmp_path, "SELECT id, size, _exact FROM orders ORDER BY id") == rows
+    assert ask(tmp_path, "SELECT id, size, _exact FROM orders_changes ORDER BY id") == rows
+
+
 def test_a_column_that_no_file_has_yet_reads_as_null(tmp_path: Path) -> None:
     deliver(sink(tmp_path), change("I", 1, {"n": 1}, at=1))
     table = DeltaTable(str(tmp_path / "main/public/orders"))
