@@ -60,6 +60,16 @@ def _direct(kind: Kind, values: Sequence[Value]) -> Any:
     return pa.array(values, kind.arrow)
 
 
+def _ints(kind: Kind, values: Sequence[Value]) -> Any:
+    # Arrow would take a Decimal too, and for 1e999999999 all memory and time with it
+    if not {*map(type, values)} <= _INTEGERS:
+        raise TypeError("not integers")
+    return pa.array(values, kind.arrow)
+
+
+_INTEGERS = {int, type(None)}
+
+
 def _floats(kind: Kind, values: Sequence[Value]) -> Any:
     return pa.array([None if value is None else _float(value) for value in values], kind.arrow)
 
@@ -95,7 +105,7 @@ def _moments(kind: Kind, values: Sequence[Value]) -> Any:
 
 
 _ENCODERS: Mapping[str, Callable[[Kind, Sequence[Value]], Any]] = {
-    "int": _direct,
+    "int": _ints,
     "bool": _direct,
     "text": _direct,
     "decimal": _direct,

@@ -112,3 +112,10 @@ def test_what_no_lake_can_hold_is_poison_before_it_is_taken(tmp_path: Path, data
         sink.apply(batch(good, bad))
     assert sink.flush() == Outcome(), "none of a refused batch is taken"
     assert deliver(sink, good) == Outcome(applied=1)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_number_of_a_billion_digits_costs_nothing(tmp_path: Path, kind: str) -> None:
+    sink = open_sink(SinkContext("parquet", "shard", tmp_path, {"compact": False}))
+    assert deliver(sink, decode(record([("a", kind, Decimal("1e999999999"))], 1))) == Outcome(applied=1)
