@@ -1,0 +1,63 @@
+"""The consumer kit and each satellite beside a bare kclpy processor that only counts, over the daemon's own protocol.
+
+One child, one shard, 1,000 records a message. On AWS a shard gives 2 MiB/s, some 5,000 such records: the rows named
+``vs_shard_limit`` say how many times that each satellite takes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import Row
+from benchmarks.stdio import BATCH, Measured, bare, lines, run
+from cdcctl.stack import aws
+from consumers.leases import LeaseTable
+
+_SHARD_BYTES = 2 * 1024 * 1024
+SATELLITES = ("search", "parquet", "audit", "replica")
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """The kit, its memory, each satellite."""
+    count = 60_000 if quick else 300_000
+    messages = list(lines(count))
+    record_bytes = sum(map(len, messages)) * 3 / 4 / count  # base64 in the protocol, not on the stream
+    reference = run(bare(), {}, messages, count)
+    null = _measure("null", "benchmarks.null_sink:open_sink", messages, count, {})
+    yield Row("kit.throughput_vs_kclpy", null.rate, reference.rate, "records/s", note="null sink, stdio protocol")
+    yield Row("kit.rss_vs_kclpy", null.rss_mb, reference.rss_mb, "MB", "lower", f"after {count:,} records")
+    with tempfile.TemporaryDirectory() as name:
+        cloud = aws.create(Path(name))
+        daemon = cloud.start()
+        try:
+            for satellite in SATELLITES:
+                part = messages[: (20 if quick else 100)]
+                found = _measure(satellite, None, part, len(part) * BATCH, cloud.environ)
+                limit = _SHARD_BYTES / record_bytes
+                note = f"{found.rss_mb:.0f} MB, durable"
+                yield Row(f"kit.{satellite}_vs_shard_limit", found.rate, limit, "changes/s", note=note)
+        finally:
+            daemon.stop()
+
+
+def _measure(name: str, sink: str | None, messages: list[bytes], count: int, aws_environ: dict[str, str]) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**aws_environ, "CDC_DATA": folder, "CDC_CONFIG": f"{folder}/none.toml", "CDC_APP_PREFIX": "bench"}
+        if sink is not None:
+            environ["CDC_SINK"] = sink
+        if aws_environ:
+            _seed(name, aws_environ)
+        return run([sys.executable, "-m", "consumers.main", name], environ, messages, count)
+
+
+def _seed(name: str, environ: dict[str, str]) -> None:
+    import boto3
+
+    client = boto3.client(
+        "dynamodb", endpoint_url=environ["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )  # fmt: skip
+    LeaseTable(f"bench-{name}", client).seed(["shardId-000000000000"])
