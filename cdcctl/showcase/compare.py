@@ -34,8 +34,10 @@ class Difference:
             return f"{self.table} {self.key}: missing in the satellite"
         if self.source is None:
             return f"{self.table} {self.key}: only in the satellite"
-        columns = [name for name in self.source if not _same(self.source[name], self.satellite.get(name))]
-        return f"{self.table} {self.key}: differs in {', '.join(columns) or 'its columns'}"
+        mine, other = self.source, self.satellite
+        columns = [name for name in {**mine, **other} if not _same(mine.get(name), other.get(name))]
+        shown = ", ".join(f"{name} ({mine.get(name)!r}, there {other.get(name)!r})" for name in columns)
+        return f"{self.table} {self.key}: differs in {shown or 'its columns'}"
 
 
 def differences(
