@@ -52,9 +52,19 @@ class Whole:
         deadline = time.monotonic() + seconds
         for name in names:
             while found := self.differences(name):
-                logs = self.folder / "logs" / f"{name}.log"
-                assert time.monotonic() < deadline, f"{name}: {found[:5]}\n{logs.read_text()[-3000:]}"
+                assert time.monotonic() < deadline, f"{name}: {found[:5]}\n{self.told()}"
                 time.sleep(0.3)
+
+    def told(self) -> str:
+        """What every part said last, and where every shard is: for the message of a test that failed."""
+        logs = [f"== {log.name}\n{log.read_text()[-1500:]}" for log in sorted((self.folder / "logs").glob("*.log"))]
+        shards = [
+            f"{name} {one.shard[-4:]}: read {one.read}, position {one.position}, behind {one.millis_behind} ms, "
+            f"told {time.time() - one.updated:.1f} s ago"
+            for name in self.parts.running
+            for one in self.reports(name)
+        ]
+        return "\n".join([*logs, *shards])
 
     def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for a condition, while the parts live."""
