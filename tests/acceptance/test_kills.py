@@ -44,6 +44,7 @@ def test_satellites_equal_the_database_after_kills(whole: Whole) -> None:
             whole.wait(lambda victim=victim: _gone(whole, victim))  # type: ignore[misc]
             start(whole, victim)
         child_of = chance.choice(CONSUMERS)  # only the Python child of one shard: the launcher brings it back by itself
+        whole.wait(lambda: len(descendants(whole.parts.running[child_of].pid)) == 4)  # launcher, Java, a child a shard
         time.sleep(chance.uniform(0.2, 1.5))
         kill(descendants(whole.parts.running[child_of].pid)[-1])
         time.sleep(3)
