@@ -162,6 +162,13 @@ def _freshness(figures: Stats, found: Settings) -> str:
     if figures.newest_commit is None:
         return "nothing indexed yet"
     age = (datetime.now(UTC) - datetime.fromisoformat(figures.newest_commit)).total_seconds()
-    newest = f"newest change committed {age:.1f} s ago"
+    newest = f"newest change committed {_span(age)} ago"
     behind = _behind(found)
-    return newest if behind is None else f"{behind:.1f} s behind, {newest}"
+    return newest if behind is None else f"{_span(behind)} behind, {newest}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
