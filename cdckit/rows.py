@@ -59,6 +59,30 @@ def above(held: RowState, floor: str) -> RowState | None:
     return replace(kept, base=held.base if held.base > floor else NOWHERE)
 
 
+def join(one: RowState, other: RowState) -> RowState:
+    """The row that knows the changes of both: what two stores of the same row have seen, put together."""
+    older, newer = sorted((one, other), key=lambda state: state.position)
+    base = max(newer.base, older.base)
+    if newer.deleted or base == newer.position:
+        return newer
+    columns: dict[str, tuple[str, Value]] = {}
+    for state in () if older.deleted else (older, newer):
+        for name, value in state.values.items():
+            position = state.fills.get(name, state.position)
+            if name not in columns or columns[name][0] <= position:
+                columns[name] = (position, value)
+    if older.deleted:
+        columns = {name: (newer.fills.get(name, newer.position), value) for name, value in newer.values.items()}
+    fills = {name: position for name, (position, _) in columns.items() if position != newer.position}
+    values = {name: value for name, (_, value) in columns.items()}
+    return _drop_below(RowState(newer.position, False, base, values, fills), base)
+
+
+def ordered(state: RowState) -> Mapping[str, Value]:
+    """The values in the order of their change; by name when several changes carried them, for they arrive in any."""
+    return dict(sorted(state.values.items())) if state.fills else state.values
+
+
 def _fresh(change: Change, position: str) -> RowState:
     base = NOWHERE if change.op is Op.UPDATE else position
     return RowState(position, change.op is Op.DELETE, base, change.after or {})
