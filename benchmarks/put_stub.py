@@ -2,20 +2,23 @@
 
 ``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "first", "last"}`` (times
 of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with its arrival.
+--unpack counts the changes inside aggregated records.
 Every local AWS slows as it stores more; this one stores nothing unless told to.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import sys
 import time
 from functools import lru_cache
 
+from pybase64 import b64decode
+
 _SHARD = "shardId-000000000000"
 _TOP = 2**128 - 1
+_ONE = b'{"SequenceNumber":"49671246667567228643283430150187087032206582658","ShardId":"shardId-000000000000"}'
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: 1\r\nContent-Length: %d\r\n\r\n"
 )
@@ -24,8 +27,8 @@ _HEAD = (
 class Kept:
     """What came in since it was last asked for."""
 
-    def __init__(self, keep: bool) -> None:
-        self.keep = keep
+    def __init__(self, keep: bool, unpack: bool) -> None:
+        self.keep, self.unpack = keep, unpack
         self.bodies: list[tuple[float, bytes]] = []
         self.tags: dict[str, str] = {}
         self.reset()
@@ -67,9 +70,14 @@ class Connection(asyncio.Protocol):
     def answer(self, head: bytes, body: bytes) -> bytes:
         kept = self.kept
         operation = (_header(head, b"x-amz-target") or head.split(b" ", 2)[1]).rpartition(b".")[2]
+        if operation == b"PutRecord":
+            kept.records, kept.last = kept.records + 1, time.time()
+            kept.first = kept.first or kept.last
+            return _ONE
         if operation == b"PutRecords":
             now, count = time.time(), body.count(b'"PartitionKey"')
-            kept.records, kept.requests, kept.last = kept.records + count, kept.requests + 1, now
+            changes = _changes(body) if kept.unpack else count
+            kept.records, kept.requests, kept.last = kept.records + changes, kept.requests + 1, now
             kept.first = kept.first or now
             if kept.keep:
                 kept.bodies.append((now, body))
@@ -86,7 +94,7 @@ class Connection(asyncio.Protocol):
             return kept.records
         if operation == "/records":
             return [
-                (arrival, base64.b64decode(record["Data"]).decode())
+                (arrival, b64decode(record["Data"]).decode())
                 for arrival, text in kept.bodies for record in json.loads(text)["Records"]
             ]  # fmt: skip
         if operation == "AddTagsToStream":
@@ -106,6 +114,11 @@ class Connection(asyncio.Protocol):
         return {"StreamDescriptionSummary": described}
 
 
+def _changes(body: bytes) -> int:
+    """Changes inside aggregated records: each has one stamp."""
+    return sum(b64decode(record["Data"]).count(b',"cdc":{"v":') for record in json.loads(body)["Records"])
+
+
 def _header(head: bytes, name: bytes) -> bytes | None:
     for line in head.split(b"\r\n")[1:]:
         key, _, value = line.partition(b":")
@@ -121,4 +134,4 @@ async def serve(port: int, kept: Kept) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), Kept("--keep" in sys.argv)))
+    asyncio.run(serve(int(sys.argv[1]), Kept("--keep" in sys.argv, "--unpack" in sys.argv)))

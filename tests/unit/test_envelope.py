@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdckit.change import Op
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import MOST_BYTES, VERSION, Stamp, compress, decode, plain, splice
 from cdckit.errors import EnvelopeError
 from cdckit.position import Lsn, Position
 
@@ -91,3 +91,22 @@ def test_a_wrong_envelope_is_refused(before: bytes, after: bytes) -> None:
     assert before in data
     with pytest.raises(EnvelopeError):
         decode(data.replace(before, after))
+
+
+def test_a_compressed_record_is_the_same_change() -> None:
+    data = splice(UPDATE, STAMP)
+    assert decode(compress(data)) == decode(data)
+    assert plain(compress(data)) == data
+
+
+def test_a_bomb_is_refused_before_it_takes_the_memory() -> None:
+    bomb = compress(b"0" * (MOST_BYTES + 1))
+    assert len(bomb) < 100_000
+    with pytest.raises(EnvelopeError, match="unfolds to more than"):
+        decode(bomb)
+
+
+@pytest.mark.parametrize("cut", [3, 20, 60])
+def test_a_compressed_record_that_was_cut_is_refused(cut: int) -> None:
+    with pytest.raises(EnvelopeError):
+        decode(compress(splice(UPDATE, STAMP))[:cut])
