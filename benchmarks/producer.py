@@ -129,7 +129,9 @@ def _throughput(cluster: stack.Cluster, name: str, fill: str, changes: int) -> I
             f"producer.{name}throughput_vs_naive", best.rate, loop.rate, "changes/s", note=f"naive: {few} changes"
         )
         if (DEBEZIUM / ".installed").exists():
-            yield from _against_debezium(name, best, [drain("pgoutput", debezium, changes, **how) for how in ({}, _TUNED)])
+            yield from _against_debezium(
+                name, best, [drain("pgoutput", debezium, changes, **how) for how in ({}, _TUNED)]
+            )
 
 
 def _against_debezium(name: str, best: Run, peers: list[Run]) -> Iterator[Row]:
