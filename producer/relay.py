@@ -21,6 +21,8 @@ MOST_PENDING_BYTES = 12 * 1024 * 1024
 DRAIN_SECONDS = 8.0
 _READS = 600  # messages between two looks at the stream's answers
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
+_BUSY = 20  # messages since the last wait from which on more are coming: to be woken for each costs both sides dear
+_GATHER_SECONDS = 0.001
 _SETTLE_SECONDS = 0.005  # while busy, acknowledgements are gathered for so long
 
 
@@ -61,6 +63,7 @@ class Relay:
         self._ledger = Ledger()
         self._ticket: Ticket | None = None
         self._reported, self._reported_at = Lsn(0), 0.0
+        self._since_wait = 0
         self.changes = 0
 
     @property
@@ -76,7 +79,8 @@ class Relay:
         """
         while not stopping():
             idle = self._read_some()
-            self._publisher.pump(eager=idle or self._full)
+            quiet = idle and self._since_wait <= _BUSY
+            self._publisher.pump(eager=quiet or self._full)
             self._report(caught_up=idle)
             if idle or self._full:
                 self._wait()
@@ -91,6 +95,7 @@ class Relay:
         if self._full:
             return False
         for payload in self._reader.messages(_READS):
+            self._since_wait += 1
             action = payload[ACTION_AT]
             if action in ROWS:
                 ticket = self._ticket or self._inside(payload)
@@ -146,8 +151,11 @@ class Relay:
         seconds = min(_REPORT_SECONDS, self._publisher.pause or _REPORT_SECONDS)
         if self._full:  # the slot's socket is readable and not to be read: wait for the stream alone
             self._publisher.wait(seconds)
+        elif self._since_wait > _BUSY:
+            time.sleep(_GATHER_SECONDS)
         else:
             self._reader.wait(seconds, self._publisher.fileno())
+        self._since_wait = 0
 
     def _drain(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
