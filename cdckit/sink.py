@@ -65,12 +65,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What a sink is opened with: whose it is, where it may keep files, and its own table of ``cdc.toml``."""
+    """What a sink is opened with: whose it is, where it may keep files, and its own table of ``cdc.toml``.
+
+    `shadow` is the name of a replay's fresh satellite, empty for the live one. A sink whose store is not in `folder`
+    must keep the two apart by it: a replay never writes to the live satellite.
+    """
 
     consumer: str
     shard: str
     folder: Path
     options: Mapping[str, object] = field(default_factory=dict)
+    shadow: str = ""
 
 
 class Sink(Protocol):

@@ -53,14 +53,11 @@ class Opening:
 
 
 def sink_context(settings: Settings, consumer: str, shard: str, data: Path | None = None) -> SinkContext:
-    """The context of one shard's sink; `data` stands in for the settings' data folder (a replay's shadow).
-
-    A shadow's options have the key ``shadow``, its name: a store that is no folder must keep it apart by that.
-    """
+    """The context of one shard's sink; `data` stands in for the settings' data folder: a replay's shadow."""
     options = settings.options(consumer)
     if data is None:
         return SinkContext(consumer, shard, settings.folder / consumer, options)
-    return SinkContext(consumer, shard, data / consumer, {**options, "shadow": data.name})
+    return SinkContext(consumer, shard, data / consumer, options, data.name)
 
 
 def cadence(settings: Settings, consumer: str) -> Cadence:

@@ -16,6 +16,8 @@ from consumers.audit.store import Store
 def open_sink(context: SinkContext) -> Sink:
     """Open (or make) the log in the context's folder, and its key. Raises SatelliteError when damaged or too new."""
     options, folder = Options.read(context.options), context.folder
+    if context.shadow:  # a replay's log has anchors, segments and keys of its own
+        options = Options(anchor_seconds=options.anchor_seconds)
     segments = Segments(open_objects(options.segments, folder))
     store = Store(folder, create=True, in_segments=segments.holds)
     key_folder = options.key_folder(folder)

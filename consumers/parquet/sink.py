@@ -21,9 +21,13 @@ OPEN_LOGS = 64
 
 
 def open_sink(context: SinkContext) -> Sink:
-    """Open the lake at ``options["url"]``, else in the context's folder. Raises UsageError on a bad option."""
+    """Open the lake at ``options["url"]``, else in the context's folder. Raises UsageError on a bad option.
+
+    A replay's shadow is always in its folder.
+    """
     options = Options.read(context.options)
-    return ParquetSink(options.lake(context.folder), options, context.shard)
+    lake = Lake.at(context.folder) if context.shadow else options.lake(context.folder)
+    return ParquetSink(lake, options, context.shard)
 
 
 @dataclass(slots=True)

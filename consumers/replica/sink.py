@@ -13,6 +13,8 @@ from consumers.replica.store import Store
 def open_sink(context: SinkContext) -> Sink:
     """Open the replica: ``[consumers.replica] dsn`` names a PostgreSQL, else it is SQLite in the context's folder.
 
+    A replay's shadow is always SQLite: it must not write to the live replica.
+
     Raises UsageError on an option that is none, SatelliteError when the database does not open.
     """
     unknown = sorted(set(context.options) - {"dsn", "flush_seconds"})
@@ -21,7 +23,7 @@ def open_sink(context: SinkContext) -> Sink:
     dsn = context.options.get("dsn", "")
     if not isinstance(dsn, str):
         raise UsageError(f"[consumers.{context.consumer}] dsn must be a string", 'write dsn = "postgresql://…"')
-    if dsn:
+    if dsn and not context.shadow:
         return ReplicaSink(PostgresDialect(dsn))
     return EmbeddedReplicaSink(SqliteDialect(context.folder))
 

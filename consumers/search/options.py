@@ -33,10 +33,10 @@ class Options:
     mapping: IndexMapping = field(default_factory=IndexMapping)
 
 
-def read(options: Mapping[str, object]) -> Options:
+def read(options: Mapping[str, object], shadow: str = "") -> Options:
     """Check the table and its keys. Raises UsageError that names section, key and what mends it.
 
-    The key ``shadow`` is a replay's: its index on OpenSearch is one of its own, ``INDEX-SHADOW``.
+    A replay's `shadow` has an index of its own on OpenSearch, ``INDEX-SHADOW``.
     """
     for key in options:
         if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):
@@ -44,7 +44,7 @@ def read(options: Mapping[str, object]) -> Options:
     return Options(
         engine=_one_of(options, "engine", ENGINES),
         url=_url(options),
-        index=_index(options),
+        index=_index(options, shadow),
         refresh_seconds=_number(options, "refresh_seconds", 1.0),
         replicas=int(_number(options, "replicas", 1)),
         mapping=IndexMapping(
@@ -73,12 +73,12 @@ def _url(options: Mapping[str, object]) -> str:
     return value
 
 
-def _index(options: Mapping[str, object]) -> str:
+def _index(options: Mapping[str, object], shadow: str) -> str:
     value = options.get("index", "cdc-search")
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]{0,199}", value):
         raise _wrong("index", f"cannot be {value!r}", "use lower-case letters, digits, '-', '_' and '.'")
-    shadow = re.sub(r"[^a-z0-9]+", "-", str(options.get("shadow", "")).lower()).strip("-")
-    return f"{value}-{shadow}" if shadow else value
+    suffix = re.sub(r"[^a-z0-9]+", "-", shadow.lower()).strip("-")
+    return f"{value}-{suffix}" if suffix else value
 
 
 def _number(options: Mapping[str, object], key: str, default: float) -> float:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def open_sink(context: SinkContext) -> Sink:
     """Open (or make) the index. Raises UsageError on settings, SatelliteError when it is damaged or too new."""
-    found = options.read(context.options)
+    found = options.read(context.options, context.shadow)
     sink = _opened(context, found)
     if sink.mapping != found.mapping:
         logger.warning(
