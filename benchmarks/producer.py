@@ -193,10 +193,13 @@ def _steady(
             time.sleep(0.1)
         time.sleep(2)
         sent = _insert(cursor, seconds)
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        while counting.get("count") <= len(sent) and time.monotonic() < deadline:
+            time.sleep(0.1)
         records = counting.get("records")
     arrived = {_id(text): arrival for arrival, text in records}
-    assert sent.keys() <= arrived.keys(), "a change did not arrive"
+    missing = sent.keys() - arrived.keys()
+    assert not missing, f"{len(missing)} of {len(sent)} changes did not arrive"
     return sorted((arrived[number] - at) * 1000 for number, at in sent.items())
 
 

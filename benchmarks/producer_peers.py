@@ -101,7 +101,8 @@ def debezium(dsn: str, slot: str, port: int, **tuning: str) -> Iterator[int]:
         "debezium.source.publication.name": "pub", "debezium.source.publication.autocreate.mode": "disabled",
         "debezium.source.snapshot.mode": "no_data", "debezium.source.tombstones.on.delete": "false",
         "debezium.source.offset.storage.file.filename": str(folder / "offsets"),
-        "debezium.source.offset.flush.interval.ms": "1000", "debezium.format.value.json.schemas.enable": "false",
+        "debezium.source.offset.flush.interval.ms": "1000", "debezium.format.value.schemas.enable": "false",
+        "debezium.format.key.schemas.enable": "false",
         "quarkus.http.port": str(free_port()), "quarkus.log.level": "WARN",
         **{f"debezium.source.{name.replace('_', '.')}": value for name, value in tuning.items()},
     }  # fmt: skip

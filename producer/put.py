@@ -7,6 +7,7 @@ settings.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
+_AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]  # else the body's last bytes wait 40 ms for an ACK
 _HEADERS = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Kinesis_20131202.PutRecords"}
 CREDENTIALS = frozenset(
     (
@@ -107,6 +109,7 @@ class PutRecords:
             proxies=get_environ_proxies(self._url),
             timeout=(CONNECT_SECONDS, READ_SECONDS),  # type: ignore[arg-type]
             max_pool_connections=connections,
+            socket_options=_AT_ONCE,  # type: ignore[arg-type]
         )
 
     def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
