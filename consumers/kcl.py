@@ -38,9 +38,7 @@ def _fatal(callback: Callback) -> Callback:
         try:
             callback(*arguments)
         except CdcError as error:
-            logger.error(
-                "%s%s; the process ends, the KCL delivers again", error, f" ({error.hint})" if error.hint else ""
-            )
+            logger.error("%s%s; the process ends", error, f" ({error.hint})" if error.hint else "")
             _exit()
         except Exception:
             logger.exception("unexpected error; the process ends, the KCL delivers again")

@@ -31,7 +31,9 @@ from consumers.figures import read_reports
 from consumers.leases import LeaseTable
 
 _CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for shard \S+$")
-_DAEMON_ERROR = re.compile(r"\S+ ERROR +kcl: |Error|Exception in|(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
+_STAMPED = re.compile(r"\d\d:\d\d:\d\d \w+ +kcl: ")
+_DAEMON_ERROR = re.compile(r"\S+ ERROR +kcl: (?!MultiLang)|Error|Exception in")  # MultiLang…: the child told already
+_CAUSE = re.compile(r"(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
 _KILL_AFTER = 20.0
 _BACKOFF_MOST = 30.0
 _STEADY = 20.0  # seconds after which a daemon counts as having started well
@@ -81,6 +83,7 @@ class Launcher:
         self._launch, self._emit = launch, emit
         self._stopping = threading.Event()
         self._child: subprocess.Popen[str] | None = None
+        self._telling = False  # the last line that was passed on was an error of the daemon: its causes are too
         self._java = java.find_java(launch.settings.java)
         java.jars()
         self._seeds = launch.begin.seeds(list_shards(launch.settings.stream))
@@ -185,6 +188,11 @@ class Launcher:
         elif match := _CHILD_LINE.match(line):
             self._emit(match[1])
         elif _DAEMON_ERROR.match(line):  # a child's own line comes twice, the other time as it is
+            self._telling = True
+            self._emit(line)
+        elif _STAMPED.match(line):
+            self._telling = False
+        elif self._telling and _CAUSE.match(line):
             self._emit(line)
 
 

@@ -1,0 +1,43 @@
+"""What a launcher passes on of the daemon's noise: the children's lines once, real errors with their causes."""
+
+import re
+
+import pytest
+
+from cdckit.settings import Settings
+from consumers.launcher import Launch, Launcher
+
+NOISE = """\
+10:00:00 ERROR kcl: DrainChildSTDERRTask: Received error line from subprocess [10:00 ERROR audit: refused] for shard s
+10:00 ERROR audit: refused
+10:00:00 ERROR kcl: MultiLangProtocol: Failed to get status message for initialize
+java.util.concurrent.ExecutionException: java.lang.RuntimeException: Reached end of STDIN
+        at software.amazon.kinesis.multilang.MultiLangProtocol.run(MultiLangProtocol.java:1)
+10:00:01 WARN  kcl: LeaseAssignmentManager: Not able to assign
+10:00:02 ERROR kcl: Scheduler: Worker.run caught exception
+software.amazon.awssdk.services.kinesis.model.ResourceNotFoundException: Stream cdc not found
+        at software.amazon.kinesis.Somewhere.run(Somewhere.java:1)
+Caused by: java.io.IOException: closed
+Error: Could not find or load main class X
+""".splitlines()
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_lines(verbose: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    made = Launcher.__new__(Launcher)
+    made._launch = Launch("audit", Settings(), verbose=verbose)
+    made._emit, made._telling = said.append, False
+    for line in NOISE:
+        made._pass_on(line)
+    if verbose:
+        assert said == NOISE
+        return
+    assert said == [
+        "10:00 ERROR audit: refused",
+        "10:00:02 ERROR kcl: Scheduler: Worker.run caught exception",
+        "software.amazon.awssdk.services.kinesis.model.ResourceNotFoundException: Stream cdc not found",
+        "Caused by: java.io.IOException: closed",
+        "Error: Could not find or load main class X",
+    ]
+    assert not any(re.match(r"\s+at ", line) for line in said)
