@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from cdcctl import audit, config, consumer, demo, dlq, local, output, parquet, producer, replay, search, tail
+from cdcctl import audit, config, consumer, demo, dlq, local, output, parquet, producer, replay, search, tail, verify
 from cdcctl.context import add_setting_flags
 from cdckit.errors import CdcError
 from cdckit.settings import aws_region
@@ -54,6 +54,7 @@ app.command("replay", rich_help_panel=_RUN)(replay.replay)
 app.add_typer(search.app, name="search", rich_help_panel=_ASK)
 app.add_typer(parquet.app, name="parquet", rich_help_panel=_ASK)
 app.add_typer(audit.app, name="audit", rich_help_panel=_ASK)
+app.command("verify", rich_help_panel=_ASK)(verify.verify)
 app.add_typer(config.app, name="config", rich_help_panel=_SET)
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console, Group  # noqa: TID251
 from rich.live import Live  # noqa: TID251
 from rich.markup import escape as escape  # noqa: TID251, PLC0414 -- re-exported
@@ -79,7 +78,7 @@ def print_table(
 
 def json_line(value: object) -> str:
     """One line of JSON: exact numbers (Decimal as a number), times in ISO 8601, all else by `str`."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    return _JSON.encode(value).decode()
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -155,9 +154,4 @@ def failure(error: CdcError) -> None:
         console.print(f"[bold]hint:[/]  {escape(error.hint)}")
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, set | frozenset | tuple):
-        return list(value)
-    return str(value)
+_JSON = msgspec.json.Encoder(decimal_format="number", enc_hook=str)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cdcctl import output
-from cdcctl.showcase.compare import differences
 from cdcctl.showcase.parts import Parts
 from cdcctl.showcase.screen import Watcher, screen
 from cdcctl.showcase.workload import HERO, TABLES, Shop
 from cdcctl.stack import state
+from cdcctl.verification.run import differences_now
 from cdckit.errors import CdcError
 from cdckit.settings import Settings
 from consumers.figures import Report, merged_latencies, quantile, read_reports
@@ -188,7 +188,7 @@ class Demonstration:
         return Summary(satellites, max(one.changes for one in satellites.values()), round(time.time() - self._began, 1))
 
     def _differences(self, source: Source, name: str) -> list[str]:
-        return [str(item) for item in differences(source, name, self.folder / name, "main", TABLES)]
+        return [str(item) for item in differences_now(source, Settings(data=str(self.folder)), name, TABLES)]
 
     def _summary(self, name: str, found: list[str]) -> SatelliteSummary:
         reports = read_reports(self.folder, name)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.showcase.compare import differences
 from cdcctl.showcase.parts import Parts
 from cdcctl.showcase.workload import TABLES, Shop
 from cdcctl.stack import state
+from cdcctl.verification.run import differences_now
 from cdckit.errors import CdcError
 from cdckit.settings import Settings
 from consumers.figures import Report, read_reports
@@ -41,7 +41,7 @@ class Whole:
 
     def differences(self, name: str) -> list[str]:
         """How a satellite differs from the tables now."""
-        return [str(one) for one in differences(self.source, name, self.folder / name, "main", TABLES)]
+        return [str(one) for one in differences_now(self.source, Settings(data=str(self.folder)), name, TABLES)]
 
     def reports(self, name: str) -> list[Report]:
         """The last reports of a consumer's shards."""

@@ -1,0 +1,97 @@
+"""Verifies a satellite: each table in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from cdcctl.verification import satellites
+from cdcctl.verification.canon import Canon, Row
+from cdcctl.verification.compare import Difference, Verdict, at_rest, compare
+from cdcctl.verification.fence import Fence
+from cdcctl.verification.source import SourceTable, tables
+from cdckit.change import Table
+from cdckit.errors import SatelliteError, UsageError
+from cdckit.position import Lsn
+from cdckit.settings import Settings
+from consumers.leases import LeaseTable
+from consumers.reader import kinesis_client
+from producer.routing import TableFilter
+from producer.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One satellite against its source. `fence` waits until the satellite has what was committed until then."""
+
+    source: Source
+    settings: Settings
+    satellite: str
+    fence: Callable[[], Lsn]
+    rate: float | None = None
+
+    def tables(self, globs: Sequence[str]) -> list[Table]:
+        """The tables that the producer publishes and that match. Raises UsageError when there are none."""
+        published = TableFilter.parse(self.settings.table, self.settings.exclude_table)
+        found = [table for table in tables(self.source) if published.wants(table) and _matches(table, globs)]
+        if not found:
+            raise UsageError(
+                f"no published table matches {', '.join(globs) or 'anything'}", "write it like 'public.orders'"
+            )
+        return found
+
+    def run(self, wanted: Sequence[Table], tell: Callable[[Table, str], None]) -> Iterator[Verdict]:
+        """The verdict on each table. Raises SourceError, StreamError, SatelliteError."""
+        missing = list[str]()
+        for table in wanted:
+            verdict, error = self._table(table, tell)
+            missing += [error] if error else []
+            if error and len(missing) == len(wanted):  # not one table is there: it is the satellite that is missing
+                raise SatelliteError(f"{self.satellite} holds none of the tables: {error}", _WHERE)
+            yield verdict
+
+    def _table(self, table: Table, tell: Callable[[Table, str], None]) -> tuple[Verdict, str]:
+        side, missing = SourceTable.open(self.source, table, self.rate), list[str]()
+        columns = satellites.kept(self.settings, self.satellite, table, side.columns)
+        if columns is None:
+            return Verdict(table, skipped="the search mapping leaves it out"), ""
+        if not side.key:
+            return Verdict(table, skipped="no primary key: its rows cannot be told apart"), ""
+
+        def theirs() -> Iterator[tuple[str, Row]]:
+            try:
+                yield from satellites.rows(self.settings, self.satellite, table, columns)
+            except SatelliteError as error:  # a table without any change yet
+                missing.append(error.message)
+
+        found = compare(side, Canon(columns), theirs, self.fence, lambda text: tell(table, text))
+        return found, missing[-1] if missing and found.rows else ""
+
+
+def differences_now(source: Source, settings: Settings, satellite: str, wanted: Iterable[Table]) -> list[Difference]:
+    """Every key that differs at this moment, without waiting: for small tables when nothing changes."""
+    found: list[Difference] = []
+    for table in wanted:
+        side = SourceTable.open(source, table)
+        try:
+            theirs = dict(satellites.rows(settings, satellite, table, side.columns))
+        except SatelliteError:  # nothing has come yet
+            theirs = {}
+        found += at_rest(side, Canon(side.columns), theirs.items)
+    return found
+
+
+def open_fence(
+    source: Source, settings: Settings, consumer: str, patience: float, stopping: Callable[[], bool]
+) -> Fence:
+    """The fence of one consumer, by the standard AWS settings. Raises StreamError."""
+    leases = LeaseTable(settings.application(consumer))
+    return Fence(source, settings, consumer, kinesis_client(), leases, patience, stopping)
+
+
+def _matches(table: Table, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(f"{table.schema}.{table.name}", glob) for glob in globs)
+
+
+_WHERE = "is --data (CDC_DATA) the folder that the consumer writes to?"

@@ -1,0 +1,107 @@
+"""``cdcctl verify``: proves that a satellite equals the source."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from cdcctl import output
+from cdcctl.context import Format, Output, settings
+from cdcctl.signals import stop_on_signals
+from cdcctl.verification.compare import MOST_LOOKED_AT, Verdict
+from cdcctl.verification.run import Verification, open_fence
+from cdcctl.verification.satellites import SATELLITES
+from cdckit.change import Table
+from cdckit.errors import UsageError
+from producer.source import Source
+
+
+def verify(
+    context: typer.Context,
+    satellite: Annotated[str, typer.Argument(help="search, parquet, audit or replica.")],
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only tables that match this glob; repeatable.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=1, help="Read at most so many source rows a second.")
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the satellite.")] = 60.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many differing keys to show.")] = 20,
+    output_format: Output = Format.TABLE,
+) -> None:
+    """Prove that a satellite equals the source, row by row and cell by cell, while changes go on; exit 1 if not.
+
+    It waits until the satellite has all that is committed now, compares hashes of key ranges, then rows, and looks
+    again at what differs after waiting anew. Each differing key is named with both sides.
+
+    Example: [bold]cdcctl verify search --table 'public.*'[/]
+    """
+    if satellite not in SATELLITES:
+        raise UsageError(f"{satellite!r} cannot be verified", f"known: {', '.join(SATELLITES)}")
+    found = settings(context)
+    with stop_on_signals() as stopping, closing(Source(found.dsn)) as source:
+        fence = open_fence(source, found, satellite, timeout, stopping.is_set)
+        check = Verification(source, found, satellite, fence.pass_, rate)
+        verdicts = list(check.run(check.tables(table or []), _teller(output_format)))
+    if output_format is Format.JSON:
+        output.print_json(_as_json(satellite, verdicts))
+    else:
+        _print(satellite, verdicts, limit)
+    if not all(verdict.equal for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _teller(output_format: Format) -> Callable[[Table, str], None]:
+    if output_format is Format.JSON or not sys.stderr.isatty():
+        return lambda _table, _text: None
+    return lambda table, text: output.note(f"[dim]{output.escape(str(table))}: {text} …[/]")
+
+
+def _print(satellite: str, verdicts: Sequence[Verdict], limit: int) -> None:
+    output.print_table(
+        ["table", "rows", "verdict", "fence"],
+        [(one.table, f"{one.rows:,}", _told(one), "" if one.skipped else one.fence) for one in verdicts],
+    )
+    differing = [difference for verdict in verdicts for difference in verdict.differences]
+    for difference in differing[:limit]:
+        output.print_plain(f"✗ {difference}")
+    if len(differing) > limit:
+        output.note(f"[dim]and {len(differing) - limit} more keys: --limit, or -o json[/]")
+    if differing:
+        output.note(f"[red]{satellite} does not equal the source[/]; dead letters? [bold]cdcctl dlq ls {satellite}[/]")
+    else:
+        output.note(f"[green]{satellite} equals the source[/] in all that was compared")
+
+
+def _told(verdict: Verdict) -> str:
+    if verdict.skipped:
+        return f"not compared: {verdict.skipped}"
+    parts = [f"✗ {len(verdict.differences)} differ" if verdict.differences else "✓ equal"]
+    if verdict.suspects > MOST_LOOKED_AT:
+        parts.append(f"of {MOST_LOOKED_AT:,} looked at; {verdict.suspects:,} suspected")
+    parts += [f"{verdict.unsettled} kept changing"] if verdict.unsettled else []
+    parts += [f"{verdict.unverifiable} cells are NaN or infinite"] if verdict.unverifiable else []
+    return ", ".join(parts)
+
+
+def _as_json(satellite: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    return {
+        "satellite": satellite,
+        "equal": all(verdict.equal for verdict in verdicts),
+        "tables": [
+            {
+                "table": str(one.table), "rows": one.rows, "equal": None if one.skipped else one.equal,
+                "fence": str(one.fence), "suspects": one.suspects, "unsettled": one.unsettled,
+                "unverifiable": one.unverifiable, "skipped": one.skipped or None,
+                "differences": [
+                    {"key": item.key, "columns": item.columns, "source": item.source, "satellite": item.satellite}
+                    for item in one.differences
+                ],
+            }
+            for one in verdicts
+        ],
+    }  # fmt: skip

@@ -1,0 +1,95 @@
+"""Source against a satellite that is held in memory, with a real PostgreSQL: what is found, and what is no alarm."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from cdcctl.verification.canon import Canon, Row
+from cdcctl.verification.compare import MOST_LOOKED_AT, Verdict, compare
+from cdcctl.verification.source import SourceTable, tables
+from cdckit.change import Table
+from cdckit.position import Lsn
+from producer.source import Source
+from tests.postgres import Database
+
+pytestmark = pytest.mark.integration
+TABLE = Table("public", "Odd Table")
+_SCHEMA = """
+CREATE TABLE "Odd Table" (a int, "B c" text, n numeric, f float8, t timestamptz, raw bytea, ok boolean, doc jsonb,
+  twice int GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY ("B c", a));
+INSERT INTO "Odd Table" SELECT g, 'k"' || g, g * 1.50, g / 7.0, '2026-11-24 10:00:00.120+01',
+  decode(md5(g::text), 'hex'),
+  g % 2 = 0, jsonb_build_object('g', g) FROM generate_series(1, 3000) g
+"""
+
+
+@pytest.fixture
+def side(postgres: Database) -> Iterator[SourceTable]:
+    postgres.run(_SCHEMA)
+    with closing(Source(postgres.dsn)) as source:
+        yield SourceTable.open(source, TABLE)
+
+
+def verify(side: SourceTable, held: dict[str, Row], fence: Callable[[], None] = lambda: None) -> Verdict:
+    def passed() -> Lsn:
+        fence()
+        return Lsn(1)
+
+    return compare(side, Canon(side.columns), lambda: list(held.items()), passed)
+
+
+def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: SourceTable) -> None:
+    held = dict(side.rows())
+    assert len(held) == 3000
+    assert "twice" not in held['["k\\"1",1]']
+    verdict = verify(side, held)
+    assert (verdict.equal, verdict.rows, verdict.suspects) == (True, 3000, 0)
+
+
+def test_a_changed_cell_a_missing_row_and_one_too_many_are_named(side: SourceTable) -> None:
+    held = dict(side.rows())
+    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["gone",-1]'
+    held[changed] = {**held[changed], "n": 10}
+    del held[missing]
+    held[extra] = {"a": -1, "B c": "gone"}
+    found = {one.key: one for one in verify(side, held).differences}
+    assert set(found) == {changed, missing, extra}
+    assert found[changed].columns == ["n"]
+    assert "missing in the satellite" in str(found[missing])
+    assert "only in the satellite" in str(found[extra])
+
+
+def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, postgres: Database) -> None:
+    """The satellite is exact at each fence, and the source runs on at once."""
+    held = dict(side.rows())
+
+    def follow() -> None:
+        postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a <= 40', 'DELETE FROM "Odd Table" WHERE a % 97 = 5')
+        with closing(Source(postgres.dsn)) as another:
+            held.clear()
+            held.update(SourceTable.open(another, TABLE).rows())
+        postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a BETWEEN 30 AND 60')
+
+    verdict = verify(side, held, follow)
+    assert verdict.equal
+    assert verdict.suspects > 0
+
+
+def test_not_a_number_is_counted_and_equals_null(side: SourceTable, postgres: Database) -> None:
+    postgres.run("""UPDATE "Odd Table" SET n = 'NaN', f = '-Infinity' WHERE a = 5""")
+    held = dict(side.rows())
+    held['["k\\"5",5]'] = {**held['["k\\"5",5]'], "n": None, "f": None}
+    verdict = verify(side, held)
+    assert verdict.equal
+    assert verdict.unverifiable == 2
+
+
+def test_an_empty_satellite_is_told_without_looking_at_every_row(side: SourceTable) -> None:
+    verdict = verify(side, {})
+    assert verdict.suspects == 3000
+    assert len(verdict.differences) == MOST_LOOKED_AT
+
+
+def test_tables_are_listed(side: SourceTable) -> None:
+    assert TABLE in tables(side.source)
