@@ -62,6 +62,7 @@ def lose_an_update(dsn: str) -> None:
 
 
 def test_a_satellite_that_is_not_there_is_told(whole: Whole) -> None:
+    whole.shop.create()
     missing = whole.cdcctl("verify", "search", "--timeout", "1")
     assert missing.returncode == 6
     assert "cdcctl consumer run search" in missing.stderr
