@@ -7,6 +7,7 @@ is durable (``synchronous=FULL``).
 from __future__ import annotations
 
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,13 +72,24 @@ class Store:
         self._in_segments = in_segments
         self.connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
-            self._prepare(path)
+            self._open(path)
         except sqlite3.DatabaseError as error:
             raise SatelliteError(
                 f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
             ) from error
+
+    def _open(self, path: Path) -> None:
+        """Prepare the file. Two processes that switch a fresh one to WAL at once are told "locked" without a wait."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+                self.connection.execute("PRAGMA synchronous = FULL")
+                return self._prepare(path)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     @property
     def log(self) -> str:

@@ -21,7 +21,7 @@ class LedgerSink:
         folder.mkdir(parents=True, exist_ok=True)
         self.embedded_in = folder
         self._db = sqlite3.connect(folder / FILE, timeout=60, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA busy_timeout = 60000")
         self._db.execute("CREATE TABLE IF NOT EXISTS seen (position TEXT PRIMARY KEY)")
         self._db.execute("CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, position TEXT, value TEXT)")
         self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))

@@ -16,7 +16,7 @@ from consumers.audit.sink import open_sink
 from tests.chaos.audit_writer import COUNT
 from tests.scale import scale
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(200, 3600))]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(280, 3600))]
 
 WRITER = (sys.executable, "-m", "tests.chaos.audit_writer")
 
@@ -34,7 +34,7 @@ def test_no_entry_twice_none_missing_and_the_chains_verify_after_each_kill(tmp_p
         ]
         for writer in writers:
             assert writer.stdout is not None
-            assert writer.stdout.readline() == b"ready\n"
+            assert writer.stdout.readline() == b"ready\n", "a writer did not open the log: see its error above"
         for writer in writers:
             time.sleep(chance.uniform(0, 0.3))
             writer.kill()
