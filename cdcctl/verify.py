@@ -12,7 +12,7 @@ import typer
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.signals import stop_on_signals
-from cdcctl.verification.compare import MOST_LOOKED_AT, Verdict
+from cdcctl.verification.compare import Verdict
 from cdcctl.verification.run import Verification, open_fence
 from cdcctl.verification.satellites import SATELLITES
 from cdckit.change import Table
@@ -81,8 +81,8 @@ def _told(verdict: Verdict) -> str:
     if verdict.skipped:
         return f"not compared: {verdict.skipped}"
     parts = [f"✗ {len(verdict.differences)} differ" if verdict.differences else "✓ equal"]
-    if verdict.suspects > MOST_LOOKED_AT:
-        parts.append(f"of {MOST_LOOKED_AT:,} looked at; {verdict.suspects:,} suspected")
+    if verdict.looked_at < verdict.suspects:
+        parts.append(f"of {verdict.looked_at:,} looked at; {verdict.suspects:,} suspected")
     parts += [f"{verdict.unsettled} kept changing"] if verdict.unsettled else []
     parts += [f"{verdict.unverifiable} cells are NaN or infinite"] if verdict.unverifiable else []
     return ", ".join(parts)
@@ -95,8 +95,8 @@ def _as_json(satellite: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "tables": [
             {
                 "table": str(one.table), "rows": one.rows, "equal": None if one.skipped else one.equal,
-                "fence": str(one.fence), "suspects": one.suspects, "unsettled": one.unsettled,
-                "unverifiable": one.unverifiable, "skipped": one.skipped or None,
+                "fence": str(one.fence), "suspects": one.suspects, "looked_at": one.looked_at,
+                "unsettled": one.unsettled, "unverifiable": one.unverifiable, "skipped": one.skipped or None,
                 "differences": [
                     {"key": item.key, "columns": item.columns, "source": item.source, "satellite": item.satellite}
                     for item in one.differences

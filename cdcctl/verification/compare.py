@@ -16,7 +16,9 @@ from cdcctl.verification.source import SourceTable
 from cdckit.change import NO_LSN, Table
 from cdckit.position import Lsn
 
-MOST_LOOKED_AT = 1_000
+MOST_DIFFERENCES = 1_000
+"""When so many keys of a table are known to differ, no more are looked at."""
+_AT_ONCE = 2_000
 _ROUNDS = 6
 Satellite = Callable[[], Iterable[tuple[str, Row]]]
 Progress = Callable[[str], None]
@@ -46,9 +48,10 @@ class Difference:
 class Verdict:
     """What was found of one table. `rows` are the source's, `fence` is the last that was passed.
 
-    `suspects` counts keys whose digests differed; when there are more than `MOST_LOOKED_AT` only so many were looked
-    at, and `differences` are among those. `unsettled` rows changed at every look. `unverifiable` cells are NaN or
-    infinite in the source, which wal2json writes as null. `skipped` says why a table was not compared at all.
+    `suspects` counts keys whose digests differed; all are looked at before a table is called equal, and `looked_at` is
+    smaller only when `MOST_DIFFERENCES` were found among those. `unsettled` rows changed at every look. `unverifiable`
+    cells are NaN or infinite in the source, which wal2json writes as null. `skipped` says why a table was not compared
+    at all.
     """
 
     table: Table
@@ -56,6 +59,7 @@ class Verdict:
     fence: Lsn = NO_LSN
     differences: list[Difference] = field(default_factory=list)
     suspects: int = 0
+    looked_at: int = 0
     unsettled: int = 0
     unverifiable: int = 0
     skipped: str = ""
@@ -86,7 +90,13 @@ def compare(
     found.fence = fence()
     suspects = _suspects(digests, ((key, row) for key, row in satellite() if range_of(key) in ranges), canon)
     found.suspects = len(suspects)
-    _settle(found, source, canon, satellite, fence, sorted(suspects)[:MOST_LOOKED_AT], tell)
+    ordered = sorted(suspects)
+    for start in range(0, len(ordered), _AT_ONCE):
+        if len(found.differences) >= MOST_DIFFERENCES:
+            break
+        some = ordered[start : start + _AT_ONCE]
+        found.looked_at += len(some)
+        _settle(found, source, canon, satellite, fence, some, tell)
     return found
 
 
@@ -119,7 +129,7 @@ def _settle(
     open_keys, seen = set(keys), dict[str, Difference]()
     for _ in range(_ROUNDS):
         if not open_keys:
-            return
+            break
         tell(f"looking at {len(open_keys)} rows again")
         before = source.lookup(open_keys)
         found.fence = fence()
@@ -135,7 +145,7 @@ def _settle(
                     found.differences.append(difference)
                     open_keys.discard(key)
                 seen[key] = difference
-    found.unsettled = len(open_keys)
+    found.unsettled += len(open_keys)
 
 
 def _row(rows: Mapping[str, tuple[Row, str]], key: str) -> Row | None:
