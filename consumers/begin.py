@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-Shard = Mapping[str, Any]
-"""A shard as ListShards describes it."""
+from consumers.shards import Shard, is_open, parents
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A kind of Kinesis iterator (TRIM_HORIZON, LATEST, AT_TIMESTAMP) and, for the last, the arrival time."""
+    """A kind of Kinesis iterator (TRIM_HORIZON, LATEST, AT_TIMESTAMP) and, for the last, the arrival time.
+
+    `kind` is what a seeded lease holds, too: the KCL looks the time up in the properties.
+    """
 
     kind: str
     moment: datetime | None = None
-
-    @property
-    def checkpoint(self) -> str:
-        """What a seeded lease holds: the KCL looks the time up in the properties."""
-        return self.kind
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -36,15 +32,10 @@ class Begin:
         From LATEST on only open shards matter; else the oldest ones that the stream still knows.
         """
         if self.kind == "LATEST":
-            return [shard["ShardId"] for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+            return [shard["ShardId"] for shard in shards if is_open(shard)]
         known = {shard["ShardId"] for shard in shards}
         return [shard["ShardId"] for shard in shards if not known.intersection(parents(shard))]
 
 
 EARLIEST = Begin("TRIM_HORIZON")
 LATEST = Begin("LATEST")
-
-
-def parents(shard: Shard) -> list[str]:
-    """The shards that this one came from by a split or a merge."""
-    return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]

@@ -15,20 +15,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
-from cdckit.errors import ConsumerError, StreamError
+from cdckit.errors import ConsumerError
 from cdckit.settings import Settings
 from consumers import java, properties
-from consumers.begin import EARLIEST, Begin, Shard
+from consumers.begin import EARLIEST, Begin
 from consumers.figures import read_reports
 from consumers.leases import LeaseTable
+from consumers.shards import list_shards
 
 _CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for shard \S+$")
 _STAMPED = re.compile(r"\d\d:\d\d:\d\d \w+ +kcl: ")
@@ -135,7 +133,7 @@ class Launcher:
         leases = LeaseTable(launch.application)
         leases.release_leader(properties.worker_id(launch.name, self._worker))
         if properties.is_local(os.environ):
-            leases.seed(self._seeds, launch.begin.checkpoint)
+            leases.seed(self._seeds, launch.begin.kind)
         command = java.command(self._java, self._write_properties())
         environ, self._take_over = self._environ(), False
         child = subprocess.Popen(
@@ -194,21 +192,6 @@ class Launcher:
             self._telling = False
         elif self._telling and _CAUSE.match(line):
             self._emit(line)
-
-
-def list_shards(stream: str) -> Sequence[Shard]:
-    """The stream's shards, closed ones too.
-
-    Raises StreamError when the stream is missing, unreachable, or there are no credentials.
-    """
-    try:
-        pages = boto3.client("kinesis").get_paginator("list_shards").paginate(StreamName=stream)
-        return [shard for page in pages for shard in page["Shards"]]
-    except (ClientError, BotoCoreError) as error:
-        raise StreamError(
-            f"cannot list the shards of the stream {stream!r}: {error}",
-            "check AWS_REGION, AWS_ENDPOINT_URL, the credentials and --stream; for a sandbox: cdcctl local up",
-        ) from error
 
 
 def claim_worker(folder: Path, name: str) -> tuple[int, IO[str]]:

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cdckit.aggregation import unpack
 from cdckit.errors import StreamError
 from consumers.dead_letters import RawRecord
+from consumers.shards import is_open, list_shards, parents
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -165,18 +166,14 @@ class StreamReader:
         self._done.add(shard)
         self._list_shards()
         for child, known in self._shards.items():
-            unfinished = [parent for parent in _parents(known) if parent in self._shards and parent not in self._done]
-            if shard in _parents(known) and not unfinished and child not in self._done and child not in self._cursors:
+            unfinished = [parent for parent in parents(known) if parent in self._shards and parent not in self._done]
+            if shard in parents(known) and not unfinished and child not in self._done and child not in self._cursors:
                 self._open_shard(child, Start.earliest())
 
     def _first_shards(self) -> list[str]:
         if self.start.kind == "LATEST":
-            return [
-                name
-                for name, shard in self._shards.items()
-                if "EndingSequenceNumber" not in shard["SequenceNumberRange"]
-            ]
-        return [name for name, shard in self._shards.items() if not any(p in self._shards for p in _parents(shard))]
+            return [name for name, shard in self._shards.items() if is_open(shard)]
+        return [name for name, shard in self._shards.items() if not any(p in self._shards for p in parents(shard))]
 
     def _open_shard(self, shard: str, start: Start) -> None:
         arguments: dict[str, Any] = {"StreamName": self.stream, "ShardId": shard, "ShardIteratorType": start.kind}
@@ -189,21 +186,13 @@ class StreamReader:
         self._cursors[shard] = _Cursor(shard, iterator)
 
     def _list_shards(self) -> None:
-        try:
-            pages = self.client.get_paginator("list_shards").paginate(StreamName=self.stream)
-            self._shards = {shard["ShardId"]: shard for page in pages for shard in page["Shards"]}
-        except (ClientError, BotoCoreError) as error:
-            raise _translated(error, f"cannot list the shards of the stream {self.stream!r}") from error
+        self._shards = {shard["ShardId"]: shard for shard in list_shards(self.stream, self.client)}
 
 
 def _unpacked(item: Any) -> list[RawRecord]:
     """The records in an aggregated one, as the KCL gives them; an ordinary one as it is."""
     inside = unpack(item["Data"], item["PartitionKey"])
     return [RawRecord(one.data, one.partition_key, item["SequenceNumber"], number) for number, one in enumerate(inside)]
-
-
-def _parents(shard: Any) -> list[str]:
-    return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]
 
 
 def _translated(error: Exception, what: str) -> StreamError:

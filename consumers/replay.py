@@ -21,6 +21,7 @@ from consumers.dead_letters import RawRecord
 from consumers.opening import Opening
 from consumers.reader import Page, Start, StreamReader, kinesis_client
 from consumers.shard import Cadence, Mark, ShardWorker
+from consumers.shards import is_open, list_shards
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -113,12 +114,8 @@ def rewind_marks(stream: str, moment: datetime, client: KinesisClient | None = N
     Where the stream holds none, TRIM_HORIZON. Raises ConsumerError on a stream with closed shards, StreamError else.
     """
     client = client or kinesis_client()
-    try:
-        pages = client.get_paginator("list_shards").paginate(StreamName=stream)
-        shards = [shard for page in pages for shard in page["Shards"]]
-    except (ClientError, BotoCoreError) as error:
-        raise StreamError(f"cannot list the shards of {stream!r}: {error}", "check --stream and AWS_REGION") from error
-    if any("EndingSequenceNumber" in shard["SequenceNumberRange"] for shard in shards):
+    shards = list_shards(stream, client)
+    if not all(map(is_open, shards)):
         raise ConsumerError(
             f"the stream {stream!r} was split or merged: rewinding across that is not safe in place",
             "replay without --in-place, into a fresh satellite",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.errors import SatelliteError, UsageError
+from consumers.durable import write_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,15 +59,7 @@ class FolderObjects:
         path = self._folder / name
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}")
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            handle = os.open(path.parent, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            write_whole(path, data)
 
     def get(self, name: str) -> bytes:
         """The file's bytes."""

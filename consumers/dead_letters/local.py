@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 
 from cdckit.errors import ConsumerError
 from consumers.dead_letters.letter import DeadLetter, decode_letter, in_stream_order
+from consumers.durable import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,7 @@ class LocalDeadLetters:
         path = self._path(letter)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = path.with_suffix(f".{os.getpid()}")
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(letter.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            _sync(path.parent)
+            write_whole(path, letter.encode())
         except OSError as error:
             raise ConsumerError(
                 f"cannot keep a dead letter in {self._folder}: {error}", "free the disk, or mend --dead-letters"
@@ -58,11 +52,3 @@ class LocalDeadLetters:
 
     def _path(self, letter: DeadLetter) -> Path:
         return self._folder / f"{letter.name}.json"
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

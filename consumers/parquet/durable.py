@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
+
+from consumers.durable import sync
 
 
 class _Add(msgspec.Struct, frozen=True):
@@ -45,12 +46,3 @@ def sync_files(root: Path, entry: Path) -> None:
     for path in dict.fromkeys([*files, *(file.parent for file in files), root]):
         if path.exists():
             sync(path)
-
-
-def sync(path: Path) -> None:
-    """Force one file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

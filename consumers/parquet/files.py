@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 
-from consumers.parquet import durable
+from consumers.durable import sync
 from consumers.parquet.lake import Lake, TableRef
 
 ROW_GROUP = 128 * 1024
@@ -99,7 +99,7 @@ def _write_durably(path: Path, content: Any) -> None:
         out.flush()
         os.fsync(out.fileno())
     for folder in (path.parent, path.parent.parent)[: 2 if new else 1]:
-        durable.sync(folder)
+        sync(folder)
 
 
 def _statistics(table: Any, measured: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ import pytest
 
 from cdckit.settings import Settings
 from consumers.begin import EARLIEST
-from consumers.launcher import list_shards
 from consumers.leases import LeaseTable
+from consumers.shards import list_shards
 from tests.acceptance.conftest import Whole, run_cdcctl
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]

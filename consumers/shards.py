@@ -1,0 +1,41 @@
+"""The shards of a stream as ListShards describes them, and which came from which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cdckit.errors import StreamError
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
+Shard = Mapping[str, Any]
+
+
+def list_shards(stream: str, client: KinesisClient | None = None) -> Sequence[Shard]:
+    """The stream's shards, closed ones too. `client` defaults to one by the standard AWS settings.
+
+    Raises StreamError when the stream is missing, unreachable, or there are no credentials.
+    """
+    try:
+        pages = (client or boto3.client("kinesis")).get_paginator("list_shards").paginate(StreamName=stream)
+        return [shard for page in pages for shard in page["Shards"]]
+    except (ClientError, BotoCoreError) as error:
+        raise StreamError(
+            f"cannot list the shards of the stream {stream!r}: {error}",
+            "check AWS_REGION, AWS_ENDPOINT_URL, the credentials and --stream; for a sandbox: cdcctl local up",
+        ) from error
+
+
+def parents(shard: Shard) -> list[str]:
+    """The shards that this one came from by a split or a merge."""
+    return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]
+
+
+def is_open(shard: Shard) -> bool:
+    """Whether records may still be put on it."""
+    return "EndingSequenceNumber" not in shard["SequenceNumberRange"]
