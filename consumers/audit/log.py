@@ -17,7 +17,7 @@ from consumers.audit.chain import Break, Entry
 from consumers.audit.objects import Objects, open_objects
 from consumers.audit.options import Options
 from consumers.audit.proof import Keys, Piece, Proof, prove
-from consumers.audit.segments import Manifest, Segments, write_segment
+from consumers.audit.segments import Manifest, Segments
 from consumers.audit.store import Store
 
 SEGMENT_ENTRIES = 50_000
@@ -71,14 +71,10 @@ class AuditLog:
         key, made = keys.signing_key(self.key_folder), []
         for chain in self.store.chains():
             while run := list(islice(_sealable(self.store, chain, before), SEGMENT_ENTRIES)):
-                manifest = write_segment(self._places, key, self._hash_before(chain), run)
+                manifest = self.segments.write(key, self._hash_before(chain), run)
                 self.store.give_up_sealed(chain, manifest.last, bytes.fromhex(manifest.hash), manifest.high)
                 made.append(manifest)
         return made
-
-    @property
-    def _places(self) -> Objects:
-        return open_objects(self.options.segments, self.folder)
 
     def _hash_before(self, chain: str) -> bytes:
         query = "SELECT hash FROM sealed WHERE chain = ?"

@@ -57,23 +57,6 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
 _line = msgspec.json.Decoder(_Line)
 
 
-def write_segment(objects: Objects, key: SigningKey, previous: bytes, linked: Sequence[Linked]) -> Manifest:
-    """Write the segment, then its manifest: durable when this returns. The same entries make the same bytes."""
-    lines = b"".join(msgspec.json.encode(_Line(entry, digest.hex())) + b"\n" for entry, digest in linked)
-    packed = gzip.compress(lines, 6, mtime=0)
-    entries = [entry for entry, _ in linked]
-    bare = Manifest(
-        entries[0].chain, entries[0].number, entries[-1].number, previous.hex(), linked[-1][1].hex(),
-        min(entry.commit_time for entry in entries), max(entry.commit_time for entry in entries),
-        min(entry.position for entry in entries), max(entry.position for entry in entries),
-        sorted({entry.table for entry in entries}), hashlib.sha256(packed).hexdigest(), key.id,
-    )  # fmt: skip
-    manifest = msgspec.structs.replace(bare, signature=key.sign(bare.signed))
-    objects.put(f"{manifest.name}.jsonl.gz", packed)
-    objects.put(f"{manifest.name}.json", msgspec.json.encode(manifest))
-    return manifest
-
-
 class Segments:
     """The sealed segments of one log."""
 
@@ -82,14 +65,25 @@ class Segments:
         self._objects = objects
         self._kept: list[Manifest] | None = None
         self._files: set[str] = set()
+        self._sealed = 0
         self._positions: dict[str, frozenset[tuple[str, str]]] = {}
+
+    def write(self, key: SigningKey, previous: bytes, linked: Sequence[Linked]) -> Manifest:
+        """Write a segment, then its manifest: durable when this returns. The same entries make the same bytes."""
+        lines = b"".join(msgspec.json.encode(_Line(entry, digest.hex())) + b"\n" for entry, digest in linked)
+        packed = gzip.compress(lines, 6, mtime=0)
+        manifest = _manifest(key, previous, linked, packed)
+        self._objects.put(f"{manifest.name}.jsonl.gz", packed)
+        self._objects.put(f"{manifest.name}.json", msgspec.json.encode(manifest))
+        self._kept = None
+        return manifest
 
     def manifests(self) -> Sequence[Manifest]:
         """All manifests, by chain and number; read once. Raises SatelliteError when one cannot be read."""
         if self._kept is None:
             names = self._objects.names(PREFIX)
             self._files = {name for name in names if name.endswith(".jsonl.gz")}
-            self._kept = [self._manifest(name) for name in names if name.endswith(".json")]
+            self._kept = [self._read(name) for name in names if name.endswith(".json")]
         return self._kept
 
     def expired(self, manifest: Manifest) -> bool:
@@ -106,8 +100,14 @@ class Segments:
             parsed = _line.decode(line)
             yield parsed.entry, bytes.fromhex(parsed.hash)
 
-    def holds(self, source: str, position: str) -> bool:
-        """Whether a sealed segment holds the change: a redelivery from long ago must not be logged again."""
+    def holds(self, source: str, position: str, sealed: int) -> bool:
+        """Whether a sealed segment holds the change: a redelivery from long ago must not be logged again.
+
+        `sealed` counts the log's sealed entries: when it moves, somebody has sealed more, and the manifests are read
+        anew.
+        """
+        if sealed != self._sealed:
+            self._kept, self._sealed = None, sealed
         for manifest in self.manifests():
             if manifest.low <= position <= manifest.high and not self.expired(manifest):
                 if manifest.name not in self._positions:
@@ -125,11 +125,22 @@ class Segments:
         self._kept = None
         return gone
 
-    def _manifest(self, name: str) -> Manifest:
+    def _read(self, name: str) -> Manifest:
         try:
             return msgspec.json.decode(self._objects.get(name), type=Manifest)
         except msgspec.DecodeError as error:
             raise SatelliteError(f"the manifest {name} cannot be read: {error}", "it was altered") from error
+
+
+def _manifest(key: SigningKey, previous: bytes, linked: Sequence[Linked], packed: bytes) -> Manifest:
+    entries = [entry for entry, _ in linked]
+    bare = Manifest(
+        entries[0].chain, entries[0].number, entries[-1].number, previous.hex(), linked[-1][1].hex(),
+        min(entry.commit_time for entry in entries), max(entry.commit_time for entry in entries),
+        min(entry.position for entry in entries), max(entry.position for entry in entries),
+        sorted({entry.table for entry in entries}), hashlib.sha256(packed).hexdigest(), key.id,
+    )  # fmt: skip
+    return msgspec.structs.replace(bare, signature=key.sign(bare.signed))
 
 
 def matching(segments: Segments, wants: Iterable[Manifest]) -> Iterator[Entry]:

@@ -54,14 +54,18 @@ _MIGRATIONS: Mapping[int, Sequence[str]] = {
     ),
 }
 _INSERT = f"INSERT INTO entry ({_COLUMNS}, hash) VALUES ({', '.join('?' * 16)})"  # noqa: S608
+InSegments = Callable[[str, str, int], bool]
+"""Whether a sealed segment holds a (source, position), given how many entries are sealed."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Store:
     """One open log. One process, one thread; other processes may have it open too."""
 
-    def __init__(self, folder: Path, *, create: bool, in_segments: Callable[[str, str], bool] | None = None) -> None:
-        """Open it. `in_segments` tells whether a sealed segment holds a (source, position).
+    def __init__(
+        self, folder: Path, *, create: bool, in_segments: Callable[[str, str, int], bool] | None = None
+    ) -> None:
+        """Open it.
 
         Raises SatelliteError when it is missing (and `create` is false), damaged, or too new.
         """
@@ -184,10 +188,10 @@ class Store:
         places = {(item.change.source, item.change.position.sort_key): item for item in reversed(items)}
         known = self._known(places)
         if self._in_segments is not None:
-            [(high,)] = self.connection.execute("SELECT coalesce(max(high), '') FROM sealed").fetchall()
-            known |= {
-                place for place in places if place[1] <= high and place not in known and self._in_segments(*place)
-            }
+            query = "SELECT coalesce(max(high), ''), coalesce(sum(number), 0) FROM sealed"
+            [(high, sealed)] = self.connection.execute(query).fetchall()
+            old = [place for place in places if place[1] <= high and place not in known]
+            known |= {place for place in old if self._in_segments(*place, sealed)}
         return [item for place, item in reversed(places.items()) if place not in known]
 
     def _known(self, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

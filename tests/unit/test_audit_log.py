@@ -128,6 +128,18 @@ def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tm
     assert not any(one.broken for one in proofs)
 
 
+def test_a_running_consumer_sees_segments_that_were_sealed_after_it_looked(tmp_path: Path) -> None:
+    sink, old, later = open_log(tmp_path), change("I", 1, at=1), change("U", 1, {"n": 2}, at=70)
+    deliver(sink, old)
+    for before, again in ((60, old), (120, later)):
+        deliver(sink, change("U", 1, {"n": before}, at=before + 1), later)
+        with opened(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
+            audit.seal(START.replace(minute=before // 60).isoformat())
+        assert deliver(sink, again).superseded == 1
+    with opened(tmp_path) as audit:
+        assert sum(one.last for one in audit.prove()) == 4
+
+
 def test_an_altered_segment_or_manifest_is_found(tmp_path: Path) -> None:
     filled(tmp_path, 200, shards=1)
     with opened(tmp_path) as audit:
