@@ -7,10 +7,10 @@ process, and the KCL delivers again from the last checkpoint.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import TypeVar
 
 from cdckit.envelope import decode
@@ -21,6 +21,7 @@ from consumers.dead_letters import DeadLetter, DeadLetterStore, RawRecord
 logger = logging.getLogger(__name__)
 
 _TRIES = 6
+_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 _WINDOW = 1000  # records that the share of dead letters looks back over, roughly
 _FEWEST = 50  # records before the share says anything
 Result = TypeVar("Result")
@@ -113,7 +114,7 @@ def patiently(call: Callable[[], Result], what: str) -> Result:
         try:
             return call()
         except TransientSinkError as error:
-            delay = min(10.0, 0.1 * 4 ** (attempt - 1)) * (0.5 + random.random() / 2)  # noqa: S311
+            delay = min(10.0, 0.1 * 4 ** (attempt - 1)) * (0.5 + _JITTER.random() / 2)
             logger.warning("%s; %s again in %.1f s", error, what, delay)
             time.sleep(delay)
     return call()

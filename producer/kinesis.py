@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import select
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from random import SystemRandom
 from typing import Any
 
 from cdckit.envelope import MOST_BYTES, compress
@@ -26,6 +26,7 @@ from producer.shards import ShardMap
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 4
+_JITTER = SystemRandom()
 _BACKOFF = 0.05
 _BACKOFF_MOST = 5.0
 _REPEAT_SECONDS = 30.0  # between two log lines about a trouble that lasts
@@ -85,7 +86,7 @@ class Publisher:
         target: Target,
         make_lanes: MakeLanes = PlainLanes,
         in_flight: int = IN_FLIGHT,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _JITTER.random,
     ) -> None:
         """`make_lanes` is `PlainLanes` or `AggregateLanes`. `jitter` returns numbers in [0, 1)."""
         self._target, self._jitter = target, jitter

@@ -8,10 +8,10 @@ A file whose commit failed stays for vacuum: on an object store a commit may hav
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -28,6 +28,7 @@ from consumers.parquet.rows import Group, grouped, to_arrow
 from consumers.parquet.schema import Columns
 
 ATTEMPTS = 50
+_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class ChangeLog:
             try:
                 return self._append_new(unique, progress)
             except CommitFailedError:
-                time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311
+                time.sleep(_JITTER.uniform(0, min(1.0, 0.01 * 2**attempt)))
             except (DeltaError, OSError) as error:
                 self._table = None
                 raise SatelliteError(f"cannot write {self._lake.uri(self._ref)}: {error}", "see the cause") from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
+from random import SystemRandom
 
 from cdckit.errors import CdcError
 from consumers.parquet.lake import Lake, TableRef
@@ -13,6 +13,7 @@ from consumers.parquet.upkeep import Goal, is_due, tidy
 
 logger = logging.getLogger(__name__)
 _ORPHANS_SECONDS = 6 * 3600
+_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
 
 class Housekeeper:
@@ -42,7 +43,7 @@ class Housekeeper:
 
     def _run(self) -> None:
         # a random part keeps the processes of several shards from meeting at the same table
-        while not self._stop.wait(self._pause * random.uniform(0.5, 1.5)):  # noqa: S311
+        while not self._stop.wait(self._pause * _JITTER.uniform(0.5, 1.5)):
             with self._lock:
                 written, self._written = self._written, set()
             for ref in written:

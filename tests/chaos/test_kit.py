@@ -19,6 +19,7 @@ from consumers.dead_letters import open_store
 from consumers.figures import read_reports
 from tests.chaos.ledger_sink import FILE, is_poison
 from tests.histories import Entry, history
+from tests.kcl_parts import parts_in
 from tests.processes import descendants, kill
 from tests.resharding_aws import ReshardingCloud
 from tests.scale import scale
@@ -56,16 +57,8 @@ class Feed:
 
 @pytest.fixture
 def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
-    environ = {
-        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_TEST_FAULTS": "0.02", "CDC_CHECKPOINT_SECONDS": "0.5",
-        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
-    }  # fmt: skip
-    (tmp_path / "cdc.toml").write_text("")
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    made = Parts(tmp_path / "logs", environ)
-    yield made
-    made.stop()
+    with parts_in(tmp_path, resharding, monkeypatch, CDC_TEST_FAULTS="0.02") as made:
+        yield made
 
 
 def test_no_gap_and_no_skip_under_faults_kills_and_resharding(

@@ -17,6 +17,7 @@ from cdckit.testing import MemorySink, deliver
 from consumers.parquet.current import current_rows
 from consumers.parquet.query import connect
 from tests.chaos.test_kit import Feed
+from tests.kcl_parts import parts_in
 from tests.processes import descendants, kill
 from tests.resharding_aws import ReshardingCloud
 from tests.scale import scale
@@ -26,16 +27,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1200))]
 
 @pytest.fixture
 def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
-    environ = {
-        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_CHECKPOINT_SECONDS": "0.5",
-        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
-    }  # fmt: skip
-    (tmp_path / "cdc.toml").write_text("[consumers.parquet]\nflush_seconds = 0.3\n")
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    made = Parts(tmp_path / "logs", environ)
-    yield made
-    made.stop()
+    with parts_in(tmp_path, resharding, monkeypatch, "[consumers.parquet]\nflush_seconds = 0.3\n") as made:
+        yield made
 
 
 def test_every_change_once_across_kills_and_a_split(tmp_path: Path, resharding: ReshardingCloud, parts: Parts) -> None:

@@ -17,6 +17,7 @@ from cdckit.testing import MemorySink, deliver
 from consumers.figures import read_reports
 from consumers.search.query import documents
 from tests.chaos.test_kit import Feed, wait_until
+from tests.kcl_parts import parts_in
 from tests.opensearch import Node
 from tests.processes import descendants, kill
 from tests.resharding_aws import ReshardingCloud
@@ -39,16 +40,9 @@ def parts(
     tmp_path: Path, resharding: ReshardingCloud, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Parts]:
     lines = [f"{name} = {value!r}" for name, value in options.items()]
-    (tmp_path / "cdc.toml").write_text("\n".join(["[consumers.search]", *lines]) + "\n")
-    environ = {
-        **resharding.environ, "CDC_DATA": str(tmp_path), "CDC_CHECKPOINT_SECONDS": "0.5",
-        "CDC_CONFIG": str(tmp_path / "cdc.toml"),
-    }  # fmt: skip
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    made = Parts(tmp_path / "logs", environ)
-    yield made
-    made.stop()
+    toml = "\n".join(["[consumers.search]", *lines]) + "\n"
+    with parts_in(tmp_path, resharding, monkeypatch, toml) as made:
+        yield made
 
 
 def test_the_index_equals_the_rows_after_kills_and_a_split(

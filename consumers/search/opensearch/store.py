@@ -10,10 +10,10 @@ truncate and a late insert, whoever comes second sees the other.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import SystemRandom
 from typing import Any
 
 from msgspec import structs
@@ -32,6 +32,7 @@ from consumers.search.opensearch.client import writing
 
 _MOST_BYTES = 8 * 1024 * 1024  # of one bulk request
 _TRIES = 8
+_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 _REJECTED, _CONFLICT, _TOO_LARGE, _TOO_MUCH, _BUSY = 400, 409, 413, 429, (429, 503)
 
 Scope = tuple[str, Table]
@@ -127,7 +128,7 @@ class Store:
             if not waiting:
                 break
             if attempt:
-                time.sleep(0.05 * 2**attempt * random.random())  # noqa: S311 -- jitter
+                time.sleep(0.05 * 2**attempt * _JITTER.random())
             blind = [row for row in waiting if row.is_new] if self._trusting and not attempt else []
             floors = self._merge(waiting, blind)
             again, passing = self._bulk([row for row in waiting if row.action])
