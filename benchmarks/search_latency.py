@@ -20,7 +20,8 @@ from cdcctl.showcase.parts import Parts
 from cdcctl.stack import state
 from cdckit.errors import SatelliteError
 from cdckit.settings import Settings
-from consumers.reader import Start, StreamReader
+from consumers.begin import LATEST
+from consumers.reader import StreamReader
 from consumers.search.query import open_index, request
 from producer.source import Source
 from tests.postgres import open_folder
@@ -98,7 +99,7 @@ def _search(folder: Path, committed: Mapping[int, float], found: dict[int, float
 
 
 def _watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
-    for page in StreamReader(Settings().stream, Start.latest(), stopping=done).pages():
+    for page in StreamReader(Settings().stream, LATEST, stopping=done).pages():
         now = time.monotonic()
         for record in page.records:
             for number in _WORD.findall(record.data):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cdcctl import output
-from cdcctl.context import Format, Output, settings
+from cdcctl.context import Format, Output, config_environ, settings
 from cdcctl.moments import parse_moment
 from cdcctl.scaffold import write_package
 from cdcctl.signals import stop_on_signals
@@ -20,8 +20,8 @@ from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.figures import now_behind, read_reports
 from consumers.launcher import Launch, Launcher
 from consumers.metrics import serve_metrics
+from consumers.points import OLDEST
 from consumers.registry import consumer_names, find_factory
-from consumers.replay import EARLIEST as OLDEST
 
 app = typer.Typer(no_args_is_help=True, help="Run the satellites' KCL applications.")
 SHIPPED = ("search", "parquet", "audit")
@@ -67,8 +67,9 @@ def run(
     for item in names:
         find_factory(item, sink)
     start = _begin(begin)
+    environ = config_environ(context)
     launches = [
-        Launch(item, found, sink, start, fan_out, max_shards, take_over, verbose=verbose)
+        Launch(item, found, sink, start, fan_out, max_shards, take_over, environ, verbose)
         for item in names
         for _ in range(workers)
     ]
@@ -145,7 +146,7 @@ def _begin(text: str) -> Begin:
     if text == "latest":
         return LATEST
     moment = parse_moment(text)
-    return EARLIEST if moment == OLDEST else Begin("AT_TIMESTAMP", moment)
+    return EARLIEST if moment == OLDEST else Begin.at(moment)
 
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue")

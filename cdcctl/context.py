@@ -45,6 +45,12 @@ def load(flags: Mapping[str, str | None]) -> tuple[Settings, list[Origin]]:
     return resolve(flags, os.environ, text, str(path))
 
 
+def config_environ(context: typer.Context) -> dict[str, str]:
+    """The variable that makes another process read the ``cdc.toml`` that ``--config`` names; empty without the flag."""
+    flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
+    return {"CDC_CONFIG": str(Path(named).absolute())} if (named := flags.get("config")) else {}
+
+
 def settings(context: typer.Context) -> Settings:
     """The settings in force for this call."""
     return origins(context)[0]

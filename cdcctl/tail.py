@@ -18,8 +18,9 @@ from cdcctl.signals import stop_on_signals
 from cdckit.change import Change
 from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
-from consumers.reader import Page, Start, StreamReader
-from consumers.replay import start_at
+from consumers.begin import LATEST, Begin
+from consumers.points import begin_at
+from consumers.reader import Page, StreamReader
 
 
 class TailFormat(StrEnum):
@@ -67,12 +68,12 @@ def tail(
             show(seen)
 
 
-def start_of(since: str | None) -> tuple[Start, datetime | None]:
+def start_of(since: str | None) -> tuple[Begin, datetime | None]:
     """Where to read from by arrival, and the commit time from which changes count."""
     if since is None:
-        return Start.latest(), None
+        return LATEST, None
     moment = parse_moment(since)
-    return start_at(moment), moment
+    return begin_at(moment), moment
 
 
 def changes(pages: Iterator[Page], since: datetime | None, globs: list[str]) -> Iterator[Seen]:

@@ -1,10 +1,11 @@
-"""Where a consumer begins that has no leases yet; pure."""
+"""Where reading begins: all that the stream holds, only what comes, or what arrived at a time or later; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from consumers.shards import Shard, is_open, parents
 
@@ -19,12 +20,23 @@ class Begin:
     kind: str
     moment: datetime | None = None
 
+    @classmethod
+    def at(cls, moment: datetime) -> Begin:
+        """From the first record that arrived at `moment` or later."""
+        return cls("AT_TIMESTAMP", moment)
+
     @property
     def properties(self) -> Mapping[str, str]:
         """The KCL's properties."""
         if self.moment is not None:
             return {"initialPositionInStreamExtended": str(int(self.moment.timestamp()))}
         return {"initialPositionInStream": self.kind}
+
+    @property
+    def iterator(self) -> dict[str, Any]:
+        """GetShardIterator's arguments."""
+        timestamp = {} if self.moment is None else {"Timestamp": self.moment}
+        return {"ShardIteratorType": self.kind, **timestamp}
 
     def seeds(self, shards: Sequence[Shard]) -> list[str]:
         """The shards whose leases start the application: the KCL makes the children's when their parents end.

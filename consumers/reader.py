@@ -1,30 +1,38 @@
 """Reads the whole stream without the KCL: for watching, replaying and verifying; keeps no checkpoint.
 
 Parents are read before their children, so one key's records come in the order in which they were put. Each shard is
-asked at most five times a second, Kinesis' limit for all readers of a shard together.
+asked at most five times a second, Kinesis' limit for all readers of a shard together; while one page is worked on, the
+next ones are fetched.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.aggregation import unpack
 from cdckit.errors import StreamError
+from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.dead_letters import RawRecord
-from consumers.shards import is_open, list_shards, parents
+from consumers.shards import described, list_shards, parents
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 READS_A_SECOND = 5
+SHARD_END = "SHARD_END"
 _LIMIT = 10_000
+_THREADS = 16
+_LOOK_SECONDS = 0.05
+_PATIENCE = 300.0  # seconds that a shard, once read, may be out of reach
 _AGAIN = {
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
@@ -34,159 +42,191 @@ _AGAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where to begin: everything the stream holds, only what comes, or what arrived at a time or later."""
-
-    kind: str
-    moment: datetime | None = None
-
-    @classmethod
-    def earliest(cls) -> Start:
-        """From the oldest record."""
-        return cls("TRIM_HORIZON")
-
-    @classmethod
-    def latest(cls) -> Start:
-        """Only records put from now on."""
-        return cls("LATEST")
-
-    @classmethod
-    def at(cls, moment: datetime) -> Start:
-        """From the first record that arrived at `moment` or later."""
-        return cls("AT_TIMESTAMP", moment)
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
-    """What one read of one shard returned. `behind_ms` is how far the shard's tip is ahead."""
+    """What one read of one shard returned. `behind_ms` is how far the shard's tip is ahead.
+
+    `mark` is the last record that was read so far, or SHARD_END: where a later reader goes on (`marks`).
+    """
 
     shard: str
     records: Sequence[RawRecord]
     arrivals: Sequence[datetime]
     behind_ms: int
+    mark: str | None = None
 
 
 @dataclass(slots=True)
 class _Cursor:
     shard: str
-    iterator: str | None
+    iterator: str
+    opened: datetime
     next_read: float = 0.0
     caught_up: bool = False
     last: str | None = None
+    answer: Future[Any] | None = None
+    reached: bool = False
+    failing_since: float | None = None
 
 
 def kinesis_client() -> KinesisClient:
     """A client by the standard AWS settings. Raises StreamError."""
     try:
-        return boto3.client("kinesis")
+        return boto3.client("kinesis", config=Config(max_pool_connections=_THREADS))
     except BotoCoreError as error:
         raise _translated(error, "no Kinesis client") from error
 
 
 @dataclass(slots=True)
 class StreamReader:
-    """Iterates over pages of all shards. `stop_when_caught_up` ends when each shard's tip was reached once."""
+    """Iterates over pages of all shards. `stop_when_caught_up` ends when each shard's tip was reached once.
+
+    `marks` holds where an earlier reader came to, by shard; `only` says which shards count at all.
+    """
 
     stream: str
-    start: Start
+    begin: Begin
     stop_when_caught_up: bool = False
     stopping: Callable[[], bool] = lambda: False
     client: KinesisClient = field(default_factory=kinesis_client)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    only: Callable[[str], bool] = lambda _: True
+    reads_a_second: float = READS_A_SECOND
+    _opened: bool = False
     _cursors: dict[str, _Cursor] = field(default_factory=dict)
     _shards: dict[str, Any] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
 
     def open(self) -> None:
-        """Take the iterators now: `Start.latest` means from here on. Raises StreamError."""
-        self._list_shards()
-        for shard in self._first_shards():
-            self._open_shard(shard, self.start)
+        """Take the iterators now: LATEST means from here on. Raises StreamError."""
+        self._opened = True
+        self._shards = {shard["ShardId"]: shard for shard in self._listed()}
+        self._done = {shard for shard, mark in self.marks.items() if mark == SHARD_END}
+        if self.begin == LATEST:
+            for shard in LATEST.seeds(list(self._shards.values())):
+                self._open_shard(shard, LATEST)
+        else:
+            self._open_ready(self._shards, self.begin)
 
     def pages(self) -> Iterator[Page]:
         """Every page with records, and empty ones that say how far behind we are. Raises StreamError.
 
         Called again it goes on where it ended, to the tip as it is then.
         """
-        if not self._cursors:
+        if not self._opened:
             self.open()
         for cursor in self._cursors.values():
-            cursor.caught_up = False
-        while self._cursors and not self.stopping():
-            cursor = min(self._cursors.values(), key=lambda item: item.next_read)
-            if (pause := cursor.next_read - time.monotonic()) > 0:
-                time.sleep(min(pause, 0.05))
-                continue
-            yield self._read(cursor)
-            if self.stop_when_caught_up and all(item.caught_up for item in self._cursors.values()):
-                return
-
-    def _read(self, cursor: _Cursor) -> Page:
-        cursor.next_read = time.monotonic() + 1 / READS_A_SECOND
+            cursor.caught_up, cursor.answer = False, None  # what was fetched ahead may be old: it is read again
+        pool = ThreadPoolExecutor(_THREADS, "stream-reader")
         try:
-            answer = self.client.get_records(ShardIterator=cursor.iterator or "", Limit=_LIMIT)
-        except ClientError as error:
+            while self._cursors and not self.stopping():
+                self._fetch(pool)
+                for cursor in self._answered():
+                    if cursor.shard not in self._cursors:  # finished meanwhile
+                        continue
+                    page = self._page(cursor)
+                    self._fetch(pool)
+                    yield page
+                if self.stop_when_caught_up and all(cursor.caught_up for cursor in self._cursors.values()):
+                    return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def finish(self, shard: str) -> None:
+        """Read no more of this shard, nor of the shards that come from it alone."""
+        self._cursors.pop(shard, None)
+        self._done.add(shard)
+
+    def _fetch(self, pool: ThreadPoolExecutor) -> None:
+        now = time.monotonic()
+        for cursor in self._cursors.values():
+            if cursor.answer is None and cursor.next_read <= now:
+                cursor.next_read = now + 1 / self.reads_a_second
+                cursor.answer = pool.submit(self.client.get_records, ShardIterator=cursor.iterator, Limit=_LIMIT)
+
+    def _answered(self) -> list[_Cursor]:
+        """The cursors whose answers are there; waits a moment for the first of them, or for the next read."""
+        waiting = [cursor.answer for cursor in self._cursors.values() if cursor.answer is not None]
+        due = min((cursor.next_read for cursor in self._cursors.values() if cursor.answer is None), default=None)
+        pause = _LOOK_SECONDS if due is None else max(0.0, min(_LOOK_SECONDS, due - time.monotonic()))
+        if waiting:
+            wait(waiting, pause, FIRST_COMPLETED)
+        else:
+            time.sleep(pause)
+        return [cursor for cursor in self._cursors.values() if cursor.answer is not None and cursor.answer.done()]
+
+    def _page(self, cursor: _Cursor) -> Page:
+        assert cursor.answer is not None
+        future, cursor.answer = cursor.answer, None
+        try:
+            answer = future.result()
+        except (ClientError, BotoCoreError) as error:
             return self._failed(cursor, error)
-        except BotoCoreError as error:
-            raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error
+        cursor.reached, cursor.failing_since = True, None
         unpacked = [(item, _unpacked(item)) for item in answer["Records"]]
         records = [record for _, inside in unpacked for record in inside]
         arrivals = [item["ApproximateArrivalTimestamp"] for item, inside in unpacked for _ in inside]
         cursor.last = answer["Records"][-1]["SequenceNumber"] if answer["Records"] else cursor.last
         behind = answer.get("MillisBehindLatest", 0)
         cursor.caught_up = behind == 0
-        following: str | None = answer.get("NextShardIterator")
-        cursor.iterator = following
+        following = answer.get("NextShardIterator")
         if following is None:
-            self._ended(cursor.shard)
-        return Page(cursor.shard, records, arrivals, behind)
+            self._ended(cursor.shard, answer.get("ChildShards", []))
+            return Page(cursor.shard, records, arrivals, 0, SHARD_END)
+        cursor.iterator = following
+        return Page(cursor.shard, records, arrivals, behind, cursor.last)
 
-    def _failed(self, cursor: _Cursor, error: ClientError) -> Page:
-        code = error.response["Error"]["Code"]
+    def _failed(self, cursor: _Cursor, error: ClientError | BotoCoreError) -> Page:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
         if code == "ExpiredIteratorException":
-            self._resume(cursor)
-        elif code in _AGAIN:
+            cursor.iterator = self._iterator(cursor.shard, self._again(cursor))
+        elif code in _AGAIN or (isinstance(error, BotoCoreError) and self._may_recover(cursor)):
             cursor.next_read = time.monotonic() + 1.0
         else:
             raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error
-        return Page(cursor.shard, [], [], 1)
+        return Page(cursor.shard, [], [], 1, cursor.last)
 
-    def _resume(self, cursor: _Cursor) -> None:
-        if cursor.last is None:
-            self._open_shard(cursor.shard, self.start)
-            return
-        cursor.iterator = self.client.get_shard_iterator(
-            StreamName=self.stream,
-            ShardId=cursor.shard,
-            ShardIteratorType="AFTER_SEQUENCE_NUMBER",
-            StartingSequenceNumber=cursor.last,
-        )["ShardIterator"]
+    def _may_recover(self, cursor: _Cursor) -> bool:
+        """Whether it was in reach not long ago: a laptop that slept, a network that comes back."""
+        if cursor.failing_since is None:
+            cursor.failing_since = time.monotonic()
+        return cursor.reached and time.monotonic() - cursor.failing_since < _PATIENCE
 
-    def _ended(self, shard: str) -> None:
-        del self._cursors[shard]
-        self._done.add(shard)
-        self._list_shards()
-        for child, known in self._shards.items():
-            unfinished = [parent for parent in parents(known) if parent in self._shards and parent not in self._done]
-            if shard in parents(known) and not unfinished and child not in self._done and child not in self._cursors:
-                self._open_shard(child, Start.earliest())
+    def _again(self, cursor: _Cursor) -> dict[str, Any]:
+        if cursor.last is not None:
+            return _after(cursor.last)
+        return (Begin.at(cursor.opened) if self.begin == LATEST else self.begin).iterator
 
-    def _first_shards(self) -> list[str]:
-        if self.start.kind == "LATEST":
-            return [name for name, shard in self._shards.items() if is_open(shard)]
-        return [name for name, shard in self._shards.items() if not any(p in self._shards for p in parents(shard))]
+    def _ended(self, shard: str, children: Sequence[Any]) -> None:
+        self.finish(shard)
+        named = [described(child) for child in children if self.only(child["ShardId"])]
+        self._shards = {one["ShardId"]: one for one in (*named, *self._listed())}
+        begin = EARLIEST if self.begin == LATEST else self.begin
+        self._open_ready([name for name, one in self._shards.items() if shard in parents(one)], begin)
 
-    def _open_shard(self, shard: str, start: Start) -> None:
-        arguments: dict[str, Any] = {"StreamName": self.stream, "ShardId": shard, "ShardIteratorType": start.kind}
-        if start.moment is not None:
-            arguments["Timestamp"] = start.moment
+    def _open_ready(self, shards: Iterable[str], begin: Begin) -> None:
+        """Open those of these shards whose parents are all done."""
+        for shard in shards:
+            unfinished = [one for one in parents(self._shards[shard]) if one in self._shards and one not in self._done]
+            if not unfinished and shard not in self._done and shard not in self._cursors:
+                self._open_shard(shard, begin)
+
+    def _open_shard(self, shard: str, begin: Begin) -> None:
+        where = _after(self.marks[shard]) if shard in self.marks else begin.iterator
+        self._cursors[shard] = _Cursor(shard, self._iterator(shard, where), datetime.now(UTC))
+        self._cursors[shard].last = self.marks.get(shard)
+
+    def _iterator(self, shard: str, where: Mapping[str, Any]) -> str:
         try:
-            iterator = self.client.get_shard_iterator(**arguments)["ShardIterator"]
+            return self.client.get_shard_iterator(StreamName=self.stream, ShardId=shard, **where)["ShardIterator"]
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, f"cannot read {shard} of {self.stream!r}") from error
-        self._cursors[shard] = _Cursor(shard, iterator)
 
-    def _list_shards(self) -> None:
-        self._shards = {shard["ShardId"]: shard for shard in list_shards(self.stream, self.client)}
+    def _listed(self) -> list[Any]:
+        return [shard for shard in list_shards(self.stream, self.client) if self.only(shard["ShardId"])]
+
+
+def _after(sequence_number: str) -> dict[str, Any]:
+    return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence_number}
 
 
 def _unpacked(item: Any) -> list[RawRecord]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,14 @@ from cdckit.settings import Settings
 from cdckit.sink import Outcome, SinkFactory
 from consumers.dead_letters import RawRecord
 from consumers.opening import Opening
-from consumers.reader import Page, Start, StreamReader, kinesis_client
+from consumers.points import OLDEST, SLACK, begin_at
+from consumers.reader import Page, StreamReader, kinesis_client
 from consumers.shard import Cadence, Mark, ShardWorker
 from consumers.shards import is_open, list_shards
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-SLACK = timedelta(seconds=60)
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LOOK_BACK = (timedelta(0), timedelta(minutes=10), timedelta(hours=2), timedelta(days=1))
 _PROGRESS_SECONDS = 2.0
 
@@ -43,11 +42,6 @@ class Replayed:
     newest: str
 
 
-def start_at(moment: datetime) -> Start:
-    """Where to start reading for changes committed at `moment` or later."""
-    return Start.earliest() if moment == EARLIEST else Start.at(moment - SLACK)
-
-
 def check_retention(client: KinesisClient, stream: str, moment: datetime, now: datetime) -> None:
     """Raises UsageError with the oldest possible time when the stream no longer holds `moment`."""
     try:
@@ -55,7 +49,7 @@ def check_retention(client: KinesisClient, stream: str, moment: datetime, now: d
     except (ClientError, BotoCoreError) as error:
         raise StreamError(f"cannot describe the stream {stream!r}: {error}", "check --stream and AWS_REGION") from error
     oldest = now - timedelta(hours=summary["RetentionPeriodHours"])
-    if EARLIEST < moment < oldest and summary["StreamCreationTimestamp"] < oldest:
+    if OLDEST < moment < oldest and summary["StreamCreationTimestamp"] < oldest:
         raise UsageError(
             f"the stream holds nothing from {moment.isoformat(timespec='seconds')}: its oldest possible record is from "
             f"{oldest.isoformat(timespec='seconds')}",
@@ -77,7 +71,7 @@ class Shadow:
 
         Raises StreamError, and whatever the sink raises. An interrupted replay may simply be run again.
         """
-        start = start_at(moment)
+        start = begin_at(moment)
         reader = StreamReader(self._settings.stream, start, stop_when_caught_up=True, stopping=stopping)
         for page in reader.pages():
             self._take(page, moment)
@@ -125,7 +119,7 @@ def rewind_marks(stream: str, moment: datetime, client: KinesisClient | None = N
 
 def _record_before(client: KinesisClient, stream: str, shard: str, moment: datetime) -> str:
     for further in _LOOK_BACK:
-        if moment == EARLIEST:
+        if moment == OLDEST:
             break
         record = _first_since(client, stream, shard, moment - SLACK - further)
         if record is not None and record["ApproximateArrivalTimestamp"] < moment - SLACK / 2:

@@ -39,3 +39,13 @@ def parents(shard: Shard) -> list[str]:
 def is_open(shard: Shard) -> bool:
     """Whether records may still be put on it."""
     return "EndingSequenceNumber" not in shard["SequenceNumberRange"]
+
+
+def described(child: Mapping[str, Any]) -> Shard:
+    """A child that GetRecords names at its parent's end, as ListShards describes it (which may know it a bit later)."""
+    keys = ("ParentShardId", "AdjacentParentShardId")
+    return {
+        "ShardId": child["ShardId"],
+        "SequenceNumberRange": {},
+        **dict(zip(keys, child["ParentShards"], strict=False)),
+    }

@@ -10,7 +10,8 @@ from typing import Any
 from cdckit.change import Change, Op
 from cdckit.envelope import decode
 from cdckit.position import Position
-from consumers.reader import Start, StreamReader
+from consumers.begin import EARLIEST
+from consumers.reader import StreamReader
 
 
 @dataclass
@@ -58,5 +59,5 @@ def audit(changes: Iterable[Change]) -> StreamAudit:
 def audit_stream(stream: str, client: Any = None) -> StreamAudit:
     """Read the stream from its oldest record to its tip."""
     more = {} if client is None else {"client": client}
-    reader = StreamReader(stream, Start.earliest(), stop_when_caught_up=True, **more)
+    reader = StreamReader(stream, EARLIEST, stop_when_caught_up=True, **more)
     return audit(decode(record.data) for page in reader.pages() for record in page.records)

@@ -12,8 +12,9 @@ from cdcctl import lines, output
 from cdcctl.tail import changes
 from cdckit.change import Change
 from cdckit.errors import StreamError
+from consumers.begin import EARLIEST
 from consumers.figures import Report, merged_latencies, now_behind, quantile, read_reports
-from consumers.reader import Start, StreamReader
+from consumers.reader import StreamReader
 
 _TAIL = 12
 
@@ -34,7 +35,7 @@ class Watcher:
         return thread
 
     def _run(self) -> None:
-        reader = StreamReader(self.stream, Start.earliest(), stopping=self.stopping)
+        reader = StreamReader(self.stream, EARLIEST, stopping=self.stopping)
         try:
             for item in changes(reader.pages(), None, []):
                 if item.change is not None:

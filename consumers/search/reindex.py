@@ -21,9 +21,10 @@ from pathlib import Path
 
 from cdckit.errors import SatelliteError, UsageError
 from cdckit.settings import Settings
+from consumers.begin import Begin
 from consumers.dead_letters import open_store
 from consumers.figures import ShardFigures, status_folder
-from consumers.reader import Start, StreamReader
+from consumers.reader import StreamReader
 from consumers.search.engine import Generations, Writer
 from consumers.search.mapping import IndexMapping
 from consumers.search.sink import SearchSink
@@ -51,7 +52,7 @@ class Catchup:
 
     settings: Settings
     moment: datetime
-    start: Start
+    start: Begin
     folder: Path
     stopping: Callable[[], bool] = lambda: False
     _reader: StreamReader | None = None
@@ -179,7 +180,7 @@ def _no_checkpoint(mark: Mark) -> None:
     """A reindex has no leases."""
 
 
-def catchup(settings: Settings, moment: datetime, start: Start, stopping: Callable[[], bool]) -> Catchup:
+def catchup(settings: Settings, moment: datetime, start: Begin, stopping: Callable[[], bool]) -> Catchup:
     """The stream for a reindex, its dead letters in a folder of their own."""
     name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     return Catchup(settings, moment, start, settings.folder / "replays" / name, stopping)

@@ -14,7 +14,8 @@ import pytest
 
 from cdcctl.stack.processes import free_port
 from cdckit.envelope import decode
-from consumers.reader import Start, StreamReader
+from consumers.begin import EARLIEST
+from consumers.reader import StreamReader
 from producer.slot import OPTIONS
 from tests.fault_proxy import FaultProxy, Faults
 from tests.local_aws import Cloud
@@ -72,7 +73,7 @@ def wait_for_metric(port: int, line: str, seconds: float = 30) -> str:
 
 
 def records_of(stream: str) -> list[bytes]:
-    reader = StreamReader(stream, Start.earliest(), stop_when_caught_up=True)
+    reader = StreamReader(stream, EARLIEST, stop_when_caught_up=True)
     return [record.data for page in reader.pages() for record in page.records]
 
 

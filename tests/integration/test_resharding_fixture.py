@@ -2,7 +2,8 @@
 
 import pytest
 
-from consumers.reader import Start, StreamReader
+from consumers.begin import EARLIEST
+from consumers.reader import StreamReader
 from tests.resharding_aws import ReshardingCloud
 
 pytestmark = pytest.mark.integration
@@ -22,7 +23,7 @@ def test_records_survive_a_split_and_a_merge(resharding: ReshardingCloud) -> Non
     resharding.merge(stream)
     for number in range(20, 30):
         put(number)
-    reader = StreamReader(stream, Start.earliest(), stop_when_caught_up=True)
+    reader = StreamReader(stream, EARLIEST, stop_when_caught_up=True)
     seen = [record.data for page in reader.pages() for record in page.records]
     assert sorted(seen, key=int) == [str(number).encode() for number in range(30)]
     assert seen[:10] == [str(number).encode() for number in range(10)], "the parent comes first"
