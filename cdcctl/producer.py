@@ -13,6 +13,7 @@ from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdckit.errors import SlotLost, SourceError
 from cdckit.settings import environ_of
+from producer.credentials import SourceDsn
 from producer.guard import judge, parse_size
 from producer.source import Source
 
@@ -62,7 +63,7 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
     """
     found = settings(context)
     budget = parse_size(found.max_retained_wal)
-    source = Source(found.dsn)
+    source = Source(SourceDsn(found)())
     try:
         server, slot = source.server(), source.slot(found.slot)
         keyless = [str(table) for table in source.tables_without_key()]

@@ -17,6 +17,7 @@ from cdcctl.verification.run import Verification, open_fence
 from cdcctl.verification.satellites import SATELLITES
 from cdckit.change import Table
 from cdckit.errors import UsageError
+from producer.credentials import SourceDsn
 from producer.source import Source
 
 
@@ -43,7 +44,7 @@ def verify(
     if satellite not in SATELLITES:
         raise UsageError(f"{satellite!r} cannot be verified", f"known: {', '.join(SATELLITES)}")
     found = settings(context)
-    with stop_on_signals() as stopping, closing(Source(found.dsn)) as source:
+    with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source:
         fence = open_fence(source, found, satellite, timeout, stopping.is_set)
         check = Verification(source, found, satellite, fence.pass_, rate)
         verdicts = list(check.run(check.tables(table or []), _teller(output_format)))

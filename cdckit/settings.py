@@ -29,6 +29,10 @@ class Settings:
     """The settings in force. ``consumers`` holds ``[consumers.NAME]`` of the file, as it stands there."""
 
     dsn: str = _setting("", "libpq connection string of the source; empty: libpq's own PG* variables", secret=True)
+    dsn_secret: str = _setting(
+        "", "Secrets Manager secret (name or ARN) with the source's user and password, or its whole connection string"
+    )
+    iam_auth: str = _setting("no", "yes: the source's password is a token of RDS IAM authentication")
     source: str = _setting("main", "id of the source; part of every partition key and document id")
     slot: str = _setting("cdc", "logical replication slot that the producer reads")
     stream: str = _setting("cdc", "Kinesis data stream")
@@ -180,8 +184,11 @@ def _check(settings: Settings) -> None:
         )
     if not re.fullmatch(r"0?\.\d+|[01](\.0+)?", settings.max_dead_share):
         raise UsageError(f"max_dead_share cannot be {settings.max_dead_share!r}", "use a share from 0 to 1, like 0.5")
-    if settings.aggregate.lower() not in _YES + _NO:
-        raise UsageError(f"aggregate cannot be {settings.aggregate!r}", "use yes or no")
+    for name in ("aggregate", "iam_auth"):
+        if getattr(settings, name).lower() not in _YES + _NO:
+            raise UsageError(f"{name} cannot be {getattr(settings, name)!r}", "use yes or no")
+    if yes(settings.iam_auth) and settings.dsn_secret:
+        raise UsageError("dsn_secret and iam_auth exclude each other", "an IAM token takes the password's place")
     for name in ("source", "slot", "stream", "app_prefix"):
         value = getattr(settings, name)
         pattern, meaning = _NAMES[name]

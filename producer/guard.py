@@ -66,10 +66,10 @@ class SlotGuard:
     """Looks now and then, logs what gets worse or better, and keeps the last state for metrics."""
 
     def __init__(
-        self, dsn: str, slot: str, budget: int | None, also: Callable[[], None] = lambda: None,
+        self, dsn: Callable[[], str], slot: str, budget: int | None, also: Callable[[], None] = lambda: None,
         seconds: float = LOOK_SECONDS,
     ) -> None:  # fmt: skip
-        """`also` is called at each look, in the same thread."""
+        """`dsn` is asked before each look. `also` is called after it, in the same thread."""
         self._dsn, self._slot, self._budget, self._also, self._seconds = dsn, slot, budget, also, seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slot-guard", daemon=True)
@@ -88,7 +88,7 @@ class SlotGuard:
 
     def look(self) -> None:
         """One look. Raises SourceError when the server cannot be asked."""
-        source = Source(self._dsn)
+        source = Source(self._dsn())
         try:
             self.state = source.slot(self._slot)
         finally:

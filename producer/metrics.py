@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cdckit.errors import UsageError
 from cdckit.position import Lsn
 from producer.guard import SlotGuard
 from producer.kinesis import Figures, Publisher
@@ -30,7 +28,10 @@ class Meter(Collector):
         self._publisher: Publisher | None = None
         self.guard: SlotGuard | None = None
         self.acknowledged = Lsn(0)
-        self._newest_commit = 0.0
+        self.newest_commit = ""
+        """When the newest acknowledged transaction was committed; empty before the first."""
+        self.turned = time.monotonic()
+        """When the relay last reported to the slot: about once a second while it is connected."""
         self.registry = CollectorRegistry()
         self._latency = Histogram(
             "cdc_commit_to_ack_seconds", "From commit to acknowledgement, one sample an acknowledgement", ["source"],
@@ -51,14 +52,20 @@ class Meter(Collector):
         names = [field.name for field in fields(Figures)]
         return Figures(**{name: getattr(self._before, name) + getattr(now, name) for name in names})
 
+    @property
+    def waiting(self) -> int:
+        """Changes that were read and that the stream has not accepted yet."""
+        return self._publisher.pending if self._publisher else 0
+
     def on_acknowledged(self, flushed: Lsn, commit_time: str) -> None:
         """The relay acknowledged up to `flushed`; the newest commit in it has this time."""
+        self.turned = time.monotonic()
         if flushed <= self.acknowledged:
             return
         self.acknowledged = flushed
         if commit_time:
-            self._newest_commit = datetime.fromisoformat(commit_time).timestamp()
-            self._latency.observe(max(0.0, time.time() - self._newest_commit))
+            self.newest_commit = commit_time
+            self._latency.observe(_age(commit_time))
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus scrapes."""
@@ -75,10 +82,9 @@ class Meter(Collector):
             retries.add_metric([self._source, why], count)
         yield retries
         yield self._gauge("requests_in_flight", "PutRecords requests in flight", publisher.flying if publisher else 0)
-        yield self._gauge("pending_changes", "Read and not yet accepted", publisher.pending if publisher else 0)
+        yield self._gauge("pending_changes", "Read and not yet accepted", self.waiting)
         yield self._gauge("pending_bytes", "Their bytes", publisher.pending_bytes if publisher else 0)
-        behind = publisher is not None and publisher.pending > 0 and self._newest_commit > 0
-        lag = max(0.0, time.time() - self._newest_commit) if behind else 0.0
+        lag = _age(self.newest_commit) if self.waiting and self.newest_commit else 0.0
         yield self._gauge("lag_seconds", "Age of the last acknowledged commit while changes wait, else 0", lag)
         yield self._gauge("acknowledged_lsn", "Position acknowledged to the slot, in bytes", int(self.acknowledged))
         yield from self._slot()
@@ -105,20 +111,5 @@ class Meter(Collector):
         return family
 
 
-@contextmanager
-def serving(meter: Meter, port: str) -> Iterator[None]:
-    """Serve ``/metrics`` on `port` of all interfaces (``host:port``: of one); nothing when empty. Raises UsageError."""
-    if not port:
-        yield
-        return
-    host, _, number = port.rpartition(":")
-    try:
-        server, thread = start_http_server(int(number), host or "0.0.0.0", meter.registry)  # noqa: S104 -- scraped from elsewhere
-    except (OSError, ValueError, OverflowError) as error:
-        raise UsageError(f"cannot serve metrics on {port!r}: {error}", "use a free port, like 9187") from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def _age(commit_time: str) -> float:
+    return max(0.0, time.time() - datetime.fromisoformat(commit_time).timestamp())

@@ -164,8 +164,10 @@ class Relay:
             self._report(caught_up=False)
             self._publisher.wait(min(0.1, self._publisher.pause or 0.1))
         self._publisher.pump()
+        flushed = self._ledger.settle()
         try:
-            self._reader.acknowledge(self._ledger.settle())
+            self._reader.acknowledge(flushed)
+            self._acknowledged(flushed, self._ledger.newest_time)
         except SourceError as error:  # the server is gone too: the next start repeats what was not acknowledged
             logger.warning("%s", error.message)
         logger.info("stopped: %d changes relayed, %d left unacknowledged", self.changes, self._publisher.pending)

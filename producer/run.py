@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
 from cdckit.errors import EpochChanged, SlotLost, SourceError, StreamError
+from cdckit.position import Lsn
 from cdckit.settings import Settings, yes
 from producer.aggregate import AggregateLanes
+from producer.credentials import SourceDsn
+from producer.endpoint import serving
 from producer.guard import SlotGuard, parse_size
 from producer.kinesis import Publisher, Target
-from producer.metrics import Meter, serving
+from producer.metrics import Meter
 from producer.plain import PlainLanes
 from producer.prepare import prepare
 from producer.relay import DRAIN_SECONDS, Relay
 from producer.routing import Origin, Router, TableFilter
-from producer.slot import SlotReader
+from producer.slot import BUSY_SECONDS, SlotReader
+from producer.source import Source
 from producer.stream import Stream, kinesis_client
 
 logger = logging.getLogger(__name__)
@@ -29,45 +34,68 @@ _MARK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run did: changes and records that the stream accepted, and how often it refused one."""
+    """What one run did: changes and records that the stream accepted, and how often it refused one.
+
+    `acknowledged` is the position up to which the slot was acknowledged (``0/0``: not at all), `newest_commit` when the
+    newest transaction in it was committed (empty: none was).
+    """
 
     changes: int
     records: int
     refused: int
+    acknowledged: str
+    newest_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a run waits, in seconds: for what is in flight at its end, for changes, for a slot that is in use.
+
+    A run that has caught up and got no change for `idle_seconds` ends.
+    """
+
+    drain_seconds: float = DRAIN_SECONDS
+    idle_seconds: float = math.inf
+    busy_seconds: float = BUSY_SECONDS
 
 
 def run(
-    settings: Settings, stopping: Callable[[], bool], *, new_epoch: bool = False, drain_seconds: float = DRAIN_SECONDS
+    settings: Settings, stopping: Callable[[], bool], *, new_epoch: bool = False, pace: Pace | None = None
 ) -> Result:
     """Relay changes until `stopping`. The first start must succeed; later failures of PostgreSQL are waited out.
 
     Raises SourceError (also SlotInUse, SlotLost, EpochChanged), StreamError (also RecordTooLarge) and UsageError with
     what mends them. What the stream had not accepted is then not acknowledged, and comes again at the next start.
     """
+    pace = pace or Pace()
     budget = parse_size(settings.max_retained_wal)
     stream = Stream(kinesis_client(), settings.stream)
     target = stream.target()
-    origin = prepare(settings, stream, new_epoch=new_epoch)
+    dsn = SourceDsn(settings)
+    origin = prepare(replace(settings, dsn=dsn()), stream, new_epoch=new_epoch)
     meter = Meter(settings.source)
     mark = _Mark(stream, origin, meter)
-    parts = _Parts(settings, target, meter, drain_seconds)
+    parts = _Parts(settings, dsn, target, meter, pace)
     with ExitStack() as open_parts:
         open_parts.callback(target.close)
         open_parts.enter_context(serving(meter, settings.metrics_port))
-        reader = SlotReader(settings.dsn, settings.slot)
-        meter.guard = open_parts.enter_context(SlotGuard(settings.dsn, settings.slot, budget, mark.now_and_then))
+        reader = SlotReader(dsn(), settings.slot, pace.busy_seconds)
+        meter.guard = open_parts.enter_context(SlotGuard(dsn, settings.slot, budget, mark.now_and_then))
         open_parts.callback(mark.now)
+        ending = _Ending(stopping, meter, parts)
         while True:
-            _relay(parts, origin, reader, stopping)
-            if stopping():
+            _relay(parts, origin, reader, ending)
+            if ending():
                 break
-            again = _reconnect(settings, stream, stopping)
+            again = _reconnect(parts, stream, ending)
             if again is None:
                 break
             origin, reader = again
             mark.origin = origin
     figures = meter.figures
-    return Result(figures.accepted, figures.accepted_records, figures.refused)
+    return Result(
+        figures.accepted, figures.accepted_records, figures.refused, str(meter.acknowledged), meter.newest_commit
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +103,39 @@ class _Parts:
     """What stays the same when the connection to PostgreSQL is made anew."""
 
     settings: Settings
+    dsn: Callable[[], str]
     target: Target
     meter: Meter
-    drain_seconds: float
+    pace: Pace
+
+
+class _Ending:
+    """Whether to end: told so, or all that was committed at the start is done with and nothing came for a while.
+
+    Until then nothing coming is no sign of idleness: the server decodes a large transaction before it sends a byte.
+    """
+
+    def __init__(self, stopping: Callable[[], bool], meter: Meter, parts: _Parts) -> None:
+        self._stopping, self._meter, self._seconds = stopping, meter, parts.pace.idle_seconds
+        self._accepted, self._since, self._look = -1, time.monotonic(), 0.0
+        self._idle, self._goal = False, Lsn(0)
+        if self._seconds < math.inf:
+            with closing(Source(parts.dsn())) as source:
+                self._goal = source.wal_end()
+
+    def __call__(self) -> bool:
+        return self._idle or self._stopping() or self._is_idle()
+
+    def _is_idle(self) -> bool:
+        now = time.monotonic()
+        if self._seconds == math.inf or now < self._look:
+            return False
+        self._look = now + 0.1  # figures are summed up: not in each turn of the hot loop
+        accepted = self._meter.figures.accepted
+        if accepted != self._accepted or self._meter.waiting:
+            self._accepted, self._since = accepted, now
+        self._idle = self._meter.acknowledged >= self._goal and now - self._since >= self._seconds
+        return self._idle
 
 
 class _Mark:
@@ -102,11 +160,12 @@ class _Mark:
             logger.warning("%s", error.message)
 
 
-def _reconnect(settings: Settings, stream: Stream, stopping: Callable[[], bool]) -> tuple[Origin, SlotReader] | None:
+def _reconnect(parts: _Parts, stream: Stream, stopping: Callable[[], bool]) -> tuple[Origin, SlotReader] | None:
     """Wait for the server to come back, and check that it is still the same; None when told to stop."""
     delay = 0.5
     while not stopping():
         try:
+            settings = replace(parts.settings, dsn=parts.dsn())
             return prepare(settings, stream), SlotReader(settings.dsn, settings.slot)
         except (SlotLost, EpochChanged):
             raise
@@ -136,7 +195,7 @@ def _relay(parts: _Parts, origin: Origin, reader: SlotReader, stopping: Callable
         settings.slot, origin.source, origin.epoch, settings.stream, ", aggregated" if aggregate else "",
     )  # fmt: skip
     try:
-        relay.run(stopping, parts.drain_seconds)
+        relay.run(stopping, parts.pace.drain_seconds)
     except SourceError as error:
         logger.warning("%s; reconnecting", error.message)
     finally:

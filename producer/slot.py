@@ -27,7 +27,8 @@ from producer.source import connect, translated
 _POSTGRES_EPOCH = 946_684_800  # 2000-01-01 in Unix seconds
 _STATUS = struct.Struct("!cQQQqB")
 _NEVER = 86_400  # seconds between psycopg2's own reports: ours replace them
-_BUSY_PATIENCE = 6.0  # seconds for a killed producer's walsender to notice that its socket is gone
+BUSY_SECONDS = 6.0
+"""How long a slot that is in use is waited for: a killed producer's walsender takes that to notice its socket."""
 
 OPTIONS: Mapping[str, str] = {
     "format-version": "2",
@@ -43,8 +44,8 @@ OPTIONS: Mapping[str, str] = {
 class SlotReader:
     """Reads one slot. Not thread-safe: one thread reads and acknowledges."""
 
-    def __init__(self, dsn: str, slot: str) -> None:
-        """Connect and start streaming. Raises SlotInUse when another process still streams from the slot."""
+    def __init__(self, dsn: str, slot: str, busy_seconds: float = BUSY_SECONDS) -> None:
+        """Connect and start streaming. Raises SlotInUse when another process streams from it after `busy_seconds`."""
         self.slot, self.drained = slot, False
         self._libpq = _libpq()
         self._connection: Any = connect(dsn, connection_factory=psycopg2.extras.LogicalReplicationConnection)
@@ -52,7 +53,7 @@ class SlotReader:
         self._cursor = cursor
         self._read_message: Callable[[], Any] = cursor.read_message
         try:
-            self._start_patiently()
+            self._start_patiently(busy_seconds)
         except BaseException:
             self.close()
             raise
@@ -100,8 +101,8 @@ class SlotReader:
         """Close the connection; the slot stays and keeps what was not acknowledged."""
         self._connection.close()
 
-    def _start_patiently(self) -> None:
-        deadline = time.monotonic() + _BUSY_PATIENCE
+    def _start_patiently(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return self._start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,17 +67,43 @@ class Slot:
     keep_limit: int | None = None
 
 
+def parse(dsn: str) -> dict[str, str]:
+    """The parts of a connection string or URI. Raises SourceError, which quotes none of it: it may hold a password."""
+    try:
+        parts: dict[str, str] = psycopg2.extensions.parse_dsn(dsn) if dsn else {}
+    except psycopg2.ProgrammingError:
+        raise _unusable() from None
+    if "@" in parts.get("host", ""):  # a URI's password with an @ of its own: libpq would take its end for the host
+        raise _unusable()
+    return parts
+
+
+def join(parts: Mapping[str, str]) -> str:
+    """The connection string of these parts. Raises SourceError, which quotes none of them."""
+    try:
+        return psycopg2.extensions.make_dsn(**parts)
+    except (psycopg2.Error, ValueError):
+        raise _unusable() from None
+
+
 def connect(dsn: str, **options: Any) -> psycopg2.extensions.connection:
     """Open a connection. Raises SourceError that names the server (password masked) and what mends it."""
+    parse(dsn)
     try:
         connection: psycopg2.extensions.connection = psycopg2.connect(
             dsn, options=_OPTIONS, application_name="cdc-producer", connect_timeout=10, **options
         )
     except psycopg2.OperationalError as error:
         raise _unreachable(dsn, error) from error
-    except psycopg2.ProgrammingError as error:
-        raise SourceError(f"the connection string cannot be used: {_text(error)}", "mend --dsn (CDC_DSN)") from error
     return connection
+
+
+def _unusable() -> SourceError:
+    return SourceError(
+        "the connection string cannot be used (what is wrong is not quoted: it may be a password)",
+        "mend --dsn (CDC_DSN): quote values with blanks (password='…'), in a URI write @ : / # ? of a password as %40 "
+        "%3A %2F %23 %3F",
+    )
 
 
 @contextmanager
@@ -85,7 +111,7 @@ def translated(what: str) -> Iterator[None]:
     """Turn psycopg2's errors into SourceError at the border; `what` was being done."""
     try:
         yield
-    except pg_errors.ObjectInUse as error:
+    except (pg_errors.ObjectInUse, pg_errors.DuplicateObject) as error:  # the latter: another one just made the slot
         raise SlotInUse(
             f"{what}: {_text(error)}",
             "only one producer may read a slot: stop the other one, or use another --slot",
@@ -141,6 +167,11 @@ class Source:
         with translated(f"cannot create the slot {name!r}"):
             self.query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (name,))
 
+    def wal_end(self) -> Lsn:
+        """Up to where the WAL is written: what was committed before lies before it."""
+        [(lsn,)] = self.query("SELECT pg_current_wal_lsn()")
+        return Lsn.parse(lsn)
+
     def tables_without_key(self) -> list[Table]:
         """Tables whose updates and deletes wal2json drops: no primary key and no replica identity in its place."""
         return [Table(schema, name) for schema, name in self.query(_NO_KEY)]
@@ -153,7 +184,10 @@ class Source:
 def _unreachable(dsn: str, error: Exception) -> SourceError:
     where = masked(dsn) or "the server that the PG* variables name"
     hint = _mend(str(error)) or "start it, or mend --dsn (CDC_DSN); for a sandbox: cdcctl local up"
-    return SourceError(f"cannot connect to PostgreSQL at {where}: {_text(error)}", hint)
+    text, password = _text(error), parse(dsn).get("password")
+    return SourceError(
+        f"cannot connect to PostgreSQL at {where}: {text.replace(password, '***') if password else text}", hint
+    )
 
 
 def _text(error: Exception) -> str:

@@ -1,0 +1,41 @@
+"""The producer's endpoint: metrics and health on one port."""
+
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from cdcctl.stack.processes import free_port
+from cdckit.errors import UsageError
+from cdckit.position import Lsn
+from producer.endpoint import STALE_SECONDS, serving
+from producer.metrics import Meter
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health_is_lost_when_the_slot_hears_nothing_and_comes_back() -> None:
+    meter, port = Meter("main"), free_port()
+    with serving(meter, f"127.0.0.1:{port}"):
+        assert get(port, "/health") == (200, "ok\n")
+        meter.turned = time.monotonic() - STALE_SECONDS - 5
+        status, text = get(port, "/health")
+        assert status == 503
+        assert "has not heard" in text
+        assert "cdc_changes_total" in get(port, "/metrics")[1]
+        meter.on_acknowledged(Lsn(0), "")
+        assert get(port, "/health")[0] == 200
+
+
+@pytest.mark.parametrize("port", ["x", "99999", "nowhere.invalid:1"])
+def test_a_port_that_cannot_be_served_is_refused(port: str) -> None:
+    with pytest.raises(UsageError, match="cannot serve"), serving(Meter("main"), port):
+        pass
