@@ -41,7 +41,8 @@ lock: install  ## Resolve the dependencies anew into requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 requirements-build.in -o requirements-build.lock
 
-docs: install system  ## Make the images in docs/
+docs: install system  ## Make the reference page and the images in docs/
+	$(PY) -m cdcctl.reference > docs/commands.md
 	@.venv/bin/cdcctl demo --svg docs/demo.svg >/dev/null
 
 clean:  ## Remove what was built, and the sandbox

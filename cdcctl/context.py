@@ -24,6 +24,18 @@ _PREFIX = "setting_"
 _PANEL = "Settings (also CDC_… and cdc.toml; see `cdcctl config show`)"
 
 
+_AWS = {
+    "profile": "a profile of ~/.aws/config",
+    "region": "the AWS region",
+    "endpoint_url": "another endpoint, for a local AWS",
+}
+_AWS_VARIABLES = {
+    "profile": ("AWS_PROFILE",),
+    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "endpoint_url": ("AWS_ENDPOINT_URL",),
+}
+
+
 class Format(StrEnum):
     """How a result is printed."""
 
@@ -34,10 +46,16 @@ class Format(StrEnum):
 Output = Annotated[Format, typer.Option("--output", "-o", help="Print a table, or JSON for scripts.")]
 
 
-def load(flags: Mapping[str, str | None]) -> tuple[Settings, list[Origin]]:
-    """Read ``cdc.toml`` (``--config``/``CDC_CONFIG``, else the working folder's) and resolve all settings."""
+def config_path(context: typer.Context) -> Path | None:
+    """The settings' file that ``--config`` or ``CDC_CONFIG`` names; None when neither does."""
+    flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
     named = flags.get("config") or os.environ.get("CDC_CONFIG")
-    path = Path(named or FILE_NAME)
+    return Path(named) if named else None
+
+
+def load(flags: Mapping[str, str | None], named: Path | None) -> tuple[Settings, list[Origin]]:
+    """Read ``cdc.toml`` (the file `named`, else the working folder's if there is one) and resolve all settings."""
+    path = named or Path(FILE_NAME)
     try:
         text = path.read_text(encoding="utf-8") if named or path.exists() else None
     except (OSError, UnicodeDecodeError) as error:
@@ -59,7 +77,13 @@ def settings(context: typer.Context) -> Settings:
 def origins(context: typer.Context) -> tuple[Settings, list[Origin]]:
     """The settings in force and where each came from."""
     flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
-    return load(flags)
+    return load(flags, config_path(context))
+
+
+def unwritten(context: typer.Context) -> list[Origin]:
+    """The settings as flags and environment give them, without any file."""
+    flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
+    return resolve(flags, os.environ)[1]
 
 
 def add_setting_flags(command: Any) -> None:
@@ -68,36 +92,54 @@ def add_setting_flags(command: Any) -> None:
         add_setting_flags(child)
     if not hasattr(command, "commands"):
         taken = {flag for parameter in command.params for flag in parameter.opts}
-        command.params += [option for option in _setting_options() if not taken.intersection(option.opts)]
+        added = [*_setting_options(), *_aws_options()]
+        command.params += [option for option in added if not taken.intersection(option.opts)]
 
 
 def _setting_options() -> list[Any]:
-    """One option a setting, made by typer itself from a function that nobody calls."""
-    probe = typer.Typer()
-    probe.command()(_signed([("config", "the settings' file [default: cdc.toml]"), *texts().items()]))
-    command: Any = get_command(probe)
-    return [parameter for parameter in command.params if str(parameter.name).startswith(_PREFIX)]
+    """One option a setting."""
+    return _made({"config": "the settings' file [default: cdc.toml]", **texts()}, _PREFIX, _remember, _PANEL)
 
 
-def _signed(settings: list[tuple[str, str]]) -> Callable[[], None]:
+def _aws_options() -> list[Any]:
+    """``--profile``, ``--region`` and ``--endpoint-url``, as the AWS CLI has them."""
+    return _made(_AWS, "aws_", _use_aws, "AWS (also AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)")
+
+
+def _made(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], panel: str) -> list[Any]:
+    """Options that pass their value to `callback`, made by typer itself from a function that nobody calls."""
+
     def never_called() -> None: ...
+
+    def option(name: str, text: str) -> Any:
+        flag = f"--{name.replace('_', '-')}"
+        return typer.Option(flag, help=text, callback=callback, expose_value=False, rich_help_panel=panel)
 
     kind = inspect.Parameter.KEYWORD_ONLY
     never_called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(_PREFIX + name, kind, default=None, annotation=Annotated[str | None, _option(name, text)])
-            for name, text in settings
+            inspect.Parameter(prefix + name, kind, default=None, annotation=Annotated[str | None, option(name, text)])
+            for name, text in texts.items()
         ]
     )
-    return never_called
-
-
-def _option(name: str, text: str) -> Any:
-    return typer.Option(
-        f"--{name.replace('_', '-')}", help=text, callback=_remember, expose_value=False, rich_help_panel=_PANEL
-    )
+    probe = typer.Typer()
+    probe.command()(never_called)
+    command: Any = get_command(probe)
+    return [parameter for parameter in command.params if str(parameter.name).startswith(prefix)]
 
 
 def _remember(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
     name = str(parameter.name).removeprefix(_PREFIX)
     context.find_root().meta.setdefault(_FLAGS, {})[name] = value
+
+
+def _use_aws(parameter: typer.CallbackParam, value: str | None) -> None:
+    """The standard variables, so that boto3, the KCL and every process below see the same."""
+    if value is None:
+        return
+    name = str(parameter.name).removeprefix("aws_")
+    for variable in _AWS_VARIABLES[name]:
+        os.environ[variable] = value
+    if name == "profile":  # keys in the environment would win over it; with the AWS CLI the flag wins
+        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            os.environ.pop(variable, None)

@@ -4,22 +4,71 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from cdcctl import audit, config, consumer, demo, dlq, local, output, parquet, producer, replay, search, tail, verify
+from cdcctl import (
+    audit,
+    config,
+    consumer,
+    demo,
+    dlq,
+    doctor,
+    init,
+    leases,
+    local,
+    output,
+    parquet,
+    producer,
+    replay,
+    search,
+    slot,
+    status,
+    stream,
+    tail,
+    top,
+    verify,
+)
 from cdcctl.context import add_setting_flags
 from cdckit.errors import CdcError
 from cdckit.settings import aws_region
 
-_TRY, _RUN, _ASK, _SET = "Try it", "Run it", "Ask the satellites", "Set up"
+_TRY, _SET, _RUN, _WATCH, _ASK = "Try it", "Set up", "Run it", "Watch and mend", "Ask the satellites"
+
+
+_COMMANDS: Sequence[tuple[str, Any, str, str]] = (
+    ("demo", demo.demo, _TRY, "Run everything for a minute, on real parts."),
+    ("local", local.app, _TRY, "A sandbox on this machine: PostgreSQL and AWS."),
+    ("init", init.init, _SET, "Ask a few questions and write cdc.toml."),
+    ("doctor", doctor.doctor, _SET, "Look at each prerequisite, and what mends it."),
+    ("config", config.app, _SET, "Show the settings in force."),
+    ("slot", slot.app, _SET, "See, make and drop replication slots."),
+    ("stream", stream.app, _SET, "Make, describe and reshard the stream."),
+    ("producer", producer.app, _RUN, "Publish the source's changes to the stream."),
+    ("consumer", consumer.app, _RUN, "Run the satellites' KCL applications."),
+    ("status", status.status, _WATCH, "One screen from the WAL to the satellites."),
+    ("top", top.top, _WATCH, "The same, live, with sparklines."),
+    ("tail", tail.tail, _WATCH, "Watch the changes on the stream."),
+    ("replay", replay.replay, _WATCH, "The stream again from a chosen time."),
+    ("dlq", dlq.app, _WATCH, "See, redrive and drop dead letters."),
+    ("leases", leases.app, _WATCH, "See the consumers' leases."),
+    ("verify", verify.verify, _ASK, "Prove that a satellite equals the source."),
+    ("search", search.app, _ASK, "Ask the full-text index."),
+    ("parquet", parquet.app, _ASK, "Ask the Parquet lake, look after its files."),
+    ("audit", audit.app, _ASK, "Ask the audit log, and verify it."),
+)
 
 
 class Root(TyperGroup):
     """The root group: turns errors into one clear line, what mends it, and a documented exit status."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """In the order in which people meet them."""
+        return [name for name, *_ in _COMMANDS]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `cdckit.errors` lists the exit statuses, 130 is Ctrl-C."""
@@ -44,18 +93,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo", rich_help_panel=_TRY)(demo.demo)
-app.add_typer(local.app, name="local", rich_help_panel=_TRY)
-app.add_typer(producer.app, name="producer", rich_help_panel=_RUN)
-app.add_typer(consumer.app, name="consumer", rich_help_panel=_RUN)
-app.add_typer(dlq.app, name="dlq", rich_help_panel=_RUN)
-app.command("tail", rich_help_panel=_RUN)(tail.tail)
-app.command("replay", rich_help_panel=_RUN)(replay.replay)
-app.add_typer(search.app, name="search", rich_help_panel=_ASK)
-app.add_typer(parquet.app, name="parquet", rich_help_panel=_ASK)
-app.add_typer(audit.app, name="audit", rich_help_panel=_ASK)
-app.command("verify", rich_help_panel=_ASK)(verify.verify)
-app.add_typer(config.app, name="config", rich_help_panel=_SET)
+for _name, _command, _panel, _summary in _COMMANDS:
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, short_help=_summary, rich_help_panel=_panel)
+    else:
+        app.command(_name, short_help=_summary, rich_help_panel=_panel)(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -73,6 +115,8 @@ def root(
     ] = False,
 ) -> None:
     """Satellites that follow PostgreSQL: search, Parquet and audit, over a Kinesis stream.
+
+    Exit status: 0 well, 1 a difference or refusal, 2 wrong use, 3 PostgreSQL, 4 AWS, 5 the KCL, 6 a satellite.
 
     Example: [bold]cdcctl demo[/]
     """

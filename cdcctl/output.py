@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +23,13 @@ from rich.text import Text  # noqa: TID251
 
 from cdckit.errors import CdcError, UsageError
 
+_UNBOUNDED = 10_000  # a pipe gets a table's cells whole
+
 
 def stdout() -> Console:
     """The console of results. Made anew, so that tests and pipes see the stream that is in place now."""
-    return Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
+    columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
+    return Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False, width=columns)
 
 
 def stderr() -> Console:
@@ -118,9 +122,7 @@ def screen(
     title: str, log: Sequence[str], height: int, columns: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> Screen:
     """A frame: some lines of a log (markup, cut to the width) above a table."""
-    body = [Text.from_markup(line, overflow="ellipsis") for line in log]
-    for line in body:
-        line.no_wrap = True
+    body = [_one_line(line) for line in log]
     body += [Text("")] * (height - len(body))
     table = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
     for row in rows:
@@ -128,9 +130,31 @@ def screen(
     return Group(Panel(Group(*body), title=title, title_align="left", border_style="dim"), table)
 
 
-def live(console: Console) -> Live:
-    """A display that is drawn again in place, on a terminal only."""
-    return Live(console=console, refresh_per_second=8, transient=True, redirect_stderr=False, redirect_stdout=False)
+def stacked(lines: Sequence[str], table: tuple[Sequence[str], Iterable[Sequence[str]]], below: Sequence[str]) -> Screen:
+    """A frame: lines, a table (its columns, its rows), lines; all in rich's markup, none wider than the terminal."""
+    shown = Table(*table[0], box=None, pad_edge=False, header_style="bold")
+    for row in table[1]:
+        shown.add_row(*row)
+    return Group(*map(_one_line, lines), "", shown, "", *map(_one_line, below))
+
+
+def _one_line(markup: str) -> Text:
+    text = Text.from_markup(markup, overflow="ellipsis")
+    text.no_wrap = True
+    return text
+
+
+def width() -> int:
+    """The columns of results' console."""
+    return stdout().width
+
+
+def live(console: Console, *, whole_screen: bool = False) -> Live:
+    """A display that is drawn again in place, on a terminal only; `whole_screen` gives the old one back at the end."""
+    return Live(
+        console=console, refresh_per_second=8, transient=True, screen=whole_screen,
+        redirect_stderr=False, redirect_stdout=False,
+    )  # fmt: skip
 
 
 def save_svg(frame: Screen, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def _unusable() -> SourceError:
     )
 
 
+def server_host(dsn: str) -> str:
+    """The host that a connection string (or PGHOST) names; empty for a local socket. Raises SourceError."""
+    return parse(dsn).get("host") or os.environ.get("PGHOST", "")
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn psycopg2's errors into SourceError at the border; `what` was being done."""
@@ -161,6 +167,16 @@ class Source:
             kept, most = int(retained or 0), int(limit) if limit is not None and limit > 0 else None
             return Slot(name, plugin or "", database or "", pid, flushed, status or "", kept, most)
         return None
+
+    def slots(self) -> list[Slot]:
+        """All logical slots of the server, by name."""
+        names = self.query("SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1")
+        return [slot for (name,) in names if (slot := self.slot(name)) is not None]
+
+    def drop_slot(self, name: str) -> None:
+        """Drop the slot: what it had not delivered is gone. Raises SlotInUse while somebody reads it, SourceError."""
+        with translated(f"cannot drop the slot {name!r}"):
+            self.query("SELECT pg_drop_replication_slot(%s)", (name,))
 
     def create_slot(self, name: str) -> None:
         """Create the slot with wal2json. Raises SourceError when the server is not prepared."""

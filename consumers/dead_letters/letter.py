@@ -88,5 +88,8 @@ class DeadLetterStore(Protocol):
     def read(self) -> Sequence[DeadLetter]:
         """All letters, in stream order."""
 
+    def count(self) -> int:
+        """How many there are, cheaply: a queue that consumers share counts the others' too."""
+
     def drop(self, letters: Collection[DeadLetter]) -> None:
         """Forget these; one that is gone already is no error."""

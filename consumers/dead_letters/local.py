@@ -45,6 +45,10 @@ class LocalDeadLetters:
                 logger.warning("%s is no dead letter: %s", path, error)
         return in_stream_order(letters)
 
+    def count(self) -> int:
+        """The files."""
+        return sum(1 for _ in self._folder.glob("*/*.json"))
+
     def drop(self, letters: Collection[DeadLetter]) -> None:
         """Remove their files."""
         for letter in letters:

@@ -37,13 +37,15 @@ class S3DeadLetters:
         """All letters below the prefix."""
         letters = []
         with self._translated("read the dead letters in"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{self._prefix}/"
-            )
-            for item in (item for page in pages for item in page.get("Contents", [])):
-                body = self._client.get_object(Bucket=self._bucket, Key=item["Key"])["Body"].read()
+            for key in self._keys():
+                body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
                 letters.append(decode_letter(body))
         return in_stream_order(letters)
+
+    def count(self) -> int:
+        """The objects below the prefix, by listing alone."""
+        with self._translated("count the dead letters in"):
+            return sum(1 for _ in self._keys())
 
     def drop(self, letters: Collection[DeadLetter]) -> None:
         """Delete their objects."""
@@ -53,6 +55,10 @@ class S3DeadLetters:
 
     def _key(self, letter: DeadLetter) -> str:
         return f"{self._prefix}/{letter.name}.json"
+
+    def _keys(self) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}/")
+        return (item["Key"] for page in pages for item in page.get("Contents", []))
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

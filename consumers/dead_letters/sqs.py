@@ -43,6 +43,13 @@ class SqsDeadLetters:
         found = [(letter, handle) for letter, handle in self._receive() if letter.consumer == self._consumer]
         return in_stream_order({letter.name: letter for letter, _ in found}.values())
 
+    def count(self) -> int:
+        """What SQS says of the whole queue; approximate, as it says itself."""
+        names: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        with self._translated("count the dead letters in"):
+            answer = self._client.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)
+        return sum(int(answer["Attributes"].get(name, 0)) for name in names)
+
     def drop(self, letters: Collection[DeadLetter]) -> None:
         """Delete their messages, all copies."""
         names = {letter.name for letter in letters}

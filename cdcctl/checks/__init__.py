@@ -1,0 +1,1 @@
+"""What `cdcctl doctor` looks at: each module yields findings about one side."""

@@ -1,0 +1,51 @@
+"""Every command and flag is documented, and the page in docs/ is the one that the commands make."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cdcctl.main import build
+from cdcctl.reference import page
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield " ".join(path), command
+        return
+    for name in command.list_commands(None):
+        yield from leaves(children[name], (*path, name))
+
+
+def test_the_page_is_what_the_commands_make() -> None:
+    assert (DOCS / "commands.md").read_text() == page(build()), "mend: python -m cdcctl.reference > docs/commands.md"
+
+
+def test_every_command_flag_and_argument_says_what_it_means() -> None:
+    mute = [
+        f"{path} {parameter.name}"
+        for path, command in leaves(build())
+        for parameter in command.params
+        if not (parameter.help or "").strip()
+    ]
+    assert mute == []
+    assert [path for path, command in leaves(build()) if "Example:" not in (command.help or "")] == []
+
+
+def test_the_page_names_every_command_and_every_flag() -> None:
+    text = page(build())
+    for path, command in leaves(build()):
+        section = text.split(f"\n## cdcctl {path}\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            shared = text.split("\n## cdcctl ")[0]
+            wanted = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
+            assert wanted in section + shared or parameter.metavar in section, f"{path} {wanted}"
+
+
+def test_each_command_is_told_of_in_the_docs_beside_the_reference() -> None:
+    pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
+    prose = "".join(one.read_text() for one in pages if one.name != "commands.md")
+    missing = [path for path, _ in leaves(build()) if f"cdcctl {path}" not in prose]
+    assert missing == []
