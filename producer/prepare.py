@@ -7,6 +7,9 @@ import logging
 from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
 from cdckit.settings import Settings
+from producer.mask_key import pin_key
+from producer.masking import Masks
+from producer.masks import Column, check_masks
 from producer.routing import Origin, TableFilter
 from producer.source import Server, Slot, Source
 from producer.stream import Stream, Wanted, decide_origin
@@ -14,16 +17,21 @@ from producer.stream import Stream, Wanted, decide_origin
 logger = logging.getLogger(__name__)
 
 
-def prepare(settings: Settings, stream: Stream, *, new_epoch: bool = False) -> Origin:
+_NO_MASKS = Masks()
+
+
+def prepare(settings: Settings, stream: Stream, masks: Masks = _NO_MASKS, *, new_epoch: bool = False) -> Origin:
     """Check the server against the stream's record of it, make the slot at the first run, write the record.
 
     The slot is made before the record: dying between the two repeats the first run, and loses nothing. Raises
-    SourceError, EpochChanged, SlotLost and StreamError.
+    SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that cannot be meant.
     """
+    pin_key(masks, stream, settings.source)
     source = Source(settings.dsn)
     try:
         server, slot = source.server(), source.slot(settings.slot)
         _check_server(server)
+        _check_masks(settings, source, masks)
         recorded = stream.recorded(settings.source)
         wanted = Wanted(settings.source, settings.slot)
         origin = decide_origin(recorded, server, wanted, slot_exists=slot is not None, new_epoch=new_epoch)
@@ -73,6 +81,16 @@ def _check_slot(slot: Slot, server: Server) -> None:
             f"SELECT pg_drop_replication_slot('{slot.name}'); then cdcctl producer run --new-epoch, and fill the "
             "satellites again; a larger max_slot_wal_keep_size prevents it",
         )
+
+
+def _check_masks(settings: Settings, source: Source, masks: Masks) -> None:
+    if not masks:
+        return
+    tables = TableFilter.parse(settings.table, settings.exclude_table)
+    columns = [Column(*found) for found in source.columns() if tables.wants(found[0])]
+    masks.know(columns)
+    for mask in check_masks(masks.masks, columns):
+        logger.warning("mask %s matches no column of a published table", mask)
 
 
 def _warn_of_tables(source: Source, tables: TableFilter) -> None:

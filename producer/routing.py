@@ -17,6 +17,8 @@ import msgspec
 
 from cdckit.change import Table, key_text
 from cdckit.envelope import MESSAGES, VERSION, Row, Stamp, Stamper, decode_row, key_columns, old_key_columns, splice
+from cdckit.settings import Settings
+from producer.masking import Masks
 from producer.rowtext import Layouts
 from producer.wal2json import (
     ACTION_AT,
@@ -81,14 +83,30 @@ class TableFilter:
 class Router:
     """Turns the messages of one transaction after another into records."""
 
-    def __init__(self, origin: Origin, tables: TableFilter | None = None, prefixes: Sequence[str] = ()) -> None:
-        """`origin` stamps every envelope; `tables` leaves tables out; `prefixes`: logical messages to publish."""
+    def __init__(
+        self,
+        origin: Origin,
+        tables: TableFilter | None = None,
+        prefixes: Sequence[str] = (),
+        masks: Masks | None = None,
+    ) -> None:
+        """`origin` stamps every envelope; `tables` leaves tables out; `prefixes`: logical messages to publish.
+
+        `masks` hide values before anything else is made of a row.
+        """
         self._origin, self._prefixes = origin, frozenset(prefixes)
+        self._masks = masks or None
         self._tables = tables or TableFilter()
         self._layouts = Layouts(self._name)
         self._plain, self._moved = Stamper(_stamp(origin)), Stamper(_stamp(origin, key_change=True))
         self._stamper, self._annotation = self._plain, _NO_ANNOTATION
         self._commit_lsn, self._index = b"", 0
+
+    @classmethod
+    def by(cls, settings: Settings, origin: Origin, masks: Masks) -> Router:
+        """The router that the settings ask for."""
+        prefixes = [prefix.strip() for prefix in settings.message_prefixes.split(",") if prefix.strip()]
+        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masks)
 
     def begin(self, payload: bytes) -> None:
         """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
@@ -107,8 +125,10 @@ class Router:
     def route(self, payload: bytes) -> Sequence[Record]:
         """The records of one row message: none (a table left out), one, or two (a primary-key change).
 
-        Raises EnvelopeError when `payload` is no row message.
+        Raises EnvelopeError when `payload` is no row message, UsageError when a mask does not hide what it should.
         """
+        if self._masks is not None:
+            payload = self._masks.payload(payload)
         found = self._layouts.key(payload)
         if found is None:
             return self._parsed(payload)

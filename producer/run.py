@@ -17,11 +17,13 @@ from producer.credentials import SourceDsn
 from producer.endpoint import serving
 from producer.guard import SlotGuard, parse_size
 from producer.kinesis import Publisher, Target
+from producer.mask_key import open_masks
+from producer.masking import Masks
 from producer.metrics import Meter
 from producer.plain import PlainLanes
 from producer.prepare import prepare
 from producer.relay import DRAIN_SECONDS, Relay
-from producer.routing import Origin, Router, TableFilter
+from producer.routing import Origin, Router
 from producer.slot import BUSY_SECONDS, SlotReader
 from producer.source import Source
 from producer.stream import Stream, kinesis_client
@@ -71,11 +73,11 @@ def run(
     budget = parse_size(settings.max_retained_wal)
     stream = Stream(kinesis_client(), settings.stream)
     target = stream.target()
-    dsn = SourceDsn(settings)
-    origin = prepare(replace(settings, dsn=dsn()), stream, new_epoch=new_epoch)
+    dsn, masks = SourceDsn(settings), open_masks(settings)
+    origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch)
     meter = Meter(settings.source)
     mark = _Mark(stream, origin, meter)
-    parts = _Parts(settings, dsn, target, meter, pace)
+    parts = _Parts(settings, dsn, target, masks, meter, pace)
     with ExitStack() as open_parts:
         open_parts.callback(target.close)
         open_parts.enter_context(serving(meter, settings.metrics_port))
@@ -105,6 +107,7 @@ class _Parts:
     settings: Settings
     dsn: Callable[[], str]
     target: Target
+    masks: Masks
     meter: Meter
     pace: Pace
 
@@ -166,7 +169,7 @@ def _reconnect(parts: _Parts, stream: Stream, stopping: Callable[[], bool]) -> t
     while not stopping():
         try:
             settings = replace(parts.settings, dsn=parts.dsn())
-            return prepare(settings, stream), SlotReader(settings.dsn, settings.slot)
+            return prepare(settings, stream, parts.masks), SlotReader(settings.dsn, settings.slot)
         except (SlotLost, EpochChanged):
             raise
         except (SourceError, StreamError) as error:
@@ -187,9 +190,7 @@ def _relay(parts: _Parts, origin: Origin, reader: SlotReader, stopping: Callable
     settings, aggregate = parts.settings, yes(parts.settings.aggregate)
     publisher = Publisher(parts.target, AggregateLanes if aggregate else PlainLanes)
     parts.meter.follow(publisher)
-    tables = TableFilter.parse(settings.table, settings.exclude_table)
-    prefixes = [prefix.strip() for prefix in settings.message_prefixes.split(",") if prefix.strip()]
-    relay = Relay(reader, Router(origin, tables, prefixes), publisher, parts.meter.on_acknowledged)
+    relay = Relay(reader, Router.by(settings, origin, parts.masks), publisher, parts.meter.on_acknowledged)
     logger.info(
         "relaying slot %r of source %r (epoch %d) to stream %r%s",
         settings.slot, origin.source, origin.epoch, settings.stream, ", aggregated" if aggregate else "",

@@ -25,6 +25,14 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catal
        AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
 ORDER BY 1, 2
 """
+_COLUMNS = """
+SELECT n.nspname, c.relname, a.attname, coalesce(bool_or(a.attnum = ANY (i.indkey)), false)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_index i ON i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+GROUP BY n.nspname, c.relname, a.attname, a.attnum ORDER BY n.nspname, c.relname, a.attnum
+"""
 _SLOT = """
 SELECT plugin, database, active_pid, confirmed_flush_lsn, wal_status,
        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn),
@@ -191,6 +199,10 @@ class Source:
     def tables_without_key(self) -> list[Table]:
         """Tables whose updates and deletes wal2json drops: no primary key and no replica identity in its place."""
         return [Table(schema, name) for schema, name in self.query(_NO_KEY)]
+
+    def columns(self) -> list[tuple[Table, str, bool]]:
+        """Every column of every table that can be decoded, and whether it is part of the table's key."""
+        return [(Table(schema, name), column, key) for schema, name, column, key in self.query(_COLUMNS)]
 
     def close(self) -> None:
         """Close the connection."""

@@ -99,23 +99,29 @@ class Stream:
 
     def recorded(self, source: str) -> Recorded | None:
         """Which server the stream's positions of this source come from; None before the first run."""
-        try:
-            tags = self.client.list_tags_for_stream(StreamName=self.name)["Tags"]
-        except (ClientError, BotoCoreError) as error:
-            raise translated(error, f"cannot read the tags of the stream {self.name!r}") from error
-        for tag in tags:
-            match = _TAG.fullmatch(tag.get("Value", "")) if tag["Key"] == _tag(source) else None
-            if match:
-                origin = Origin(source, int(match[1]), match[2], int(match[3]), match[4])
-                return Recorded(origin, Lsn.parse(match[5]) if match[5] else Lsn(0))
-        return None
+        match = _TAG.fullmatch(self.tag(_tag(source)) or "")
+        if match is None:
+            return None
+        origin = Origin(source, int(match[1]), match[2], int(match[3]), match[4])
+        return Recorded(origin, Lsn.parse(match[5]) if match[5] else Lsn(0))
 
     def record(self, origin: Origin, acknowledged: Lsn = NO_LSN) -> None:
         """Write the tag. Raises StreamError."""
         value = f"epoch={origin.epoch} system={origin.system} timeline={origin.timeline} slot={origin.slot}"
-        value += f" lsn={acknowledged}" if acknowledged else ""
+        self.set_tag(_tag(origin.source), value + (f" lsn={acknowledged}" if acknowledged else ""))
+
+    def tag(self, name: str) -> str | None:
+        """A tag's value; None when the stream has no such tag. Raises StreamError."""
         try:
-            self.client.add_tags_to_stream(StreamName=self.name, Tags={_tag(origin.source): value})
+            tags = self.client.list_tags_for_stream(StreamName=self.name)["Tags"]
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, f"cannot read the tags of the stream {self.name!r}") from error
+        return next((tag.get("Value", "") for tag in tags if tag["Key"] == name), None)
+
+    def set_tag(self, name: str, value: str) -> None:
+        """Write a tag. Raises StreamError."""
+        try:
+            self.client.add_tags_to_stream(StreamName=self.name, Tags={name: value})
         except (ClientError, BotoCoreError) as error:
             raise translated(error, f"cannot tag the stream {self.name!r}") from error
 

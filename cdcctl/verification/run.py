@@ -17,6 +17,7 @@ from cdckit.position import Lsn
 from cdckit.settings import Settings
 from consumers.leases import LeaseTable
 from consumers.reader import kinesis_client
+from producer.masks import parse_masks, rule_of
 from producer.routing import TableFilter
 from producer.source import Source
 
@@ -58,6 +59,10 @@ class Verification:
             return Verdict(table, skipped="the search mapping leaves it out"), ""
         if not side.key:
             return Verdict(table, skipped="no primary key: its rows cannot be told apart"), ""
+        masks = parse_masks(self.settings.mask)
+        if any(rule_of(masks, table, column.name) for column in side.key):
+            return Verdict(table, skipped="its key is masked"), ""
+        columns = [column for column in columns if rule_of(masks, table, column.name) is None]
 
         def theirs() -> Iterator[tuple[str, Row]]:
             try:
