@@ -16,9 +16,9 @@ from cdcctl.context import settings
 from cdcctl.moments import parse_moment
 from cdcctl.signals import stop_on_signals
 from cdckit.change import Change
-from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
 from consumers.begin import LATEST, Begin
+from consumers.oversize import Fetcher
 from consumers.points import begin_at
 from consumers.reader import Page, StreamReader
 
@@ -78,10 +78,11 @@ def start_of(since: str | None) -> tuple[Begin, datetime | None]:
 
 def changes(pages: Iterator[Page], since: datetime | None, globs: list[str]) -> Iterator[Seen]:
     """The records of the pages that match; an unreadable one always does."""
+    fetcher = Fetcher()
     for page in pages:
         for record in page.records:
             try:
-                change = decode(record.data)
+                change = fetcher.decode(record.data)
             except EnvelopeError as error:
                 yield Seen(page.shard, record.data, None, error)
                 continue

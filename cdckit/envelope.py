@@ -8,7 +8,8 @@ A record is the wal2json format-version 2 object, keys and values verbatim, plus
             "slot":"cdc","annotation":{"actor":"alice"},"key_change":true}}
 
 ``annotation`` and ``key_change`` appear only where they apply. A change too large for the stream is the same text as
-gzip (RFC 1952), which its first two bytes tell. A logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it
+gzip (RFC 1952), which its first two bytes tell; one that is too large even so is a reference (`cdckit.oversize`). A
+logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it
 is read as an insert into a table of its prefix's name in the schema ``pg_logical_message``, with the columns lsn,
 content and transactional.
 """
@@ -34,6 +35,8 @@ MESSAGES = "pg_logical_message"
 """The schema under which logical messages are seen, one table a prefix."""
 MOST_BYTES = 64 * 1024 * 1024
 """A compressed record may unfold to this at the most; what claims more is refused before it takes the memory."""
+REFERENCE = b'{"action":"R"'
+"""How a record begins that stands for an oversized change: see `cdckit.oversize`."""
 _GZIP = b"\x1f\x8b"
 _WBITS = zlib.MAX_WBITS | 16  # gzip's own header
 
@@ -93,6 +96,14 @@ class _Message(msgspec.Struct, frozen=True):
     timestamp: str | None = None
 
 
+class _Place(msgspec.Struct, frozen=True):
+    """Of any record, what says where it stands."""
+
+    cdc: Stamp
+    timestamp: str | None = None
+
+
+_place_decoder = msgspec.json.Decoder(_Place)
 _stamp_encoder = msgspec.json.Encoder(decimal_format="number")
 _record_decoder = msgspec.json.Decoder(_Record, float_hook=Decimal)
 _message_decoder = msgspec.json.Decoder(_Message)
@@ -138,18 +149,18 @@ def compress(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=6, mtime=0)
 
 
-def plain(data: bytes) -> bytes:
+def plain(data: bytes, most: int = MOST_BYTES) -> bytes:
     """The record's JSON text, unfolded when it is compressed. Raises EnvelopeError when it cannot be, or is a bomb."""
     if data[:2] != _GZIP:
         return data
     unfolding = zlib.decompressobj(_WBITS)
     try:
-        text = unfolding.decompress(data, MOST_BYTES)
+        text = unfolding.decompress(data, most)
     except zlib.error as error:
         raise EnvelopeError(f"a compressed record that cannot be unfolded: {error}") from error
     if not unfolding.eof:
         why = "unfolds to more than" if unfolding.unconsumed_tail else "ends before its end; limit"
-        raise EnvelopeError(f"a compressed record of {len(data):,} bytes {why} {MOST_BYTES:,} bytes")
+        raise EnvelopeError(f"a compressed record of {len(data):,} bytes {why} {most:,} bytes")
     return text
 
 
@@ -175,11 +186,24 @@ def decode(data: bytes) -> Change:
     """Read one record of the stream. Raises EnvelopeError when it is no change of ours."""
     text = plain(data)
     try:
+        if text.startswith(REFERENCE):
+            raise EnvelopeError(
+                "a reference to an oversized change", "consumers.oversize.Fetcher fetches what it names"
+            )
         if text.startswith(_IS_MESSAGE):
             return _message(_message_decoder.decode(text))
         return _change(_record_decoder.decode(text))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"unreadable record: {error}", "see `cdcctl tail` for what is on the stream") from error
+
+
+def place(data: bytes) -> tuple[Position, datetime]:
+    """Where a change stands and when it was committed, of any record, also of a reference. Raises EnvelopeError."""
+    try:
+        found = _place_decoder.decode(plain(data))
+        return _position(found.cdc), _commit_time(found.timestamp or found.cdc.time or None)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise EnvelopeError(f"unreadable record: {error}") from error
 
 
 _IS_MESSAGE = b'{"action":"M"'

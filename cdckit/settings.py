@@ -48,6 +48,10 @@ class Settings:
         "", "key of mask's hashes: a file, or secretsmanager:NAME; empty: DATA/mask.key, made at first use"
     )
     aggregate: str = _setting("no", "yes: pack a shard's changes into KPL records, which the KCL and tail unpack")
+    oversize: str = _setting(
+        "",
+        "where changes go that no record can hold: s3://BUCKET/PREFIX or file:///FOLDER; empty: they stop the producer",
+    )
     max_retained_wal: str = _setting(
         "", "warn as the slot keeps this much WAL, like 10GB; empty: PostgreSQL's own limit"
     )

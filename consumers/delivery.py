@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TypeVar
 
-from cdckit.envelope import decode
+from cdckit.change import Change
+from cdckit.envelope import REFERENCE, decode
 from cdckit.errors import ConsumerError, EnvelopeError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Received, Sink
 from consumers.dead_letters import DeadLetter, DeadLetterStore, RawRecord
+from consumers.oversize import Fetcher
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class Delivery:
         """`share` says when to stop."""
         self._consumer, self._shard, self._sink = consumer, shard, sink
         self._letters, self._share = letters, share
+        self._fetcher = Fetcher()
 
     def take(self, records: Sequence[RawRecord]) -> list[Received]:
         """Hand the records to the sink; returns what it accepted, in order. All others are durable dead letters.
@@ -75,10 +78,15 @@ class Delivery:
     def _decoded(self, record: RawRecord) -> Received | None:
         self._share.count()
         try:
-            return Received(decode(record.data), record.sequence_number, record.sub_sequence_number)
+            data = record.data
+            change = decode(data) if not data.startswith(REFERENCE) else self._fetched(data)
+            return Received(change, record.sequence_number, record.sub_sequence_number)
         except EnvelopeError as error:
             self._bury(record, None, error)
             return None
+
+    def _fetched(self, data: bytes) -> Change:
+        return patiently(lambda: self._fetcher.decode(data), "fetching an oversized change")
 
     def _apply(self, pairs: Sequence[tuple[RawRecord, Received]]) -> list[Received]:
         """Apply all; when the batch holds poison, halve it until the poison stands alone. Order is kept."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cdckit.envelope import decode
 from cdckit.errors import CdcError, EnvelopeError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Outcome, Received, Sink
 from consumers.dead_letters import DeadLetter, DeadLetterStore
 from consumers.delivery import patiently
+from consumers.oversize import Fetcher
 
 SHARD = "redrive"
 """The shard's name under which a sink is opened for dead letters: no live worker has it."""
@@ -47,7 +47,7 @@ def redrive(letters: Sequence[DeadLetter], store: DeadLetterStore, open_sink: Ca
 
 
 def _one(sink: Sink, letter: DeadLetter) -> Outcome:
-    item = Received(decode(letter.data), letter.sequence_number, letter.sub_sequence_number)
+    item = Received(Fetcher().decode(letter.data), letter.sequence_number, letter.sub_sequence_number)
     batch = Batch(SHARD, [item])
     patiently(lambda: sink.apply(batch), f"letter {letter.id}")
     return patiently(sink.flush, "flush")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.envelope import decode
+from cdckit.envelope import place
 from cdckit.errors import ConsumerError, EnvelopeError, StreamError, UsageError
 from cdckit.settings import Settings
 from cdckit.sink import Outcome, SinkFactory
@@ -144,7 +144,7 @@ def _first_since(client: KinesisClient, stream: str, shard: str, moment: datetim
 
 def _since(record: RawRecord, moment: datetime) -> bool:
     try:
-        return decode(record.data).commit_time >= moment
+        return place(record.data)[1] >= moment
     except EnvelopeError:
         return True  # goes to the shadow's dead letters, where it is counted
 

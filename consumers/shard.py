@@ -8,12 +8,13 @@ exception: the KCL then delivers again from the last checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cdckit.change import Change
 from cdckit.errors import ConsumerError
+from cdckit.oversize import weight
 from cdckit.sink import Outcome, Paced, Received, Sink
 from consumers.dead_letters import DeadLetterStore, RawRecord
 from consumers.delivery import DeadShare, Delivery, TooManyDeadLetters, patiently
@@ -70,6 +71,19 @@ class _Unmarked:
 Checkpoint = Callable[[Mark], None]
 
 
+def portions(records: Sequence[RawRecord], most: int = MOST_UNFLUSHED_BYTES) -> Iterator[Sequence[RawRecord]]:
+    """The records in runs that take so many bytes in memory: a page of references may stand for gigabytes."""
+    start = size = 0
+    for at, record in enumerate(records):
+        heavy = weight(record.data)
+        if at > start and size + heavy > most:
+            yield records[start:at]
+            start, size = at, 0
+        size += heavy
+    if start < len(records):
+        yield records[start:]
+
+
 class ShardWorker:
     """Drives one sink over one shard. `checkpoint` arguments may raise to end the process."""
 
@@ -92,8 +106,10 @@ class ShardWorker:
 
     def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
         """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
-        if records:
-            self._apply(records)
+        for some in portions(records):
+            self._apply(some)
+            if self._must_flush():
+                self._flush()
         if self._must_flush():
             self._flush()
         if self._must_checkpoint():
@@ -125,7 +141,7 @@ class ShardWorker:
             pending.since = started
         pending.read += len(records)
         pending.dead += len(records) - len(accepted)
-        pending.size += sum(len(record.data) for record in records)
+        pending.size += sum(weight(record.data) for record in records)
         pending.last = Mark(records[-1].sequence_number, records[-1].sub_sequence_number)
         if accepted:
             pending.newest = accepted[-1].change

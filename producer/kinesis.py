@@ -48,6 +48,7 @@ class Figures:
     failed_requests: int = 0
     strayed: int = 0
     compressed: int = 0
+    oversized: int = 0
 
 
 @dataclass(slots=True)
@@ -76,6 +77,8 @@ class Target:
     bounds: Bounds = field(default_factory=Bounds)
     close: Callable[[], None] = lambda: None
     """Frees the connections."""
+    keep: Callable[[Record, bytes], Record] | None = None
+    """Keeps a record (also given as gzip) that is too large for the stream, and returns a reference to it."""
 
 
 class Publisher:
@@ -118,7 +121,10 @@ class Publisher:
         select.select([self._awake], [], [], seconds)
 
     def submit(self, record: Record, ticket: Ticket) -> None:
-        """Queue a record, compressed when it must be. Raises RecordTooLarge when the stream could never take it."""
+        """Queue a record, compressed when it must be, a reference to it when even that is too large.
+
+        Raises RecordTooLarge when the stream could never take it and nothing keeps it, StreamError when keeping fails.
+        """
         if len(record.data) + len(record.partition_key) > self._target.bounds.record - _KEY_SLACK:
             record = self._compressed(record)
         self._lanes.add(record, ticket)
@@ -157,11 +163,15 @@ class Publisher:
         smaller = compress(record.data)
         size = len(smaller) + len(record.partition_key.encode())
         if size > limit or len(record.data) > MOST_BYTES:
+            if self._target.keep is not None:
+                self.figures.oversized += 1
+                return self._target.keep(record, smaller)
             raise RecordTooLarge(
                 f"a change of {record.partition_key} has {len(record.data):,} bytes, compressed {len(smaller):,}; "
                 f"a record of the stream {self._target.name!r} takes {limit:,}",
-                "nothing was lost and the slot waits; allow larger records (aws kinesis update-max-record-size, up to "
-                f"10240 KiB), leave the table out with --exclude-table {record.table}, or make the row smaller",
+                "nothing was lost and the slot waits; keep such changes elsewhere (--oversize s3://BUCKET/PREFIX), "
+                "allow larger records (aws kinesis update-max-record-size, up to 10240 KiB), or leave the table out: "
+                f"--exclude-table {record.table}",
             )
         self.figures.compressed += 1
         return record._replace(data=smaller)

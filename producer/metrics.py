@@ -75,6 +75,7 @@ class Meter(Collector):
         yield self._counter("bytes", "Bytes that the stream accepted", figures.accepted_bytes)
         yield self._counter("put_requests", "PutRecords requests sent", figures.requests)
         yield self._counter("compressed", "Changes compressed to fit into a record", figures.compressed)
+        yield self._counter("oversized", "Changes kept beside the stream, which has a reference", figures.oversized)
         retries = CounterMetricFamily("cdc_retries", "What was sent again, by why", labels=["source", "why"])
         for why, count in (
             ("refused", figures.refused), ("failed", figures.failed_requests), ("strayed", figures.strayed),

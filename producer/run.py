@@ -20,6 +20,7 @@ from producer.kinesis import Publisher, Target
 from producer.mask_key import open_masks
 from producer.masking import Masks
 from producer.metrics import Meter
+from producer.oversize import open_oversize
 from producer.plain import PlainLanes
 from producer.prepare import prepare
 from producer.relay import DRAIN_SECONDS, Relay
@@ -72,7 +73,7 @@ def run(
     pace = pace or Pace()
     budget = parse_size(settings.max_retained_wal)
     stream = Stream(kinesis_client(), settings.stream)
-    target = stream.target()
+    target = stream.target(keep=open_oversize(settings.oversize, settings.source))
     dsn, masks = SourceDsn(settings), open_masks(settings)
     origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch)
     meter = Meter(settings.source)

@@ -7,6 +7,7 @@ anywhere (a laptop, EC2, Lambda) knows it without a store of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from cdckit.position import Lsn
 from producer.kinesis import IN_FLIGHT, Target
 from producer.lanes import Bounds
 from producer.put import PutRecords
-from producer.routing import Origin
+from producer.routing import Origin, Record
 from producer.shards import Shard, ShardMap
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ class Stream:
         record = int(summary.get("MaxRecordSizeInKiB") or 1024) * 1024
         return Bounds(record) if record <= 1024 * 1024 else Bounds(record, request=10 * 1024 * 1024)
 
-    def target(self, connections: int = IN_FLIGHT) -> Target:
-        """The stream for a publisher. Raises StreamError."""
+    def target(self, connections: int = IN_FLIGHT, keep: Callable[[Record, bytes], Record] | None = None) -> Target:
+        """The stream for a publisher; `keep` is its way with oversized records. Raises StreamError."""
         shards, bounds = self.shards, self.bounds()
         shards()  # a stream that cannot be listed is refused here
         put = PutRecords(self.client, self.name, connections)
-        return Target(self.name, put, shards, bounds, put.close)
+        return Target(self.name, put, shards, bounds, put.close, keep)
 
     def recorded(self, source: str) -> Recorded | None:
         """Which server the stream's positions of this source come from; None before the first run."""

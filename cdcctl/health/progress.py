@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.aggregation import unpack
-from cdckit.envelope import decode
+from cdckit.envelope import place
 from cdckit.errors import EnvelopeError, StreamError
 from consumers.leases import Lease
 
@@ -80,10 +80,10 @@ def _covered(entry: _Entry, lease: Lease) -> bool:
 
 def _decoded(data: bytes) -> tuple[str, datetime | None]:
     try:
-        change = decode(data)
+        position, committed = place(data)
     except EnvelopeError:
         return "", None
-    return str(change.position), change.commit_time
+    return str(position), committed
 
 
 def _estimate(pending: Sequence[_Entry], behind_ms: int) -> int:

@@ -1,0 +1,107 @@
+"""A change that is kept beside the stream: the reference leads back to it, and nothing else passes for it."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from cdckit.change import Table
+from cdckit.envelope import compress, decode, place
+from cdckit.errors import ConsumerError, EnvelopeError, UsageError
+from cdckit.oversize import kept_in, weight
+from cdckit.testing import FaultySink
+from consumers.dead_letters import RawRecord, open_store
+from consumers.delivery import DeadShare, Delivery
+from consumers.oversize import Fetcher
+from consumers.redrive import redrive
+from consumers.shard import portions
+from producer.oversize import open_oversize
+from producer.routing import Record
+from tests.histories import entry
+
+TABLE = Table("public", "orders")
+
+
+def kept(folder: Path, value: str = "x" * 5000) -> tuple[bytes, bytes]:
+    """The whole record and its reference."""
+    whole = entry("I", 7, value, 9)
+    oversize = open_oversize(folder.as_uri(), "main")
+    assert oversize is not None
+    return whole.data, oversize(Record(whole.partition_key, whole.data, TABLE), compress(whole.data)).data
+
+
+def objects(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_the_reference_is_small_and_leads_back(tmp_path: Path) -> None:
+    whole, reference = kept(tmp_path)
+    assert len(reference) < 600
+    assert Fetcher().decode(reference) == decode(whole) == Fetcher().decode(whole)
+    assert place(reference) == (decode(whole).position, decode(whole).commit_time)
+    assert weight(reference) == len(whole)
+    assert json.loads(reference)["table"] == "orders"
+
+
+def test_published_again_it_is_kept_once(tmp_path: Path) -> None:
+    assert kept(tmp_path) == kept(tmp_path)
+    assert len(objects(tmp_path)) == 1
+
+
+def test_without_the_kit_a_reference_is_no_change(tmp_path: Path) -> None:
+    with pytest.raises(EnvelopeError, match="reference"):
+        decode(kept(tmp_path)[1])
+
+
+def test_missing_and_altered_objects_are_dead_letters_until_they_are_back(tmp_path: Path) -> None:
+    _, missing = kept(tmp_path / "kept", "a" * 5000)
+    [gone] = objects(tmp_path / "kept")
+    backup = gone.read_bytes()
+    gone.unlink()
+    _, altered = kept(tmp_path / "kept", "b" * 5000)
+    [swapped] = objects(tmp_path / "kept")
+    swapped.write_bytes(gzip.compress(b"something else"))
+    sink, letters = FaultySink(), open_store("", "test", tmp_path)
+    delivery = Delivery("test", "shardId-0", sink, letters, DeadShare(1.0))
+    records = [RawRecord(data, "k", str(number)) for number, data in enumerate((missing, altered), 1)]
+    assert delivery.take(records) == []
+    assert ["is missing" in letters.read()[0].error, "was altered" in letters.read()[1].error] == [True, True]
+    gone.write_bytes(backup)
+    done = redrive(letters.read(), letters, lambda: sink)
+    assert done.outcome.applied == 1
+    assert ["altered" in reason for _, reason in done.remaining] == [True]
+
+
+def test_a_store_that_refuses_ends_the_process_instead_of_draining_into_dead_letters(tmp_path: Path) -> None:
+    _, reference = kept(tmp_path)
+    [path] = objects(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConsumerError, match="cannot be read"):
+        Fetcher().decode(reference)
+
+
+def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path) -> None:
+    _, reference = kept(tmp_path)
+    told = kept_in(reference)
+    assert told is not None
+    lying = reference.replace(f'"bytes":{told.bytes}'.encode(), b'"bytes":100')
+    with pytest.raises(EnvelopeError, match="unfolds to more"):
+        Fetcher().decode(lying)
+
+
+def test_a_page_of_references_is_taken_in_portions(tmp_path: Path) -> None:
+    _, reference = kept(tmp_path)
+    records = [RawRecord(reference, "k", str(number)) for number in range(7)]
+    runs = list(portions(records, 2 * weight(reference)))
+    assert [len(run) for run in runs] == [2, 2, 2, 1]
+    assert [record for run in runs for record in run] == records
+    assert list(portions([])) == []
+
+
+def test_a_place_that_cannot_be_is_refused() -> None:
+    for url in ("ftp://x/y", "s3:///nothing", "relative/folder", "file://host/x"):
+        with pytest.raises(UsageError, match="oversize cannot be"):
+            open_oversize(url, "main")
+    assert open_oversize("", "main") is None
