@@ -130,15 +130,18 @@ class Stamper:
         """`stamp` is the pattern; its commit_lsn and index are replaced."""
         head, tail = _stamp_encoder.encode(msgspec.structs.replace(stamp, commit_lsn="\f", index=0)).split(_BETWEEN)
         self._head, self._tail = b',"cdc":' + head + b'"commit_lsn":"', tail + b"}"
-        self._text = b""
+        self._text = self._first = b""
 
     def begin(self, commit_lsn: bytes) -> None:
         """The transaction that the next changes belong to, as wal2json wrote its LSN."""
-        self._text = self._head + commit_lsn + b'","index":'
+        self._text = text = self._head + commit_lsn + b'","index":'
+        self._first = text + b"0" + self._tail  # most transactions have one change
 
     def splice(self, payload: bytes, index: int) -> bytes:
         """As `splice`, for the change of this index."""
-        return b"%b%b%d%b" % (payload[:-1], self._text, index, self._tail)
+        if index == 0:
+            return payload[:-1] + self._first
+        return b"".join((payload[:-1], self._text, str(index).encode(), self._tail))
 
 
 _BETWEEN = b'"commit_lsn":"\\f","index":0'

@@ -14,6 +14,8 @@ from queue import Empty, SimpleQueue
 from random import SystemRandom
 from typing import Any
 
+import msgspec
+
 from cdckit.envelope import MOST_BYTES, compress
 from cdckit.errors import RecordTooLarge, StreamError
 from producer.lanes import Bounds, Lanes, MakeLanes, Parcel
@@ -93,6 +95,7 @@ class Publisher:
     ) -> None:
         """`make_lanes` is `PlainLanes` or `AggregateLanes`. `jitter` returns numbers in [0, 1)."""
         self._target, self._jitter = target, jitter
+        self._fitting = target.bounds.record - _KEY_SLACK
         self._lanes: Lanes = make_lanes(target.shards(), target.bounds)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="put-records")
         self._most, self.flying = in_flight, 0
@@ -125,7 +128,7 @@ class Publisher:
 
         Raises RecordTooLarge when the stream could never take it and nothing keeps it, StreamError when keeping fails.
         """
-        if len(record.data) + len(record.partition_key) > self._target.bounds.record - _KEY_SLACK:
+        if len(record.data) > self._fitting:
             record = self._compressed(record)
         self._lanes.add(record, ticket)
 
@@ -174,7 +177,7 @@ class Publisher:
                 f"--exclude-table {record.table}",
             )
         self.figures.compressed += 1
-        return record._replace(data=smaller)
+        return msgspec.structs.replace(record, data=smaller)
 
     def _start(self, batch: Sequence[Parcel]) -> None:
         self.flying += 1
@@ -276,4 +279,4 @@ class Publisher:
             logger.warning("Kinesis: %s; %d records wait, none is lost", what, self.pending)
 
 
-_KEY_SLACK = 4 * 256 + 1024  # a key's bytes may be four times its characters; the rest is an aggregated record's own
+_KEY_SLACK = 5 * 256 + 1024  # a key's bytes may be four times its characters; the rest is an aggregated record's own

@@ -9,72 +9,93 @@ from __future__ import annotations
 from collections import deque
 
 from cdckit.position import Lsn
-from producer.wal2json import end_and_time
+from producer.wal2json import end_and_time, unreadable
 
 
 class Ticket:
-    """One transaction on its way: how many of its records are not yet accepted, and whether its commit was read.
+    """What was read at one go: how many of its records are not yet accepted.
 
-    `begin` is whatever tells its end; of many that are acknowledged together only the last one's is looked at.
+    `end` is whatever tells the end of the last transaction that was committed in it, None where none was. A large
+    transaction spreads over many tickets, of which the last one has its end; many small ones share a ticket.
     """
 
-    __slots__ = ("begin", "complete", "outstanding")
+    __slots__ = ("end", "outstanding")
 
-    def __init__(self, begin: bytes | Lsn) -> None:
+    def __init__(self) -> None:
         """Nothing is outstanding yet."""
-        self.begin, self.outstanding, self.complete = begin, 0, False
+        self.end: bytes | Lsn | None = None
+        self.outstanding = 0
 
 
 class Ledger:
-    """The transactions that were read and not yet acknowledged, in commit order."""
+    """What was read and not yet acknowledged, in commit order."""
 
     def __init__(self) -> None:
         """Nothing is open."""
-        self._tickets: deque[Ticket] = deque()
+        self.ticket = Ticket()
+        """The one that counts what is read now."""
+        self._tickets = deque([self.ticket])
+        self._begun: bytes | None = None
         self.flushed = Lsn(0)
         """The end of the last transaction such that it and all before it are accepted."""
         self.newest_time = ""
         """Its commit time, as wal2json wrote it."""
 
     def __len__(self) -> int:
-        """How many transactions are remembered."""
-        return len(self._tickets)
+        """How many tickets are remembered besides the present one."""
+        return len(self._tickets) - 1
 
     @property
     def idle(self) -> bool:
-        """Whether nothing that was read awaits the stream: then the WAL's end may be acknowledged."""
-        return not self._tickets
+        """Whether nothing that was read awaits the stream or its commit: then the WAL's end may be acknowledged."""
+        return self._begun is None and len(self._tickets) == 1 and not self.ticket.outstanding
 
-    def open(self, begin: bytes | Lsn) -> Ticket:
-        """A transaction begins with this B message; or a message outside any, at this LSN, which acknowledges it."""
-        ticket = Ticket(begin)
-        self._tickets.append(ticket)
-        return ticket
+    def turn(self) -> Ticket:
+        """What is read from now on is counted by a ticket of its own."""
+        if self.ticket.outstanding:
+            self.ticket = Ticket()
+            self._tickets.append(self.ticket)
+        return self.ticket
 
-    def commit(self, ticket: Ticket) -> None:
-        """The newest transaction is complete. One without records joins the one before it, which may wait for long."""
-        ticket.complete = True
-        if ticket.outstanding == 0 and len(self._tickets) > 1:
-            self._tickets.pop()
-            self._tickets[-1].begin = ticket.begin
+    def begin(self, payload: bytes) -> None:
+        """A transaction begins with this B message."""
+        self._begun = payload
+
+    def inside(self, payload: bytes) -> None:
+        """Raises SourceError unless a transaction is open."""
+        if self._begun is None:
+            raise unreadable(payload, "outside a transaction")
+
+    def commit(self, payload: bytes) -> None:
+        """The open transaction is complete (a C message). Raises SourceError when there is none."""
+        self.inside(payload)
+        self.ticket.end, self._begun = self._begun, None
+
+    def message(self, lsn: Lsn) -> None:
+        """A message outside any transaction was read: its own place acknowledges it."""
+        self.ticket.end = lsn
 
     def settle(self) -> Lsn:
-        """Drop what is complete and accepted, and return the position that may be acknowledged. Raises SourceError."""
+        """Drop what is accepted, and return the position that may be acknowledged. Raises SourceError."""
         tickets, last = self._tickets, None
-        while tickets and tickets[0].complete and tickets[0].outstanding == 0:
-            last = tickets.popleft()
+        while not tickets[0].outstanding:
+            last = tickets[0].end or last
+            if len(tickets) == 1:
+                tickets[0].end = None
+                break
+            tickets.popleft()
         if last is not None:
-            self.flushed = max(self.flushed, self._end(last.begin))
+            self.flushed = max(self.flushed, self._end(last))
         return self.flushed
-
-    def _end(self, begin: bytes | Lsn) -> Lsn:
-        if isinstance(begin, Lsn):
-            return begin
-        end, self.newest_time = end_and_time(begin)
-        return end
 
     def caught_up(self, wal_end: Lsn) -> Lsn:
         """Everything before `wal_end` was read; when nothing awaits the stream, all of it may be acknowledged."""
         if self.idle:
             self.flushed = max(self.flushed, wal_end)
         return self.flushed
+
+    def _end(self, end: bytes | Lsn) -> Lsn:
+        if isinstance(end, Lsn):
+            return end
+        found, self.newest_time = end_and_time(end)
+        return found

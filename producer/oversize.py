@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit
 
 import boto3
+import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -42,7 +43,9 @@ class Oversize:
         """The reference; `packed` is the record's data as gzip. Raises StreamError when it cannot be kept."""
         digest = digest_of(packed)
         url = self._store.keep(f"{self._source}/{digest}.json.gz", packed)
-        return record._replace(data=reference(record.data, record.table, Kept(url, digest, len(record.data))))
+        return msgspec.structs.replace(
+            record, data=reference(record.data, record.table, Kept(url, digest, len(record.data)))
+        )
 
 
 def open_oversize(url: str, source: str) -> Oversize | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
 
+import msgspec
+
 from producer.gate import Gate, Limits
 from producer.lanes import Bounds
 from producer.ledger import Ticket
@@ -12,19 +14,15 @@ from producer.routing import Record
 from producer.shards import Shard, ShardMap
 
 
-class Outgoing:
-    """A record on its way, as an entry's text. Any shard is right."""
+class Outgoing(msgspec.Struct, gc=False):
+    """A record on its way, as an entry's text. Records of one partition key go one after the other."""
 
-    __slots__ = ("entry", "gate_key", "size", "ticket")
+    gate_key: Hashable
+    ticket: Ticket
+    size: int
+    entry: bytes
     shard: str | None = None
-
-    def __init__(self, record: Record, ticket: Ticket) -> None:
-        """Records of one partition key go one after the other."""
-        key = record.partition_key
-        self.gate_key: Hashable = key
-        self.ticket = ticket
-        self.size = len(record.data) + (len(key) if key.isascii() else len(key.encode()))
-        self.entry = entry(record.data, key)
+    """The one that it must reach; None: any is right."""
 
     @property
     def partition_key(self) -> str:
@@ -32,22 +30,22 @@ class Outgoing:
         return str(self.gate_key)
 
 
-class Copy(Outgoing):
+class Copy(Outgoing, kw_only=True, gc=False):
     """A truncate's copy for one shard; each goes for itself. The record is kept: it may have to be copied again."""
 
-    __slots__ = ("record", "shard")
-
-    def __init__(self, record: Record, ticket: Ticket, shard: Shard) -> None:
-        """`shard` is the one that it must reach."""
-        super().__init__(record, ticket)
-        self.record, self.shard = record, shard.id
-        self.gate_key = (record.partition_key, shard.id)
-        self.entry = entry(record.data, record.partition_key, str(shard.low))
+    record: Record
 
     @property
     def partition_key(self) -> str:
         """That of the record."""
         return self.record.partition_key
+
+
+def copied(record: Record, ticket: Ticket, shard: Shard) -> Copy:
+    """The copy of a truncate for this shard."""
+    key = record.partition_key
+    size = len(record.data) + len(key.encode())
+    return Copy((key, shard.id), ticket, size, entry(record.data, key, str(shard.low)), shard.id, record=record)
 
 
 class PlainLanes:
@@ -81,7 +79,9 @@ class PlainLanes:
             self._copies(record, ticket)
         else:
             ticket.outstanding += 1
-            self._gate.add(Outgoing(record, ticket))
+            key, data = record.partition_key, record.data
+            size = len(data) + (len(key) if key.isascii() else len(key.encode()))
+            self._gate.add(Outgoing(key, ticket, size, entry(data, key)))
 
     def take(self, closed: Collection[str]) -> Sequence[Outgoing]:
         """The next request's parcels."""
@@ -127,7 +127,7 @@ class PlainLanes:
     def _copies(self, record: Record, ticket: Ticket) -> None:
         for shard in self._shards.shards:
             ticket.outstanding += 1
-            self._gate.add(Copy(record, ticket, shard))
+            self._gate.add(copied(record, ticket, shard))
 
     def _reopen(self, closed: Collection[str]) -> None:
         free = [parcel for parcel in self._parked if self.shard_of(parcel) not in closed]

@@ -68,12 +68,8 @@ class Put(Protocol):
 
 def entry(data: bytes, partition_key: str, hash_key: str | None = None) -> bytes:
     """The JSON text of one entry of a PutRecords request."""
-    encoded = b64encode(data)
-    if hash_key is None:
-        return b'{"Data":"%b","PartitionKey":%b}' % (encoded, _string.encode(partition_key))
-    return b'{"Data":"%b","PartitionKey":%b,"ExplicitHashKey":"%b"}' % (
-        encoded, _string.encode(partition_key), hash_key.encode(),
-    )  # fmt: skip
+    end = b"}" if hash_key is None else b',"ExplicitHashKey":"%b"}' % hash_key.encode()
+    return b"".join((b'{"Data":"', b64encode(data), b'","PartitionKey":', _string.encode(partition_key), end))
 
 
 def data_of(entry_text: bytes) -> bytes:

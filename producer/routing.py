@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Origin:
     slot: str
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record for the stream. ``every_shard`` asks for a copy on each open shard (a truncate)."""
 
     partition_key: str
@@ -110,7 +110,9 @@ class Router:
 
     def begin(self, payload: bytes) -> None:
         """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
-        self._commit_lsn, self._index, self._annotation, self._stamper = commit_lsn(payload), 0, None, self._plain
+        self._commit_lsn, self._index = commit_lsn(payload), 0
+        if self._annotation is not None:
+            self._annotation, self._stamper = None, self._plain
         self._stamper.begin(self._commit_lsn)
 
     def take(self, payload: bytes) -> Sequence[Record]:

@@ -17,6 +17,7 @@ from producer.wal2json import ACTION_AT, UPDATE
 
 _SCHEMA, _VALUE, _PK = b',"schema":', b',"value":', b',"pk":['
 _WHOLE_NUMBERS = frozenset(("smallint", "integer", "bigint"))  # their text is canonical: no exponent, no fraction
+_HEAD = 48  # action, xid, timestamp and lsn come before, and take more than that
 _QUOTE = ord('"')
 _MOST_REMEMBERED = 4096
 
@@ -37,6 +38,9 @@ class Layout:
     before: bytes
 
 
+_NOWHERE = Layout(Table("", ""), None, plain=False, end=b"\n", before=b"")
+
+
 class Layouts:
     """The tables seen so far, by the text that names them."""
 
@@ -44,17 +48,21 @@ class Layouts:
         """`name` is asked once for each table and its kind of row."""
         self._name = name
         self._known: dict[bytes, Layout] = {}
+        self._text, self._layout = b"\n", _NOWHERE
+        """Of the last row: rows come in runs of one table."""
 
     def key(self, payload: bytes) -> tuple[Layout, bytes] | None:
         """The row's layout and its key's value as JSON text, or None: then only parsing tells.
 
         Raises EnvelopeError when `payload` is no row message.
         """
-        start = payload.find(_SCHEMA)
-        value = payload.find(_VALUE, start)
-        text = payload[start:value]
-        layout = self._known.get(text) or self._learn(text, payload)
-        value += len(_VALUE)
+        start = payload.find(_SCHEMA, _HEAD)
+        if not payload.startswith(self._text, start):
+            value = payload.find(_VALUE, start)
+            if start < 0 or value < 0:  # a truncate
+                return None
+            self._recall(payload, payload[start:value])
+        layout, value = self._layout, start + len(self._text)
         if payload[value] == _QUOTE:
             key = payload[value : payload.find(b'"', value + 1) + 1]
             if b"\\" in key:
@@ -65,6 +73,11 @@ class Layouts:
             return None
         end = layout.end if payload[ACTION_AT] != UPDATE else b"%b%b}]%b" % (layout.before, key, layout.end)
         return (layout, key) if payload.endswith(end) else None
+
+    def _recall(self, payload: bytes, text: bytes) -> None:
+        """Another table or kind of row than the last one."""
+        self._layout = self._known.get(text) or self._learn(text, payload)
+        self._text = text + _VALUE
 
     def _learn(self, text: bytes, payload: bytes) -> Layout:
         row = decode_row(payload)

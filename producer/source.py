@@ -109,7 +109,7 @@ def connect(dsn: str, **options: Any) -> psycopg2.extensions.connection:
 
 def _unusable() -> SourceError:
     return SourceError(
-        "the connection string cannot be used (what is wrong is not quoted: it may be a password)",
+        "the connection string cannot be used (it is not shown: it may hold a password)",
         "mend --dsn (CDC_DSN): quote values with blanks (password='…'), in a URI write @ : / # ? of a password as %40 "
         "%3A %2F %23 %3F",
     )

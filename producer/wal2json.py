@@ -49,7 +49,7 @@ _logical = msgspec.json.Decoder(_Logical)
 
 def commit_lsn(payload: bytes) -> bytes:
     """The commit LSN of the transaction that a B message starts, as its text. Raises SourceError when it has none."""
-    at = payload.find(_LSN)
+    at = payload.find(_LSN, ACTION_AT)
     if at < 0:
         raise unreadable(payload, "a transaction's start without lsn")
     at += len(_LSN)
