@@ -1,8 +1,11 @@
 # The project's commands; each installs what it needs first.
 PY = .venv/bin/python
 ARGS =
+ARCH = x86_64
+PYTHON_VERSION = 3.13
+ADD =
 
-.PHONY: help demo test chaos bench lint install system servers lock docs clean
+.PHONY: help demo test chaos bench lint install system servers lock package docs clean
 
 help:  ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -40,6 +43,11 @@ lock: install  ## Resolve the dependencies anew into requirements.lock
 		--python-version 3.11 --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 requirements-build.in -o requirements-build.lock
+	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 requirements-lambda.in --constraint requirements.lock -o requirements-lambda.lock
+
+package: install  ## Build the Lambda function's zip (ARCH=arm64 PYTHON_VERSION=3.13 ADD=global-bundle.pem)
+	@$(PY) scripts/lambda_package.py --arch $(ARCH) --python $(PYTHON_VERSION) $(addprefix --add ,$(ADD))
 
 docs: install system  ## Make the reference page and the images in docs/
 	$(PY) -m cdcctl.reference > docs/commands.md

@@ -2,7 +2,13 @@
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.postgres", "tests.local_aws", "tests.resharding_aws", "tests.opensearch"]
+pytest_plugins = [
+    "tests.postgres",
+    "tests.local_aws",
+    "tests.resharding_aws",
+    "tests.opensearch",
+    "tests.lambda_package",
+]
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
