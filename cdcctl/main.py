@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from cdcctl import (
     audit,
+    aws,
     config,
     consumer,
     demo,
@@ -48,6 +49,7 @@ _COMMANDS: Sequence[tuple[str, Any, str, str]] = (
     ("config", config.app, _SET, "Show the settings in force."),
     ("slot", slot.app, _SET, "See, make and drop replication slots."),
     ("stream", stream.app, _SET, "Make, describe and reshard the stream."),
+    ("aws", aws.app, _SET, "The least IAM policy of each part."),
     ("producer", producer.app, _RUN, "Publish the source's changes to the stream."),
     ("consumer", consumer.app, _RUN, "Run the satellites' KCL applications."),
     ("status", status.status, _WATCH, "One screen from the WAL to the satellites."),

@@ -44,9 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Build the Lambda function's zip.")
     parser.add_argument("--arch", choices=PLATFORMS, default="x86_64", help="the function's architecture")
     parser.add_argument("--python", default="3.13", help=f"the function's Python (here: {here}) [3.13]")
-    parser.add_argument(
-        "--add", type=Path, action="append", default=[], help="a file beside the code"
-    )
+    parser.add_argument("--add", type=Path, action="append", default=[], help="a file beside the code")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the zip [dist]")
     asked = parser.parse_args()
     if missing := [str(path) for path in asked.add if not path.is_file()]:
