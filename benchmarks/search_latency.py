@@ -39,7 +39,9 @@ def latency_rows(quick: bool) -> Iterator[Row]:
         found, seen = _measure(folder, source, 10 if quick else 40)
     note = f"SQLite FTS5, the whole way at {_CHANGES_A_SECOND} changes/s, {len(found)} probes; beside a GetRecords loop"
     for name, share in (("p50", 0.50), ("p99", 0.99)):
-        yield Row(f"search.commit_to_searchable_{name}", _at(found, share), _at(seen, share), "ms", "lower", note)
+        yield Row(
+            f"search.commit_to_searchable_{name}", at_share(found, share), at_share(seen, share), "ms", "lower", note
+        )
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def _running(folder: Path) -> Iterator[Source]:
         stack.callback(local.stop)
         environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
         (folder / "cdc.toml").write_text("")
-        stack.enter_context(_environment(environ))
+        stack.enter_context(environment(environ))
         parts = Parts(folder / "logs", environ)
         stack.callback(parts.stop)
         parts.start("producer", ["producer", "run"])
@@ -67,7 +69,7 @@ def _measure(folder: Path, source: Source, seconds: int) -> tuple[list[float], l
     done = threading.Event()
     watchers = [
         threading.Thread(target=_search, args=(folder, committed, found, done.is_set)),
-        threading.Thread(target=_watch, args=(seen, done.is_set)),
+        threading.Thread(target=watch, args=(seen, done.is_set)),
     ]
     for watcher in watchers:
         watcher.start()
@@ -84,8 +86,8 @@ def _measure(folder: Path, source: Source, seconds: int) -> tuple[list[float], l
     for watcher in watchers:
         watcher.join()
     assert found.keys() == seen.keys() == committed.keys(), "every probe arrives"
-    return [_ms(found[one] - at) for one, at in committed.items()], [
-        _ms(seen[one] - at) for one, at in committed.items()
+    return [milliseconds(found[one] - at) for one, at in committed.items()], [
+        milliseconds(seen[one] - at) for one, at in committed.items()
     ]
 
 
@@ -98,7 +100,7 @@ def _search(folder: Path, committed: Mapping[int, float], found: dict[int, float
             time.sleep(_POLL_SECONDS)
 
 
-def _watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
+def watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
     for page in StreamReader(Settings().stream, LATEST, stopping=done).pages():
         now = time.monotonic()
         for record in page.records:
@@ -121,7 +123,7 @@ def _wait_until_found(folder: Path, source: Source, seconds: float = 120) -> Non
 
 
 @contextmanager
-def _environment(changed: Mapping[str, str]) -> Iterator[None]:
+def environment(changed: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(changed)
     try:
@@ -131,9 +133,9 @@ def _environment(changed: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _at(times: list[float], share: float) -> float:
+def at_share(times: list[float], share: float) -> float:
     return statistics.quantiles(times, n=100, method="inclusive")[round(share * 100) - 1]
 
 
-def _ms(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     return max(0.0, seconds * 1000)

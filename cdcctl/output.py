@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,17 @@ from cdckit.errors import CdcError, UsageError
 _UNBOUNDED = 10_000  # a pipe gets a table's cells whole
 
 
+class _Piped(Console):
+    """A console whose reader may go away (| head): the root command ends quietly then."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """The console of results. Made anew, so that tests and pipes see the stream that is in place now."""
     columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
-    return Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False, width=columns)
+    return _Piped(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False, width=columns)
 
 
 def stderr() -> Console:
@@ -42,14 +49,33 @@ def print_text(markup: str = "") -> None:
     stdout().print(markup)
 
 
+def line_printer() -> Callable[[str], None]:
+    """Prints results on exactly one line each: cut to the terminal's width, whole when there is no terminal."""
+    console = stdout()
+    if not sys.stdout.isatty():
+        return console.print
+    return lambda markup: console.print(markup, no_wrap=True, overflow="ellipsis")
+
+
 def print_line(markup: str) -> None:
-    """A result on exactly one line: cut to the terminal's width, whole when there is no terminal."""
-    stdout().print(markup, no_wrap=True, overflow="ellipsis", crop=sys.stdout.isatty())
+    """One such line."""
+    line_printer()(markup)
 
 
 def print_plain(line: str) -> None:
     """A result as it is: no markup, no colour, no wrapping."""
-    sys.stdout.write(line + "\n")
+    print_text_as_it_is(line + "\n")
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Many results as they are, in one write."""
+    if lines:
+        print_text_as_it_is("\n".join(lines) + "\n")
+
+
+def print_text_as_it_is(text: str) -> None:
+    """A result as it is, its line ends in it."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
@@ -72,12 +98,17 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False
 ) -> None:
     """A result as a table; cells are plain text (None is shown dimmed), or rich's markup where that is said."""
-    table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    stdout().print(table(columns, rows, title, markup=markup))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False) -> Table:
+    """The same, to be drawn by a live display."""
+    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(
+        made.add_row(
             *("[dim]null[/dim]" if cell is None else str(cell) if markup else escape(str(cell)) for cell in row)
         )
-    stdout().print(table)
+    return made
 
 
 def json_line(value: object) -> str:
@@ -87,8 +118,7 @@ def json_line(value: object) -> str:
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A result as JSON on stdout."""
-    sys.stdout.write(json_line(value) + "\n")
-    sys.stdout.flush()
+    print_text_as_it_is(json_line(value) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cdcctl import lines, output
+from cdcctl import output
+from cdcctl.choosing import Keys, Ops, Tables, Where, selection
 from cdcctl.context import settings
-from cdcctl.moments import parse_moment
+from cdcctl.moments import parse_point
 from cdcctl.signals import stop_on_signals
-from cdckit.change import Change
-from cdckit.errors import EnvelopeError
+from cdcctl.tailing.feed import Feed, Rows, Seen
+from cdcctl.tailing.last import last_changes
+from cdcctl.tailing.order import Orderer
+from cdcctl.tailing.printers import Csv, JsonArray, JsonLines, Pretty, Printer, Raw, View
+from cdcctl.tailing.stats import Statistics
+from cdckit.errors import UsageError
 from consumers.begin import LATEST, Begin
-from consumers.oversize import Fetcher
-from consumers.points import begin_at
-from consumers.reader import Page, StreamReader
+from consumers.points import Point
+from consumers.probe import Probe
+from consumers.reader import StreamReader
+
+_WINDOW = timedelta(seconds=1)
 
 
 class TailFormat(StrEnum):
@@ -28,88 +33,113 @@ class TailFormat(StrEnum):
 
     PRETTY = "pretty"
     JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
     RAW = "raw"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One record: its bytes, and the change in it or why it is none."""
-
-    shard: str
-    data: bytes
-    change: Change | None
-    error: EnvelopeError | None = None
+_PRINTERS: dict[TailFormat, Callable[[View], Printer]] = {
+    TailFormat.PRETTY: Pretty, TailFormat.JSONL: JsonLines, TailFormat.JSON: JsonArray, TailFormat.CSV: Csv,
+    TailFormat.RAW: Raw,
+}  # fmt: skip
 
 
 def tail(
     context: typer.Context,
-    since: Annotated[str | None, typer.Option(help="10m, 2026-11-23T10:00:00Z or earliest, by commit time.")] = None,
-    table: Annotated[
-        list[str] | None, typer.Option("--table", help="Only tables that match this glob; repeatable.")
+    since: Annotated[
+        str | None, typer.Option(help="From here: 10m, 2026-11-23T10:00, an LSN (16/B374D848) or earliest.")
     ] = None,
+    until: Annotated[str | None, typer.Option(help="Up to here (likewise), then end.")] = None,
+    beginning: Annotated[bool, typer.Option("--from-beginning", help="From the oldest record on the stream.")] = False,
+    last: Annotated[int | None, typer.Option("-n", "--last", min=1, help="The last N changes first.")] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more, or end at the present.")] = True,
+    table: Tables = None,
+    op: Ops = None,
+    key: Keys = None,
+    where: Where = None,
+    columns: Annotated[str | None, typer.Option("--columns", help="Only these columns, with commas.")] = None,
+    tx: Annotated[bool, typer.Option("--tx", help="Group by transaction, in commit order.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="A line for each column that changed.")] = False,
+    lag: Annotated[bool, typer.Option("--lag", help="How long after its commit each change is shown.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Count and rates of each table instead.")] = False,
+    ordered: Annotated[bool, typer.Option("--ordered", help="Commit order across shards; a second later.")] = False,
+    window: Annotated[
+        float, typer.Option("--window", min=0, help="Seconds that --ordered and --tx wait for late changes.")
+    ] = _WINDOW.total_seconds(),
+    shard: Annotated[
+        list[str] | None, typer.Option("--shard", help="Only this shard, by id or number; repeatable.")
+    ] = None,
     output_format: Annotated[
-        TailFormat, typer.Option("--output", "-o", help="For people, scripts, or as it is.")
+        TailFormat, typer.Option("--output", "-o", help="pretty for people; raw is the records' own text.")
     ] = TailFormat.PRETTY,
 ) -> None:
-    """Watch live changes on the stream, or those since a time; needs no Java and keeps no checkpoint.
+    """Watch changes on the stream, from now or from a place in its past; needs no Java and keeps no checkpoint.
 
-    Example: [bold]cdcctl tail --since 10m --table 'public.*' --no-follow -o jsonl | jq .[/]
+    A line is the commit's time, the operation (I, U, D, T), the table, the key and what changed. Times and LSNs are
+    those of the commit; both ends of a range count.
+
+    Example: [bold]cdcctl tail --since 10m --where "total > 100" -o jsonl | jq .[/]
     """
     found = settings(context)
-    start, moment = start_of(since)
-    with stop_on_signals() as stopping:
-        reader = StreamReader(found.stream, start, stop_when_caught_up=not follow, stopping=stopping.is_set)
-        reader.open()
-        if output_format is TailFormat.PRETTY:
-            output.note(f"[dim]watching stream {output.escape(found.stream)}; Ctrl-C stops[/]")
-        show = _printer(output_format)
-        for seen in changes(reader.pages(), moment, table or []):
-            show(seen)
-
-
-def start_of(since: str | None) -> tuple[Begin, datetime | None]:
-    """Where to read from by arrival, and the commit time from which changes count."""
-    if since is None:
-        return LATEST, None
-    moment = parse_moment(since)
-    return begin_at(moment), moment
-
-
-def changes(pages: Iterator[Page], since: datetime | None, globs: list[str]) -> Iterator[Seen]:
-    """The records of the pages that match; an unreadable one always does."""
-    fetcher = Fetcher()
-    for page in pages:
-        for record in page.records:
-            try:
-                change = fetcher.decode(record.data)
-            except EnvelopeError as error:
-                yield Seen(page.shard, record.data, None, error)
-                continue
-            if (since is None or change.commit_time >= since) and matches(change, globs):
-                yield Seen(page.shard, record.data, change)
-
-
-def matches(change: Change, globs: list[str]) -> bool:
-    """Whether the change's table matches one of the globs (none given: yes)."""
-    name = f"{change.table.schema}.{change.table.name}"
-    return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-
-
-def _printer(output_format: TailFormat) -> Callable[[Seen], None]:
-    if output_format is TailFormat.RAW:
-        return lambda seen: output.print_plain(seen.data.decode(errors="replace"))
-    if output_format is TailFormat.JSONL:
-        return _print_json
-    return lambda seen: output.print_line(
-        lines.pretty(seen.change)
-        if seen.change
-        else f"[red]? unreadable record[/] [dim]{output.escape(str(seen.error))}[/]"
+    asked = _since(since, beginning=beginning)
+    chosen = selection(
+        asked or Point(), None if until is None else parse_point(until, future=True), table, op, key, where
     )
+    view = View(tuple(name.strip() for name in columns.split(",")) if columns else (), tx, diff, lag)
+    printer = _printer(output_format, view, stats=stats)
+    with stop_on_signals() as stopping:
+
+        def feed_from(begin: Begin) -> Feed:
+            reader = StreamReader(found.stream, begin, not follow, stopping.is_set, only=_only(shard))
+            reader.open()
+            return Feed(reader, chosen, Rows() if output_format is TailFormat.PRETTY else None)
+
+        probe = Probe(found.stream)
+        if last is not None:
+            feed, seen = last_changes(feed_from, last, asked, probe)
+        else:
+            feed, seen = feed_from(LATEST if asked is None else probe.begin(asked, datetime.now(UTC))), []
+        if output_format is TailFormat.PRETTY and not stats:
+            output.note(f"[dim]watching stream {output.escape(found.stream)}; Ctrl-C stops[/]")
+        feed.reader.stop_when_caught_up = not follow
+        _show(feed, printer, seen, Orderer(timedelta(seconds=window), whole=tx) if ordered or tx else None)
 
 
-def _print_json(seen: Seen) -> None:
-    if seen.change is None:
-        output.print_json({"unreadable": str(seen.error), "shard": seen.shard})
-    else:
-        output.print_json(lines.as_json(seen.change))
+def _show(feed: Feed, printer: Printer, seen: Sequence[Seen], orderer: Orderer | None) -> None:
+    try:
+        printer.show(seen)
+        for page, found in feed.batches():
+            if orderer is None:
+                printer.show(found)
+            else:
+                printer.show(orderer.take(page, found, feed.reader.reading, datetime.now(UTC)))
+        if orderer is not None:
+            printer.show(orderer.rest())
+    finally:
+        printer.close()
+
+
+def _since(text: str | None, *, beginning: bool) -> Point | None:
+    if text is not None and beginning:
+        raise UsageError("--since and --from-beginning exclude each other", "leave one of them out")
+    return Point() if beginning else None if text is None else parse_point(text)
+
+
+def _printer(output_format: TailFormat, view: View, *, stats: bool) -> Printer:
+    if view.diff and output_format is not TailFormat.PRETTY:
+        raise UsageError(f"--diff is for people: -o {output_format} has before and after", "leave one of them out")
+    if view.columns and output_format is TailFormat.RAW:
+        raise UsageError("-o raw prints records as they are: --columns has no place there", "use -o jsonl")
+    if stats:
+        if output_format in (TailFormat.CSV, TailFormat.RAW):
+            raise UsageError(f"--stats cannot be printed as {output_format}", "use -o json, or none")
+        return Statistics(output_format is not TailFormat.PRETTY)
+    return _PRINTERS[output_format](view)
+
+
+def _only(wanted: Sequence[str] | None) -> Callable[[str], bool]:
+    """Whether a shard was asked for: by its id, or by the number at its end."""
+    if not wanted:
+        return lambda _: True
+    numbers = {int(one) for one in wanted if one.isdigit()}
+    return lambda shard: shard in wanted or int(shard.rpartition("-")[2]) in numbers

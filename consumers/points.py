@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from cdckit.change import Change
 from cdckit.position import Lsn, Position
 from consumers.begin import EARLIEST, Begin
 
 SLACK = timedelta(seconds=60)
 OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for all that there is."""
+
+
+class Placed(Protocol):
+    """What has a place in the history: a change, or what is known of one."""
+
+    @property
+    def position(self) -> Position:
+        """Its position."""
+
+    @property
+    def commit_time(self) -> datetime:
+        """When its transaction committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,7 @@ class Point:
         """The LSN that it names."""
         return self.lsn if self.position is None else self.position.commit_lsn
 
-    def reached(self, change: Change) -> bool:
+    def reached(self, change: Placed) -> bool:
         """Whether the change stands here or later."""
         if self.position is not None:
             return change.position >= self.position
@@ -44,7 +56,7 @@ class Point:
             return change.position.commit_lsn >= self.lsn
         return change.commit_time >= self.moment
 
-    def passed(self, change: Change) -> bool:
+    def passed(self, change: Placed) -> bool:
         """Whether the change stands later than here."""
         if self.position is not None:
             return change.position > self.position

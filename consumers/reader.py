@@ -33,7 +33,7 @@ _LIMIT = 10_000
 _THREADS = 16
 _LOOK_SECONDS = 0.05
 _PATIENCE = 300.0  # seconds that a shard, once read, may be out of reach
-_AGAIN = {
+AGAIN = {
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
     "KMSThrottlingException",
@@ -131,6 +131,11 @@ class StreamReader:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def reading(self) -> Sequence[str]:
+        """The shards that are being read now."""
+        return list(self._cursors)
+
     def finish(self, shard: str) -> None:
         """Read no more of this shard, nor of the shards that come from it alone."""
         self._cursors.pop(shard, None)
@@ -179,7 +184,7 @@ class StreamReader:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
         if code == "ExpiredIteratorException":
             cursor.iterator = self._iterator(cursor.shard, self._again(cursor))
-        elif code in _AGAIN or (isinstance(error, BotoCoreError) and self._may_recover(cursor)):
+        elif code in AGAIN or (isinstance(error, BotoCoreError) and self._may_recover(cursor)):
             cursor.next_read = time.monotonic() + 1.0
         else:
             raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.resharding_aws",
     "tests.opensearch",
     "tests.lambda_package",
+    "tests.calling",
 ]
 
 settings.register_profile("untimed", deadline=None)

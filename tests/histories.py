@@ -31,7 +31,9 @@ def history(seed: int, keys: int) -> Iterator[Entry]:
         yield entry(op, key, f"value {at}", at)
 
 
-def entry(op: str, key: int, value: str, at: int) -> Entry:
+def entry(
+    op: str, key: int, value: str, at: int, *, table: str = "orders", committed: str = "2026-11-24 04:14:15+00"
+) -> Entry:
     """One change of ``public.orders (id, value)``."""
     columns = (
         f'"columns":[{{"name":"id","type":"integer","value":{key}}},{{"name":"value","type":"text","value":"{value}"}}]'
@@ -39,8 +41,8 @@ def entry(op: str, key: int, value: str, at: int) -> Entry:
     identity = f'"identity":[{{"name":"id","type":"integer","value":{key}}}]'
     parts = {"I": columns, "U": f"{columns},{identity}", "D": identity}[op]
     row = (
-        f'{{"action":"{op}","xid":{at},"timestamp":"2026-11-24 04:14:15+00","lsn":"0/{at:X}","schema":"public",'
-        f'"table":"orders",{parts},"pk":[{{"name":"id","type":"integer"}}]}}'
+        f'{{"action":"{op}","xid":{at},"timestamp":"{committed}","lsn":"0/{at:X}","schema":"public",'
+        f'"table":"{table}",{parts},"pk":[{{"name":"id","type":"integer"}}]}}'
     )
     stamp = Stamp(VERSION, 1, f"0/{at:X}", 0, "main")
-    return Entry(f"main/public.orders/[{key}]", splice(row.encode(), stamp))
+    return Entry(f"main/public.{table}/[{key}]", splice(row.encode(), stamp))

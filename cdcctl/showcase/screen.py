@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdcctl import lines, output
-from cdcctl.tail import changes
+from cdcctl.tailing.feed import Feed
 from cdckit.change import Change
 from cdckit.errors import StreamError
 from consumers.begin import EARLIEST
 from consumers.figures import Report, merged_latencies, now_behind, quantile, read_reports
 from consumers.reader import StreamReader
+from consumers.selection import Selection
 
 _TAIL = 12
 
@@ -37,10 +38,10 @@ class Watcher:
     def _run(self) -> None:
         reader = StreamReader(self.stream, EARLIEST, stopping=self.stopping)
         try:
-            for item in changes(reader.pages(), None, []):
-                if item.change is not None:
-                    self.seen += 1
-                    self.recent.append(item.change)
+            for _, found in Feed(reader, Selection()).batches():
+                changes = [seen.change for seen in found if seen.change is not None]
+                self.seen += len(changes)
+                self.recent.extend(changes)
         except StreamError:
             if not self.stopping():
                 raise

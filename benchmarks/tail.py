@@ -1,0 +1,154 @@
+"""``cdcctl tail -o jsonl`` beside a bare GetRecords loop on the same stream, and how soon a commit is shown.
+
+The loop asks both shards in turn, as fast as they answer, and counts what it gets; ``cdcctl tail`` unpacks, decodes
+and writes each record as JSON to a file. Both run in this process, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from benchmarks import Row
+from benchmarks.search_latency import at_share, environment, milliseconds, watch
+from benchmarks.stdio import lines
+from cdcctl.main import build
+from cdcctl.showcase.parts import Parts
+from cdcctl.stack import aws, state
+from cdckit.settings import Settings
+from producer.source import Source
+from tests.postgres import open_folder
+
+_A_REQUEST = 500
+_CHANGES_A_SECOND = 200
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Throughput, then latency."""
+    yield _throughput(40_000 if quick else 200_000)
+    yield from _latency(10 if quick else 40)
+
+
+def _throughput(count: int) -> Row:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        cloud = aws.create(Path(name))
+        stack.callback(cloud.start().stop)
+        stack.enter_context(environment({**cloud.environ, "CDC_STREAM": "bench", "CDC_CONFIG": f"{name}/none.toml"}))
+        Path(name, "none.toml").write_text("")
+        client = _filled(count)
+        bare, seconds = _timed(lambda: _bare(client))
+        shown, ours = _timed(lambda: _tail(Path(name, "shown.jsonl")))
+        assert bare == shown == count, (bare, shown)
+    return Row("tail.throughput_vs_getrecords", count / ours, count / seconds, "records/s", note="-o jsonl, two shards")
+
+
+def _filled(count: int) -> Any:
+    import boto3
+
+    client = boto3.client("kinesis")
+    client.create_stream(StreamName="bench", ShardCount=2)
+    client.get_waiter("stream_exists").wait(StreamName="bench", WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    for message in lines(count):
+        made = json.loads(message)["records"]
+        entries: list[Any] = [{"Data": b64decode(one["data"]), "PartitionKey": one["partitionKey"]} for one in made]
+        for start in range(0, len(entries), _A_REQUEST):
+            answer = client.put_records(StreamName="bench", Records=entries[start : start + _A_REQUEST])
+            assert not answer["FailedRecordCount"]
+    return client
+
+
+def _bare(client: Any) -> int:
+    iterators = [
+        client.get_shard_iterator(
+            StreamName="bench", ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        for shard in client.list_shards(StreamName="bench")["Shards"]
+    ]  # fmt: skip
+    count = 0
+    while iterators:
+        answer = client.get_records(ShardIterator=iterators.pop(0), Limit=10_000)
+        count += len(answer["Records"])
+        if answer["MillisBehindLatest"]:
+            iterators.append(answer["NextShardIterator"])
+    return count
+
+
+def _tail(shown: Path) -> int:
+    with shown.open("w") as file, redirect_stdout(file):
+        build()(["tail", "--from-beginning", "--no-follow", "-o", "jsonl"], standalone_mode=False)
+    with shown.open() as file:
+        return sum(1 for _ in file)
+
+
+def _timed(call: Any) -> tuple[int, float]:
+    started = time.monotonic()
+    return call(), time.monotonic() - started
+
+
+def _latency(seconds: int) -> Iterator[Row]:
+    """Lower is better; beside a bare reader of the stream, five reads a second on each shard."""
+    with open_folder() as folder, ExitStack() as stack:
+        local = state.up(folder / "local", Settings())
+        stack.callback(local.stop)
+        environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
+        (folder / "cdc.toml").write_text("")
+        stack.enter_context(environment(environ))
+        parts = Parts(folder / "logs", environ)
+        stack.callback(parts.stop)
+        parts.start("producer", ["producer", "run"])
+        source = stack.enter_context(closing(Source(local.cluster.dsn)))
+        source.query("CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL)")
+        shown, seen = _measure(source, seconds)
+    note = f"commit to a line on a pipe, the whole way at {_CHANGES_A_SECOND} changes/s, {len(shown)} changes"
+    for name, share in (("p50", 0.50), ("p99", 0.99)):
+        yield Row(f"tail.commit_to_shown_{name}", at_share(shown, share), at_share(seen, share), "ms", "lower", note)
+
+
+def _measure(source: Source, seconds: int) -> tuple[list[float], list[float]]:
+    committed: dict[int, float] = {}
+    shown: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    done = threading.Event()
+    command = [sys.executable, "-m", "cdcctl.main", "tail", "--table", "notes", "-o", "jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tail:
+        threads = [
+            threading.Thread(target=_read, args=(tail, shown)),
+            threading.Thread(target=watch, args=(seen, done.is_set)),
+        ]
+        for thread in threads:
+            thread.start()
+        number = 0
+        while not shown or not seen:  # the producer and the tail are starting
+            number -= 1
+            source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{-number}x"))
+            time.sleep(0.3)
+        shown.clear()
+        seen.clear()
+        time.sleep(1)
+        started = time.monotonic()
+        for number in range(1_000_000, 1_000_000 + seconds * _CHANGES_A_SECOND):
+            source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{number}x"))
+            committed[number] = time.monotonic()
+            time.sleep(max(0.0, started + (number - 1_000_000) / _CHANGES_A_SECOND - time.monotonic()))
+        time.sleep(3)
+        done.set()
+        tail.terminate()
+        for thread in threads:
+            thread.join()
+    assert shown.keys() >= committed.keys() <= seen.keys(), "every change arrives"
+    return [[milliseconds(where[one] - at) for one, at in committed.items()] for where in (shown, seen)]  # type: ignore[return-value]
+
+
+def _read(tail: subprocess.Popen[bytes], shown: dict[int, float]) -> None:
+    assert tail.stdout is not None
+    for line in tail.stdout:
+        shown[json.loads(line)["key"]["id"]] = time.monotonic()

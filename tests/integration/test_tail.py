@@ -1,0 +1,155 @@
+"""`cdcctl tail` equals a plain reading of the whole stream, filtered in Python, across a split and a merge."""
+
+import csv
+import io
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+
+from cdckit.change import Change, Op
+from cdckit.position import Position
+from tests.calling import Caller
+from tests.fault_proxy import FaultProxy
+from tests.mixed_stream import JUNK, MixedStream
+from tests.resharding_aws import ReshardingCloud
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def filled(resharding_aws: ReshardingCloud) -> MixedStream:
+    made = MixedStream(resharding_aws, random.Random(10))
+    made.fill()
+    return made
+
+
+@pytest.fixture
+def stream(filled: MixedStream, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> MixedStream:
+    monkeypatch.setenv("CDC_STREAM", filled.stream)
+    return filled
+
+
+def positions(objects: list[dict[str, object]]) -> list[str]:
+    return sorted(str(one["position"]) for one in objects if "position" in one)
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ([], lambda _: True),
+        (["--table", "public.lin*"], lambda one: one.table.name == "lines"),
+        (["--table", "orders", "--op", "delete,I"], lambda one: one.table.name == "orders" and one.op in "DI"),
+        (["--key", "7", "--key", "[8]"], lambda one: one.key["id"] in (7, 8)),
+        (["--where", "value = 'value 3' or id > 20"], lambda one: in_row(one, "value 3", 20)),
+        (["--where", "not value like '%3' and id <= 9"], lambda one: one.op is not Op.DELETE and plain(one)),
+    ],
+)
+def test_filters_equal_a_plain_reading(
+    stream: MixedStream, cdcctl: Caller, flags: list[str], wanted: Callable[[Change], bool]
+) -> None:
+    seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl", *flags)
+    assert positions(seen.objects) == stream.positions(wanted)
+    assert len(positions(seen.objects)) > 0
+    assert sum("unreadable" in one for one in seen.objects) == 3
+
+
+def in_row(change: Change, value: str, above: int) -> bool:
+    row = change.after if change.after is not None else change.before
+    assert row is not None
+    return row.get("value") == value or int(str(row["id"])) > above
+
+
+def plain(change: Change) -> bool:
+    assert change.after is not None
+    return not str(change.after["value"]).endswith("3") and int(str(change.after["id"])) <= 9
+
+
+def test_a_key_s_changes_come_in_the_order_in_which_they_were_put(stream: MixedStream, cdcctl: Caller) -> None:
+    seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl").objects
+    by_key = defaultdict(list)
+    for one in seen:
+        if "position" in one:
+            by_key[one["table"], one["key"]["id"]].append(Position.parse(one["position"]))
+    assert all(found == sorted(found) for found in by_key.values())
+
+
+def test_a_range_by_time_lsn_and_position(stream: MixedStream, cdcctl: Caller) -> None:
+    ordered = sorted(stream.changes(), key=lambda one: one.position)
+    first, last = ordered[50], ordered[150]
+    for since, until in (
+        (first.commit_time.isoformat(), last.commit_time.isoformat()),
+        (str(first.position.commit_lsn), str(last.position.commit_lsn)),
+        (str(first.position), str(last.position)),
+    ):
+        seen = cdcctl("tail", "--since", since, "--until", until, "-o", "jsonl")  # ends by itself
+        assert positions(seen.objects) == stream.positions(lambda one: first.position <= one.position <= last.position)
+
+
+def test_ordered_is_commit_order_across_shards(stream: MixedStream, cdcctl: Caller) -> None:
+    seen = cdcctl("tail", "--from-beginning", "--no-follow", "--ordered", "--window", "5", "-o", "jsonl").objects
+    found = [Position.parse(one["position"]) for one in seen if "position" in one]
+    assert found == sorted(found)
+    assert len(found) == len(stream.entries)
+
+
+def test_the_last_n(stream: MixedStream, cdcctl: Caller) -> None:
+    seen = cdcctl("tail", "-n", "7", "--no-follow", "--table", "lines", "-o", "jsonl").objects
+    lines = [one for one in stream.changes() if one.table.name == "lines"]
+    newest = sorted(lines, key=lambda one: (one.commit_time, one.position))[-7:]
+    assert "unreadable" in seen[-1], "junk came last, and counts as one of them"
+    assert [one["position"] for one in seen[:-1]] == [str(one.position) for one in newest[1:]]
+
+
+def test_one_shard_alone(stream: MixedStream, cdcctl: Caller) -> None:
+    everything = []
+    for number in range(5):  # 2, a split into 2, a merge of 2
+        seen = cdcctl("tail", "--from-beginning", "--no-follow", "--shard", str(number), "-o", "jsonl").objects
+        everything += seen
+    assert positions(everything) == stream.positions()
+
+
+def test_every_format_shows_the_same_changes(stream: MixedStream, cdcctl: Caller) -> None:
+    def printed(*flags: str) -> str:
+        return cdcctl("tail", "--from-beginning", "--no-follow", *flags).stdout
+
+    expected = stream.positions()
+    assert positions(json.loads(printed("-o", "json"))) == expected
+    rows = list(csv.DictReader(io.StringIO(printed("-o", "csv", "--columns", "value"))))
+    assert sorted(row["position"] for row in rows if row["position"]) == expected
+    assert {row["row.value"] for row in rows} >= {"value 3"}
+    raw = [json.loads(line) for line in printed("-o", "raw").splitlines()]
+    assert sorted(f"1:{one['cdc']['commit_lsn']}:0" for one in raw if "cdc" in one) == expected
+    pretty = printed()
+    assert len(pretty.splitlines()) == len(expected) + 3
+    assert pretty.count("? unreadable record") == 3
+    assert "value 1 → value" in pretty
+    grouped = [json.loads(line) for line in printed("--tx", "--window", "5", "-o", "jsonl").splitlines()]
+    assert sorted(change["position"] for one in grouped if "changes" in one for change in one["changes"]) == expected
+    stats = json.loads(printed("--stats", "-o", "json"))
+    assert {one["table"]: one["total"] for one in stats} == {
+        "public.orders": len(stream.positions(lambda one: one.table.name == "orders")),
+        "public.lines": len(stream.positions(lambda one: one.table.name == "lines")),
+        "(unreadable)": 3,
+    }
+
+
+def test_an_unreadable_record_comes_whole(stream: MixedStream, cdcctl: Caller) -> None:
+    import base64
+
+    seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl").objects
+    assert {base64.b64decode(one["data"]) for one in seen if "unreadable" in one} == {JUNK}
+
+
+def test_five_reads_a_second_and_nothing_else(
+    stream: MixedStream, cdcctl: Caller, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultProxy(resharding.kinesis) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", proxy.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
+        cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl")
+        assert set(proxy.counts) - {"dropped", "throttled", "failed"} <= {
+            "ListShards", "GetShardIterator", "GetRecords", "DescribeStreamSummary",
+        }  # fmt: skip
