@@ -157,5 +157,5 @@ class Probe:
 def _too_old(point: Point, why: str) -> UsageError:
     return UsageError(
         f"the stream does not hold {point}: {why}",
-        "use --from earliest for all that it holds; rows that changed before come by a backfill from the source",
+        "from earliest has all that it holds; rows as they are now come by cdcctl producer backfill TABLE",
     )

@@ -19,6 +19,7 @@ from consumers.reader import Page, StreamReader
 from consumers.selection import Selection
 
 _ROWS = 10_000
+_UNREADABLE = (EnvelopeError, TransientSinkError, ConsumerError)  # the store of an oversized change may be away
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -76,11 +77,7 @@ class Feed:
     def _read(self, record: RawRecord) -> Change | CdcError:
         try:
             return self._fetcher.decode(record.data) if record.data.startswith(REFERENCE) else decode(record.data)
-        except (
-            EnvelopeError,
-            TransientSinkError,
-            ConsumerError,
-        ) as error:  # of an oversized one, its store may be away
+        except _UNREADABLE as error:
             return error
 
     def _wanted(self, page: Page, read: list[Change | CdcError]) -> list[Seen]:

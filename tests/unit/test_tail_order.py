@@ -43,7 +43,7 @@ def pages(late: list[list[tuple[str, int]]], sizes: list[int]) -> list[tuple[Pag
     made: list[tuple[Page, list[Seen]]] = []
     turn = 0
     while any(held.values()):
-        shard, count = SHARDS[turn % 3], sizes[turn % len(sizes)]
+        shard, count = SHARDS[turn % 3], sizes[turn // 3 % len(sizes)]
         part, held[shard] = held[shard][:count], held[shard][count:]
         made.append((Page(shard, [], [one.arrived for one in part], 1 if held[shard] else 0), part))
         turn += 1
