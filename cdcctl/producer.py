@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import asdict, replace
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
-from cdckit.errors import SlotLost, SourceError
+from cdcctl.signals import stop_on_signals
+from cdckit import logs
+from cdckit.errors import SlotLost, SourceError, UsageError
 from cdckit.settings import environ_of
+from producer.backfill import Asked, backfill, chosen
 from producer.credentials import SourceDsn
+from producer.fill import WORKERS
 from producer.guard import judge, parse_size
 from producer.source import Source
+from producer.telling import end_bar, teller
 
 app = typer.Typer(no_args_is_help=True, help="Publish the source's changes to the stream.")
+
+
+class Snapshot(StrEnum):
+    """Whether rows come before the stream."""
+
+    NONE = "none"
+    INITIAL = "initial"
 
 
 @app.command()
@@ -33,6 +47,9 @@ def run(
             "--aggregate/--no-aggregate", help="Pack a shard's changes into KPL records (fewer, larger puts)."
         ),
     ] = None,
+    snapshot: Annotated[
+        Snapshot, typer.Option("--snapshot", help="initial: the rows that are there when the slot is made come first.")
+    ] = Snapshot.NONE,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -45,12 +62,60 @@ def run(
     found = settings(context)
     if aggregate is not None:
         found = replace(found, aggregate="yes" if aggregate else "no")
-    command = [sys.executable, "-m", "producer.main", "--output", output_format.value]
+    command = [sys.executable, "-m", "producer.main", "--output", output_format.value, "--snapshot", snapshot.value]
     command += ["--new-epoch"] if new_epoch else []
     command += ["--verbose"] if verbose else []
     # this process becomes the producer: the satellites' libraries that cdcctl has loaded would double its memory
     environ = {**os.environ, **environ_of(found), "CDC_CONFIG": os.devnull}
     os.execve(sys.executable, command, environ)  # noqa: S606 -- our own interpreter
+
+
+@app.command("backfill")
+def run_backfill(
+    context: typer.Context,
+    tables: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Tables, or globs like 'public.*'.")],
+    where: Annotated[str, typer.Option("--where", help="Only rows that satisfy this SQL condition.")] = "",
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="Rows a second at most, like 5000/s. [default: as fast as it goes]")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Threads that read.")] = WORKERS,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
+    output_format: Output = Format.TABLE,
+) -> None:
+    """Publish a table's rows anew, while changes flow: for a satellite that starts late, or lost something.
+
+    A row never overwrites a newer change and never brings a deleted one back. Ctrl-C pauses it: the same command goes
+    on where it ended. Several may run at once.
+
+    Example: [bold]cdcctl producer backfill public.orders --where "placed_at > '2026-10-01'" --rate 5000/s[/]
+    """
+    found = settings(context)
+    logs.configure("backfill", found.log_format, verbose=verbose)
+    asked = Asked(chosen(found, tables), where, _rate(rate), workers)
+    with stop_on_signals() as stopping:
+        figures, done = backfill(found, asked, stopping.is_set, teller("backfill"))
+    end_bar()
+    if output_format is Format.JSON:
+        output.print_json(
+            {"rows": figures.rows, "tables": figures.tables, "seconds": round(figures.seconds, 3), "complete": done,
+             "earlier_rows": figures.before}
+        )  # fmt: skip
+    else:
+        output.print_text(
+            f"{figures.rows:,} rows of {figures.tables} tables are on the stream, {figures.rate:,.0f} a second"
+        )
+    if not done:
+        output.note("paused: the same command goes on from here")
+        raise typer.Exit(130)
+
+
+def _rate(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/s)?", text.strip())
+    if match is None or not float(match[1]):
+        raise UsageError(f"--rate cannot be {text!r}", "write rows a second, like 5000/s")
+    return float(match[1])
 
 
 @app.command()

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings()
         logs.configure("producer", settings.log_format, verbose=asked.verbose)
-        result = run(settings, _stopping().is_set, new_epoch=asked.new_epoch)
+        result = run(settings, _stopping().is_set, new_epoch=asked.new_epoch, snapshot=asked.snapshot == "initial")
     except CdcError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint:  {error.hint}\n" if error.hint else ""))
         return error.exit_code
@@ -46,6 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--new-epoch", action="store_true", help="accept another server, a restored one, or a lost slot"
     )
+    parser.add_argument(
+        "--snapshot", choices=("none", "initial"), default="none",
+        help="initial: when the slot is made, publish the rows that are there first",
+    )  # fmt: skip
     parser.add_argument("--verbose", "-v", action="store_true", help="log every detail")
     parser.add_argument("--output", "-o", choices=("table", "json"), default="table", help="how the end is told")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
@@ -20,11 +21,19 @@ logger = logging.getLogger(__name__)
 _NO_MASKS = Masks()
 
 
-def prepare(settings: Settings, stream: Stream, masks: Masks = _NO_MASKS, *, new_epoch: bool = False) -> Origin:
+def prepare(
+    settings: Settings,
+    stream: Stream,
+    masks: Masks = _NO_MASKS,
+    *,
+    new_epoch: bool = False,
+    make_slot: Callable[[Source, Origin], None] | None = None,
+) -> Origin:
     """Check the server against the stream's record of it, make the slot at the first run, write the record.
 
-    The slot is made before the record: dying between the two repeats the first run, and loses nothing. Raises
-    SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that cannot be meant.
+    The slot is made (by `make_slot`, where that is given) before the record: dying between the two repeats the first
+    run, and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that
+    cannot be meant.
     """
     pin_key(masks, stream, settings.source)
     source = Source(settings.dsn)
@@ -36,7 +45,7 @@ def prepare(settings: Settings, stream: Stream, masks: Masks = _NO_MASKS, *, new
         wanted = Wanted(settings.source, settings.slot)
         origin = decide_origin(recorded, server, wanted, slot_exists=slot is not None, new_epoch=new_epoch)
         if slot is None:
-            source.create_slot(settings.slot)
+            make_slot(source, origin) if make_slot else source.create_slot(settings.slot)
             logger.info("created the slot %r: changes from now on are published", settings.slot)
         else:
             _check_slot(slot, server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -15,7 +16,9 @@ from cdckit.settings import Settings, yes
 from producer.aggregate import AggregateLanes
 from producer.credentials import SourceDsn
 from producer.endpoint import serving
+from producer.fill import Where
 from producer.guard import SlotGuard, parse_size
+from producer.initial import Initial
 from producer.kinesis import Publisher, Target
 from producer.mask_key import open_masks
 from producer.masking import Masks
@@ -63,9 +66,16 @@ class Pace:
 
 
 def run(
-    settings: Settings, stopping: Callable[[], bool], *, new_epoch: bool = False, pace: Pace | None = None
+    settings: Settings,
+    stopping: Callable[[], bool],
+    *,
+    new_epoch: bool = False,
+    snapshot: bool = False,
+    pace: Pace | None = None,
 ) -> Result:
     """Relay changes until `stopping`. The first start must succeed; later failures of PostgreSQL are waited out.
+
+    With `snapshot`, a slot that is made now is preceded by the rows that are there; see `producer.initial`.
 
     Raises SourceError (also SlotInUse, SlotLost, EpochChanged), StreamError (also RecordTooLarge) and UsageError with
     what mends them. What the stream had not accepted is then not acknowledged, and comes again at the next start.
@@ -75,13 +85,18 @@ def run(
     stream = Stream(kinesis_client(), settings.stream)
     target = stream.target(keep=open_oversize(settings.oversize, settings.source))
     dsn, masks = SourceDsn(settings), open_masks(settings)
-    origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch)
+    initial = Initial(settings, dsn, stream, asked=snapshot)
+    origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch, make_slot=initial.make_slot)
     meter = Meter(settings.source)
     mark = _Mark(stream, origin, meter)
     parts = _Parts(settings, dsn, target, masks, meter, pace)
     with ExitStack() as open_parts:
         open_parts.callback(target.close)
         open_parts.enter_context(serving(meter, settings.metrics_port))
+        if initial.due(origin) and not _past(
+            initial, Where(settings, dsn, origin, masks, target), open_parts, stopping
+        ):
+            return Result(0, 0, 0, str(meter.acknowledged), "")
         reader = SlotReader(dsn(), settings.slot, pace.busy_seconds)
         meter.guard = open_parts.enter_context(SlotGuard(dsn, settings.slot, budget, mark.now_and_then))
         open_parts.callback(mark.now)
@@ -111,6 +126,17 @@ class _Parts:
     masks: Masks
     meter: Meter
     pace: Pace
+
+
+def _past(initial: Initial, where: Where, open_parts: ExitStack, stopping: Callable[[], bool]) -> bool:
+    """The rows first where the slot begins with them, else beside the stream. False when told to stop meanwhile."""
+    if initial.at_beginning:
+        return initial.run(where, stopping)
+    ended = threading.Event()
+    thread = initial.beside(where, lambda: ended.is_set() or stopping())
+    open_parts.callback(thread.join)
+    open_parts.callback(ended.set)
+    return True
 
 
 class _Ending:

@@ -41,6 +41,28 @@ OPTIONS: Mapping[str, str] = {
 }
 
 
+class Exported:
+    """A slot that was just made, and the snapshot of the database at its very beginning; lost when it is closed."""
+
+    def __init__(self, dsn: str, slot: str) -> None:
+        """Make the slot. Raises SourceError when the server is not prepared."""
+        self._connection: Any = connect(dsn, connection_factory=psycopg2.extras.LogicalReplicationConnection)
+        cursor: Any = self._connection.cursor()
+        try:
+            with translated(f"cannot create the slot {slot!r}"):
+                cursor.execute(f'CREATE_REPLICATION_SLOT "{slot}" LOGICAL wal2json EXPORT_SNAPSHOT')
+                _, point, self.snapshot, _ = cursor.fetchone()
+        except BaseException:
+            self.close()
+            raise
+        self.point = Lsn.parse(point)
+        """Every transaction that the slot will send commits here or later; all others are in the snapshot."""
+
+    def close(self) -> None:
+        """Give the snapshot up; the slot stays."""
+        self._connection.close()
+
+
 class SlotReader:
     """Reads one slot. Not thread-safe: one thread reads and acknowledges."""
 

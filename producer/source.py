@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,6 +137,13 @@ def translated(what: str) -> Iterator[None]:
         raise SourceError(f"{what}: {_text(error)}", _mend(str(error))) from error
 
 
+class _Lines:
+    """What psycopg2 writes COPY's lines to."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+
+
 class Source:
     """One plain SQL connection to the source, in autocommit mode."""
 
@@ -150,6 +157,14 @@ class Source:
         with translated("the database refused"), self._connection.cursor() as cursor:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
+
+    def copy(self, query: str, write: Callable[[bytes], object]) -> None:
+        """COPY a query's rows to `write`, line by line as they arrive. What `write` raises comes out; close then.
+
+        Raises SourceError.
+        """
+        with translated("the database refused"), self._connection.cursor() as cursor:
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT", _Lines(write))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,0 +1,79 @@
+"""Cuts a table into ranges of keys of about equal size, from a sample of it; a table without a key into runs of pages.
+
+A range of keys stays the same range whatever happens to the table: what was read of it need not be read again after a
+restart. Pages do not (an update moves a row), but a table without a key tells of every change with all its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from producer.shapes import Cell, Shape, quoted
+from producer.source import Source
+
+MOST = 2_000
+_SAMPLES_A_RANGE = 30
+Bound = tuple[str, ...] | None
+
+
+class Range(msgspec.Struct, frozen=True, array_like=True):
+    """The rows above `after` and up to `upto` (keys as text; None: no limit). Of pages, the numbers."""
+
+    after: Bound
+    upto: Bound
+
+
+WHOLE = Range(None, None)
+
+
+def cut(source: Source, shape: Shape, rows_a_range: int) -> list[Range]:
+    """Ranges that together are the whole table. Raises SourceError."""
+    count = min(MOST, round(shape.rows / rows_a_range))
+    if count < 2:
+        return [WHOLE]
+    bounds = list(_bounds(source, shape, count) if shape.key else _pages(shape, count))
+    return [Range(after, upto) for after, upto in zip([None, *bounds], [*bounds, None], strict=True)]
+
+
+def condition(shape: Shape, part: Range) -> str:
+    """SQL for the rows of a range; ``true`` for all."""
+    if not shape.key:
+        low, high = (None if bound is None else f"ctid >= '({bound[0]},0)'" for bound in (part.after, part.upto))
+        parts = [low, high and f"NOT {high}"]
+    else:
+        names = f"({', '.join(map(quoted, shape.key))})"
+        parts = [
+            None if part.after is None else f"{names} > {literals(shape.keys, part.after)}",
+            None if part.upto is None else f"{names} <= {literals(shape.keys, part.upto)}",
+        ]
+    return " AND ".join(text for text in parts if text) or "true"
+
+
+def literals(cells: Sequence[Cell], values: Sequence[str]) -> str:
+    """A row of literals of the columns' types."""
+    return f"({', '.join(f'{_text(value)}::{cell.type}' for cell, value in zip(cells, values, strict=True))})"
+
+
+def _bounds(source: Source, shape: Shape, count: int) -> Iterator[tuple[str, ...]]:
+    share = min(100.0, 100.0 * count * _SAMPLES_A_RANGE / max(shape.rows, 1))
+    shown = ", ".join(f"concat({quoted(name)})" for name in shape.key)
+    order = ", ".join(map(quoted, shape.key))
+    rows = source.query(
+        f"SELECT {shown} FROM ONLY {shape.table} TABLESAMPLE SYSTEM ({share:.6f}) ORDER BY {order}"  # noqa: S608
+    )
+    step, last = max(1, len(rows) // count), None
+    for row in rows[step::step]:
+        if row != last:
+            yield row
+        last = row
+
+
+def _pages(shape: Shape, count: int) -> Iterator[tuple[str, ...]]:
+    step = max(1, shape.pages // count)
+    return ((str(page),) for page in range(step, shape.pages, step))
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"  # standard_conforming_strings is on

@@ -1,0 +1,98 @@
+"""Rows that are read must be what wal2json says of them: the same names, types and values, to the last character."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+import pytest
+
+from cdckit.envelope import VERSION, Stamp, Stamper, decode
+from producer.image import Image, Under
+from producer.masking import Masks
+from producer.masks import parse_masks
+from producer.shapes import shapes
+from producer.source import Source
+from tests.postgres import Database
+from tests.wal_stream import WalStream
+
+pytestmark = pytest.mark.integration
+_SCHEMA = r"""
+CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"');
+CREATE DOMAIN positive AS integer CHECK (value > 0);
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE "Odd ""T%b" (
+  "I d" integer, "%b" bigint, small smallint, n numeric, n2 numeric(12,3), r real, d double precision, ok boolean, c char(8), vc varchar(20), t text, "char" "char", nm name, by bytea, ts timestamp, tz timestamptz, dt date, tm time, tmz timetz, iv interval, u uuid, j json, jb jsonb, x xml, ip inet, net cidr, mac macaddr, b3 bit(3), vb varbit, m mood, p positive, pr pair, ia int[], ta text[], nr numrange, tsr tstzrange, pt point, bx box, mo money, l pg_lsn, o oid, tsv tsvector, rc regclass,
+  twice integer GENERATED ALWAYS AS (small * 2) STORED,
+  PRIMARY KEY (t, "I d")
+)
+"""  # noqa: E501
+_HOSTILE = r"""
+INSERT INTO "Odd ""T%b" VALUES
+(1, 9223372036854775807, -32768, 12345678901234567890.123456789012345678900, 1.500, 'NaN', 1e-300, true, 'ab', E'a\\b', E'q"\\\t\n\r\b\f\x0b\x01\x1f\x7f%b%%\\N ünïcode 🙂 </script>', 'q', 'a"b', '\x00ff22', '2026-11-24 10:00:00.120', '2026-11-24 10:00:00.5+05:30', '0044-03-15 BC', '24:00:00', '10:00:00.5+02', '1 year -2 days 03:00:00.5', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{"a": "q\"\n", "b":1.50}', '{"a":[1,null,"\\u0000x\\t"]}'::text::jsonb, '<a b="1">t</a>', '10.0.0.1', '10.0.0.0/8', '08:00:2b:01:02:03', '101', '10101', 'it''s "ok"', 5, ROW(1, E'x"\\,y'), '{1,NULL,3}', '{"a,b","NULL",NULL,"q\"\\x"}', '[1.5,2)', '[2026-01-01,infinity)', '(1.5,-2)', '(1,1),(0,0)', 12.34, '16/B374D848', 4294967295, 'a fat:1A cat''s:2', 'pg_class'),
+(2, NULL, NULL, 'Infinity', 'NaN', '-Infinity', 'Infinity', false, '', '', E'\\N', '', '', '', '-infinity', 'infinity', 'infinity', '00:00', '00:00+00', '0', NULL, 'null', 'null', '', '::1/64', '::/0', NULL, NULL, '', NULL, NULL, NULL, '{}', '{{"a"},{"b"}}', 'empty', NULL, NULL, NULL, -0.01, '0/0', 0, '', NULL),
+(-3, 0, 0, 0.000, -0.100, -0, 1.1, NULL, NULL, NULL, E'\\', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+"""  # noqa: E501
+
+
+def image_of(source: Source, name: str, masks: str = "") -> Image:
+    [shape] = shapes(source, lambda table: table.name == name)
+    return Image(shape, "main", Masks(parse_masks(masks), b"k" * 32))
+
+
+def read(source: Source, image: Image, where: str = "true") -> list[bytes]:
+    lines = list[bytes]()
+    source.copy(f"SELECT {image.select} FROM ONLY {image.shape.table} WHERE {where}", lines.append)
+    return lines
+
+
+def under() -> Under:
+    stamp = Stamp(VERSION, 1, "", 0, "main", "7", 1, "cdc", {"read": "snapshot"})
+    return Under(Stamper(stamp), "0/17", "2026-11-24 10:00:00+00")
+
+
+def told(payload: bytes) -> dict[str, Any]:
+    """What a wal2json record says, values as their very text."""
+    parts = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    return {
+        name: [
+            {key: bytes(value) for key, value in column.items()}
+            for column in msgspec.json.decode(parts[name], type=list[dict[str, msgspec.Raw]])
+        ]
+        for name in ("columns", "pk")
+        if name in parts
+    } | {name: bytes(parts[name]) for name in ("action", "schema", "table")}
+
+
+@pytest.fixture
+def source(postgres: Database) -> Iterator[Source]:
+    with closing(Source(postgres.dsn)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("key", ["pk", "none"])
+def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Source, key: str) -> None:
+    postgres.run(_SCHEMA)
+    if key == "none":
+        postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
+    stream = WalStream(postgres.dsn, postgres.slot)
+    postgres.run(_HOSTILE)
+    changes = stream.records()
+    stream.close()
+    image = image_of(source, 'Odd "T%b')
+    lines = read(source, image)
+    assert len(changes) == len(lines) == 3
+    for change, payload in zip(changes, image.payloads(lines, under()), strict=True):
+        mine, wal2json = told(payload), told(change)
+        assert [pair for pair in zip_longest(mine.pop("columns"), wal2json.pop("columns")) if pair[0] != pair[1]] == []
+        assert mine == wal2json
+    for change, record in zip(changes, image.records(lines, under(), 7), strict=True):
+        from_log, from_row = decode(change), decode(record.data)
+        assert (from_row.key_text, from_row.after, from_row.types) == (
+            from_log.key_text, from_log.after, from_log.types,
+        )  # fmt: skip
+        assert from_row.annotation == {"read": "snapshot"}
+        assert str(from_row.position).startswith("1:0/17:")
+    positions = [decode(record.data).position.index for record in image.records(lines, under(), 7)]
+    assert positions == [7, 8, 9]
