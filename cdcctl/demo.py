@@ -74,7 +74,7 @@ def _judge(summary: Summary) -> None:
         raise SatelliteError(f"not equal to the database: {reasons}", "this is a bug in cdcctl: please report it")
     output.note(
         "[green]all satellites equal the database.[/] Next: [bold]cdcctl demo --keep[/] to explore, "
-        "[bold]cdcctl local up[/] to run the parts by hand, cdcctl config show and the README for your own database"
+        "[bold]cdcctl local up[/] to run the parts by hand, docs/aws.md for your own database on AWS"
     )
 
 
