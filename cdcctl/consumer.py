@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdcctl import output
+from cdcctl.bootstrap import bootstrapping, from_now
 from cdcctl.context import Format, Output, config_environ, settings
-from cdcctl.moments import parse_moment
+from cdcctl.moments import parse_moment, parse_rate
 from cdcctl.scaffold import write_package
 from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
@@ -25,6 +27,7 @@ from consumers.registry import consumer_names, find_factory
 
 app = typer.Typer(no_args_is_help=True, help="Run the satellites' KCL applications.")
 SHIPPED = ("search", "parquet", "audit")
+OLDEST_NAME = "earliest"
 
 
 @app.command()
@@ -38,8 +41,13 @@ def run(
     ] = False,
     sink: Annotated[str | None, typer.Option("--sink", help="A sink of your own, as module:name.")] = None,
     begin: Annotated[
-        str, typer.Option("--from", help="Where a first start begins: earliest, latest, 10m, 2026-11-23T10:00:00Z.")
-    ] = "earliest",
+        str | None,
+        typer.Option(
+            "--from",
+            help="Where a first start begins: earliest, latest, 10m, 2026-11-23T10:00:00Z. [default: earliest; now "
+            "with --bootstrap]",
+        ),
+    ] = None,
     fan_out: Annotated[
         bool, typer.Option("--fan-out", help="Enhanced fan-out: 2 MiB/s a shard of its own, at a price.")
     ] = False,
@@ -53,6 +61,15 @@ def run(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Make this host's store the satellite, instead of another host's.")
     ] = False,
+    bootstrap: Annotated[
+        bool,
+        typer.Option(
+            "--bootstrap", help="A satellite that starts late: backfill every published table, say when level."
+        ),
+    ] = False,
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="Rows a second of that backfill at most, like 5000/s.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the KCL's own log, raw.")] = False,
 ) -> None:
     """Run a consumer until Ctrl-C: the MultiLangDaemon on Java, one Python process a shard.
@@ -66,7 +83,8 @@ def run(
     found, names = settings(context), list(SHIPPED) if every else [name or ""]
     for item in names:
         find_factory(item, sink)
-    start = _begin(begin)
+    pace = parse_rate(rate)
+    start = from_now() if bootstrap and begin is None else _begin(begin or OLDEST_NAME)
     environ = config_environ(context)
     launches = [
         Launch(item, found, sink, start, fan_out, max_shards, take_over, environ, verbose)
@@ -74,8 +92,11 @@ def run(
         for _ in range(workers)
     ]
     stop_metrics = None if metrics_port is None else serve_metrics(metrics_port, found.folder, names)
+    filling = bootstrapping(found, names, pace) if bootstrap else nullcontext()
     try:
-        if status := supervise(launches):
+        with filling:
+            status = supervise(launches)
+        if status:
             raise typer.Exit(status)
     finally:
         if stop_metrics is not None:

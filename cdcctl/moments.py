@@ -42,3 +42,13 @@ def parse_moment(text: str, now: datetime | None = None, *, future: bool = False
     if moment > present and not future:
         raise UsageError(f"{text} is in the future", f"now is {present.isoformat(timespec='seconds')}")
     return moment
+
+
+def parse_rate(text: str | None) -> float | None:
+    """``5000/s`` or ``5000``, rows a second; None without one. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/s)?", text.strip())
+    if match is None or not float(match[1]):
+        raise UsageError(f"--rate cannot be {text!r}", "write rows a second, like 5000/s")
+    return float(match[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -13,9 +12,10 @@ import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
+from cdcctl.moments import parse_rate
 from cdcctl.signals import stop_on_signals
 from cdckit import logs
-from cdckit.errors import SlotLost, SourceError, UsageError
+from cdckit.errors import SlotLost, SourceError
 from cdckit.settings import environ_of
 from producer.backfill import Asked, backfill, chosen
 from producer.credentials import SourceDsn
@@ -91,7 +91,7 @@ def run_backfill(
     """
     found = settings(context)
     logs.configure("backfill", found.log_format, verbose=verbose)
-    asked = Asked(chosen(found, tables), where, _rate(rate), workers)
+    asked = Asked(chosen(found, tables), where, parse_rate(rate), workers)
     with stop_on_signals() as stopping:
         figures, done = backfill(found, asked, stopping.is_set, teller("backfill"))
     end_bar()
@@ -107,15 +107,6 @@ def run_backfill(
     if not done:
         output.note("paused: the same command goes on from here")
         raise typer.Exit(130)
-
-
-def _rate(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/s)?", text.strip())
-    if match is None or not float(match[1]):
-        raise UsageError(f"--rate cannot be {text!r}", "write rows a second, like 5000/s")
-    return float(match[1])
 
 
 @app.command()

@@ -28,6 +28,7 @@ _ORDINARY = bytes((9, 10, *range(32, 256)))
 _ODD = re.compile(rb"\\.|[\x00-\x08\x0b-\x1f]", re.DOTALL)
 _encode = msgspec.json.encode
 _exact = msgspec.json.Decoder(list[object], float_hook=Decimal)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 Fields = list[bytes]
 
 
@@ -65,6 +66,21 @@ class Image:
         templates = under.templates(self)
         for index, fields in enumerate(self._rows(lines), first):
             yield fields, templates.filled([*fields, b"%d" % index])
+
+    def deletion(self, key: str, under: Under, index: int) -> Record:
+        """The record that says that there is no row of this key (`cdckit.change.key_text`)."""
+        raws = _raws.decode(key)
+        columns = [
+            b'{"name":%b,"type":%b,"value":%b}' % (*_named(cell), bytes(raw))
+            for cell, raw in zip(self.shape.keys, raws, strict=True)
+        ]
+        pk = b",".join(b'{"name":%b,"type":%b}' % _named(cell) for cell in self.shape.keys)
+        head = under.head.replace(b'"I"', b'"D"', 1) + _table(self.shape.table).replace(b'"columns"', b'"identity"')
+        payload = b'%b[%b],"pk":[%b]}' % (head, b",".join(columns), pk)
+        values = dict(zip(self.shape.key, _exact.decode(key), strict=True))
+        return Record(
+            partition_key(self._source, self.shape.table, values), under.splice(payload, index), self.shape.table
+        )
 
     def payloads(self, lines: Sequence[bytes], under: Under) -> Iterator[bytes]:
         """wal2json's text of each row, unstamped."""
@@ -138,7 +154,7 @@ class Under:
         """`lsn` and `moment` (ISO 8601) are the reading's."""
         stamper.begin(lsn.encode())
         self._stamper = stamper
-        self._head = b'{"action":"I","xid":null,"timestamp":%b,"lsn":"%b"' % (_encode(moment), lsn.encode())
+        self.head = b'{"action":"I","xid":null,"timestamp":%b,"lsn":"%b"' % (_encode(moment), lsn.encode())
         self._stamped: dict[Table, Templates] = {}
         self._bare: dict[Table, Templates] = {}
 
@@ -151,14 +167,14 @@ class Under:
         table = image.shape.table
         if table not in self._stamped:
             before, after = self._stamper.splice(b"}", 0).split(b'"index":0', 1)
-            self._stamped[table] = Templates(image, self._head, [before + b'"index":', after])
+            self._stamped[table] = Templates(image, self.head, [before + b'"index":', after])
         return self._stamped[table]
 
     def bare_templates(self, image: Image) -> Templates:
         """wal2json's part alone."""
         table = image.shape.table
         if table not in self._bare:
-            self._bare[table] = Templates(image, self._head, [b"}"])
+            self._bare[table] = Templates(image, self.head, [b"}"])
         return self._bare[table]
 
 

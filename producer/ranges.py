@@ -14,7 +14,7 @@ from producer.shapes import Cell, Shape, quoted
 from producer.source import Source
 
 MOST = 2_000
-_SAMPLES_A_RANGE = 30
+_SAMPLES_A_RANGE, _PAGES_A_RANGE = 30, 20
 Bound = tuple[str, ...] | None
 
 
@@ -57,14 +57,16 @@ def literals(cells: Sequence[Cell], values: Sequence[str]) -> str:
 
 
 def _bounds(source: Source, shape: Shape, count: int) -> Iterator[tuple[str, ...]]:
-    share = min(100.0, 100.0 * count * _SAMPLES_A_RANGE / max(shape.rows, 1))
-    shown = ", ".join(f"concat({quoted(name)})" for name in shape.key)
-    order = ", ".join(map(quoted, shape.key))
-    rows = source.query(
-        f"SELECT {shown} FROM ONLY {shape.table} TABLESAMPLE SYSTEM ({share:.6f}) ORDER BY {order}"  # noqa: S608
+    # rows of one page are neighbours: many pages, and of each only some rows
+    pages = min(100.0, 100.0 * count * _PAGES_A_RANGE / max(shape.pages, 1))
+    rows = min(1.0, count * _SAMPLES_A_RANGE / max(1.0, shape.rows * pages / 100))
+    names, shown = (", ".join(part % quoted(name) for name in shape.key) for part in ("%s", "concat(%s)"))
+    rows_found = source.query(
+        f"SELECT {shown} FROM ONLY {shape.table} TABLESAMPLE SYSTEM ({pages:.6f}) "  # noqa: S608
+        f"WHERE random() < {rows:.9f} ORDER BY {names}"
     )
-    step, last = max(1, len(rows) // count), None
-    for row in rows[step::step]:
+    step, last = max(1, len(rows_found) // count), None
+    for row in rows_found[step::step]:
         if row != last:
             yield row
         last = row

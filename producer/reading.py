@@ -136,11 +136,14 @@ class Reading:
             except Full:
                 continue
 
-    def stamper(self) -> Stamper:
-        """The envelope of rows that were read."""
-        one = self.origin
-        annotation = {"read": self.kind}
-        return Stamper(Stamp(VERSION, one.epoch, "", 0, one.source, one.system, one.timeline, one.slot, annotation))
+
+def stamper_of(origin: Origin, kind: str) -> Stamper:
+    """The envelope of rows that were read: their annotation tells that nobody inserted them then."""
+    return Stamper(
+        Stamp(
+            VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
+        )
+    )  # fmt: skip
 
 
 class _Lines:
@@ -148,7 +151,7 @@ class _Lines:
 
     def __init__(self, reading: Reading, task: Task, mark: Watermark) -> None:
         self._reading, self._task, self._mark = reading, task, mark
-        self._under = Under(reading.stamper(), str(mark.lsn), mark.time)
+        self._under = Under(stamper_of(reading.origin, reading.kind), str(mark.lsn), mark.time)
         self._lines: list[bytes] = []
         self._size = 0
 
