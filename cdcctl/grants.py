@@ -68,14 +68,13 @@ def producer(settings: Settings, place: Place) -> Policy:
 
 def tail(settings: Settings, place: Place) -> Policy:
     """Read the stream, as `cdcctl tail` does."""
-    return _policy(
-        [
-            _allow(
-                "Stream", ["GetRecords", "GetShardIterator", "ListShards"], "kinesis", place.stream(settings.stream)
-            ),
-            *_key("StreamKey", ["Decrypt"], place.stream_key, "kinesis", place),
-        ]
-    )
+    actions = ["DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"]
+    statements = [
+        _allow("Stream", actions, "kinesis", place.stream(settings.stream)),
+        *_key("StreamKey", ["Decrypt"], place.stream_key, "kinesis", place),
+        *_fetching_oversized(settings, place),
+    ]
+    return _policy(statements)
 
 
 def consumer(settings: Settings, name: str, place: Place, *, fan_out: bool = False) -> Policy:

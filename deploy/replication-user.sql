@@ -16,5 +16,5 @@ GRANT rds_iam TO :"user";
 \else
 ALTER ROLE :"user" REPLICATION;
 \endif
--- it reads the WAL through the slot, and no table
+-- it reads the WAL through the slot, and no table; for --snapshot and backfill:  GRANT SELECT ON … TO cdc
 GRANT CONNECT ON DATABASE :"database" TO :"user";

@@ -177,16 +177,12 @@ def test_killed_at_random_moments_it_loses_nothing_and_acknowledges_nothing_earl
     say(f"CDC_SEED={seed}")
     chance, kills = random.Random(seed), scale(10, 100)
     settings = settings_for(postgres, stream, "no")
-    committed: list[int] = []
-    ended = threading.Event()
-    writer = threading.Thread(target=write_overlapping, args=(postgres, committed, ended, seed))
     with FaultProxy(cloud.url, seed=seed) as proxy:
         environ = {
             **os.environ, "AWS_ENDPOINT_URL_KINESIS": proxy.url, "CDC_DSN": postgres.dsn, "CDC_SLOT": postgres.slot,
             "CDC_STREAM": stream, "CDC_CONFIG": os.devnull,
         }  # fmt: skip
-        writer.start()
-        try:
+        with overlapping_writes(postgres, seed) as committed:
             for number in range(kills):
                 environ["CDC_AGGREGATE"] = "yes" if number % 2 else "no"
                 with started(environ) as process:
@@ -200,13 +196,26 @@ def test_killed_at_random_moments_it_loses_nothing_and_acknowledges_nothing_earl
                     at = confirmed(postgres)
                 proxy.faults = Faults()
                 assert_covers(postgres, stream, at)
-        finally:
-            ended.set()
-            writer.join()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", proxy.url)
-        with producing(settings):
-            caught_up(postgres, 120)
-    monkeypatch.delenv("AWS_ENDPOINT_URL_KINESIS")
+    with producing(settings):
+        caught_up(postgres, 120)
+    nothing_is_missing(stream, committed, kills)
+
+
+@contextmanager
+def overlapping_writes(postgres: Database, seed: int) -> Iterator[list[int]]:
+    """Writes while the block runs; the list is the keys that were committed."""
+    committed: list[int] = []
+    ended = threading.Event()
+    writer = threading.Thread(target=write_overlapping, args=(postgres, committed, ended, seed))
+    writer.start()
+    try:
+        yield committed
+    finally:
+        ended.set()
+        writer.join()
+
+
+def nothing_is_missing(stream: str, committed: list[int], kills: int) -> None:
     found = audit_stream(stream)
     seen = {change.key["id"] for changes in found.by_key.values() for change in changes}
     missing = set(committed) - seen
