@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import Row
 
-MODULES = ("producer", "kit", "search", "parquet", "audit", "tail")
+MODULES = ("producer", "snapshot", "kit", "search", "parquet", "audit", "tail")
 RESULTS = Path(__file__).parent / "results"
 
 

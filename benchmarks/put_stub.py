@@ -45,29 +45,42 @@ def put_answer(count: int) -> bytes:
     return json.dumps({"FailedRecordCount": 0, "Records": [record] * count}).encode()
 
 
-class Connection(asyncio.Protocol):
-    """One kept-alive HTTP/1.1 connection."""
+class Connection(asyncio.BufferedProtocol):
+    """One kept-alive HTTP/1.1 connection; a request's body is counted where it was received, without a copy."""
 
     def __init__(self, kept: Kept) -> None:
-        self.kept, self.buffer = kept, bytearray()
+        self.kept, self.buffer = kept, bytearray(8 * 1024 * 1024)
+        self.filled = self.size = 0
+        self.head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self.buffer[:end])
-            length = _header(head, b"content-length")
-            size = end + 4 + int(length or 0)
-            if len(self.buffer) < size:
-                return
-            body = bytes(self.buffer[end + 4 : size])
-            del self.buffer[:size]
-            answer = self.answer(head, body)
-            self.transport.write(_HEAD % len(answer) + answer)  # type: ignore[attr-defined]
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- asyncio's contract
+        if self.filled == len(self.buffer):
+            larger = bytearray(2 * self.filled)
+            larger[: self.filled] = self.buffer
+            self.buffer = larger
+        return memoryview(self.buffer)[self.filled :]
 
-    def answer(self, head: bytes, body: bytes) -> bytes:
+    def buffer_updated(self, nbytes: int) -> None:
+        self.filled += nbytes
+        while self.filled:
+            if not self.size:
+                end = self.buffer.find(b"\r\n\r\n", 0, self.filled)
+                if end < 0:
+                    return
+                self.head = bytes(self.buffer[:end])
+                self.size = end + 4 + int(_header(self.head, b"content-length") or 0)
+            if self.filled < self.size:
+                return
+            answer = self.answer(self.head, len(self.head) + 4, self.size)
+            self.transport.write(_HEAD % len(answer) + answer)  # type: ignore[attr-defined]
+            rest = self.filled - self.size
+            self.buffer[:rest] = self.buffer[self.size : self.filled]
+            self.filled, self.size = rest, 0
+
+    def answer(self, head: bytes, start: int, end: int) -> bytes:
         kept = self.kept
         operation = (_header(head, b"x-amz-target") or head.split(b" ", 2)[1]).rpartition(b".")[2]
         if operation == b"PutRecord":
@@ -75,14 +88,14 @@ class Connection(asyncio.Protocol):
             kept.first = kept.first or kept.last
             return _ONE
         if operation == b"PutRecords":
-            now, count = time.time(), body.count(b'"PartitionKey"')
-            changes = _changes(body) if kept.unpack else count
+            now, count = time.time(), self.buffer.count(b'"PartitionKey"', start, end)
+            changes = _changes(bytes(self.buffer[start:end])) if kept.unpack else count
             kept.records, kept.requests, kept.last = kept.records + changes, kept.requests + 1, now
             kept.first = kept.first or now
             if kept.keep:
-                kept.bodies.append((now, body))
+                kept.bodies.append((now, bytes(self.buffer[start:end])))
             return put_answer(count)
-        return json.dumps(self.slow_answer(operation.decode(), body)).encode()
+        return json.dumps(self.slow_answer(operation.decode(), bytes(self.buffer[start:end]))).encode()
 
     def slow_answer(self, operation: str, body: bytes) -> object:  # noqa: PLR0911
         kept = self.kept

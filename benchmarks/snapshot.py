@@ -1,0 +1,96 @@
+"""Rows put on the stream from a table beside `COPY … TO STDOUT` of the same table, in the same run; its memory.
+
+Two tables: short rows of six columns, and rows with 2 kB of text; the stub swallows the records. It measures a backfill:
+a snapshot reads and publishes in the same way, only from one exported snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import Row
+from benchmarks.producer import _cluster, _cursor
+from benchmarks.producer_peers import ROOT, stub
+
+_TABLES = {
+    "short": "repeat('x', 160) || i",
+    "long": "repeat(md5(i::text), 62)",
+}
+_FILL = """
+import json, sys
+from cdckit.settings import Settings
+from producer.backfill import Asked, backfill, chosen
+settings = Settings(dsn=sys.argv[1], stream="bench", data=sys.argv[2])
+figures, done = backfill(settings, Asked(chosen(settings, [sys.argv[3]])), lambda: False, lambda _: None)
+print(json.dumps({"rate": figures.rate, "rows": figures.rows, "done": done}))
+"""
+
+
+class _Nowhere:
+    def write(self, line: bytes) -> None:
+        """COPY's reader does nothing with a line."""
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """A row a table, and the memory of a table four times as large beside the smaller one's."""
+    count = 150_000 if quick else 600_000
+    with _cluster() as cluster, _cursor(cluster.dsn) as cursor, stub() as counting:
+        cursor.execute("SELECT pg_create_logical_replication_slot('cdc', 'wal2json')")
+        for name, text in _TABLES.items():
+            _create(cursor, name, text, count if name == "short" else count // 4)
+            copied = max(_copied(cursor, name) for _ in range(2))
+            filled, memory = _filled(cluster.dsn, name, counting.port)
+            yield Row(f"snapshot.{name}_rows_vs_copy", filled, copied, "rows/s", note=f"peak RSS {memory:.0f} MB")
+        _create(cursor, "less", _TABLES["short"], count // 4)
+        _, less = _filled(cluster.dsn, "less", counting.port)
+        _, more = _filled(cluster.dsn, "short", counting.port)
+        yield Row(
+            "snapshot.rss_of_four_times_the_rows", more, less, "MB", "lower", "memory does not grow with the table"
+        )
+
+
+def _create(cursor: Any, name: str, text: str, count: int) -> None:
+    cursor.execute(
+        f"CREATE TABLE {name} (id bigint PRIMARY KEY, customer integer NOT NULL, status text, amount numeric(12,2), "
+        "note text, at timestamptz DEFAULT now())"
+    )
+    cursor.execute(
+        f"INSERT INTO {name} SELECT i, i % 1000, 'pending', i * 1.5, {text}, now() FROM generate_series(1, {count}) i"
+    )
+    cursor.execute(f"ALTER TABLE {name} ALTER note SET STORAGE PLAIN")
+    cursor.execute(f"VACUUM ANALYZE {name}")
+
+
+def _copied(cursor: Any, name: str) -> float:
+    started = time.perf_counter()
+    cursor.copy_expert(f"COPY {name} TO STDOUT", _Nowhere())
+    return float(cursor.rowcount / (time.perf_counter() - started))
+
+
+def _filled(dsn: str, name: str, port: int) -> tuple[float, float]:
+    environ = {
+        **os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as data:
+        command = [sys.executable, "-c", _FILL, dsn, data, name]
+        process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.stdout.close()
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return float(json.loads(text)["rate"]), _megabytes(usage)
+
+
+def _megabytes(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss / 1024
