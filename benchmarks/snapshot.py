@@ -1,6 +1,6 @@
 """Rows put on the stream from a table beside `COPY … TO STDOUT` of the same table, in the same run; its memory.
 
-Two tables: short rows of six columns, and rows with 2 kB of text; the stub swallows the records. It measures a backfill:
+Two tables: short rows of six columns, and rows with 2 kB of text; the stub swallows the records. A backfill is run:
 a snapshot reads and publishes in the same way, only from one exported snapshot.
 """
 
