@@ -43,9 +43,9 @@ class WireTap:
     The port is 127.0.0.2's: to the launcher that is not this machine, and so it does what it does on AWS.
     """
 
-    def __init__(self, upstream: str) -> None:
-        """`upstream` is the URL of the real (local) AWS."""
-        place = urlsplit(upstream)
+    def __init__(self, upstream: str, service: str = "") -> None:
+        """`upstream` is the URL of the real (local) AWS; or of an OpenSearch, as whose domain `service` stands."""
+        place, self._service = urlsplit(upstream), service
         self._upstream = (place.hostname or "127.0.0.1", place.port or 80)
         self.calls: set[Call] = set()
         self._server = socket.create_server(("127.0.0.2", 0), backlog=128)
@@ -80,6 +80,9 @@ class WireTap:
 
     def heard(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
         """A request is complete."""
+        if self._service:
+            self.calls.add(Call(f"es:ESHttp{method.capitalize()}", f"{self._service}{urlsplit(path).path}"))
+            return
         for call in _calls(method, path, headers, body):
             self.calls.add(call)
             if "x-amz-object-lock-mode" in headers:

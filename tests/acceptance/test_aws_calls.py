@@ -20,18 +20,24 @@ from typing import Any
 import boto3
 import pytest
 
+from cdcctl import grants
 from cdcctl.showcase.parts import Parts
-from cdckit.change import Table
+from cdckit.change import Op, Table
+from cdckit.settings import Settings
+from cdckit.sink import SinkContext
+from cdckit.testing import change, deliver
 from consumers.figures import read_reports
 from consumers.java import jars
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.upkeep import Goal, tidy
+from consumers.search.sink import open_sink
 from tests.acceptance.conftest import run_cdcctl
 from tests.chaos.test_parquet_kcl import wait_until
 from tests.histories import history
 from tests.iam import allows, unused
 from tests.lambda_function import Function
 from tests.local_aws import Cloud
+from tests.opensearch import Node
 from tests.postgres import Database
 from tests.wire_tap import Call, WireTap
 
@@ -47,6 +53,9 @@ RARE = {
 """What the KCL does now and then, or minutes after a shard's end and a day after a worker's: who calls it, by name."""
 AFTER_A_FAILURE = "Lake s3:AbortMultipartUpload"
 """Given by S3's own rules to who uploads in parts: a part that fails is taken back."""
+
+TELLS_MISSING = "OversizedMissing s3:ListBucket"
+"""Never called: without it S3 says of an object that is not there that it is denied."""
 
 
 def policy(environ: Mapping[str, str], folder: Path, *arguments: str) -> dict[str, Any]:
@@ -85,6 +94,29 @@ def test_the_producer_makes_the_calls_that_it_may(
         postgres.run("INSERT INTO t SELECT generate_series(1, 10)")
         assert function.invoke().result["changes"] == 10
     must_fit(policy(environ, tmp_path, "producer"), tap.calls)
+
+
+def test_an_oversized_change_is_kept_and_fetched_by_who_may(
+    postgres: Database, cloud: Cloud, stream: str, tmp_path: Path
+) -> None:
+    boto3.client("s3").create_bucket(Bucket=f"large-{stream}")
+    environ = {
+        **cloud.environ, "CDC_SLOT": postgres.slot, "CDC_STREAM": stream, "CDC_LAMBDA_IDLE_SECONDS": "1",
+        "CDC_OVERSIZE": f"s3://large-{stream}/o",
+    }  # fmt: skip
+    with WireTap(cloud.url) as one, WireTap(cloud.url) as two:
+        function = Function({**environ, "AWS_ENDPOINT_URL": one.url, "CDC_DSN": postgres.dsn})
+        function.invoke()
+        postgres.run(
+            "CREATE TABLE t (id integer PRIMARY KEY, note text)",
+            "INSERT INTO t SELECT 1, string_agg(md5(random()::text), '') FROM generate_series(1, 100000)",
+        )
+        assert function.invoke().result["changes"] == 1
+        reading = {**environ, "AWS_ENDPOINT_URL": two.url}
+        arguments = ("--since", "10m", "--no-follow", "-o", "jsonl", "--columns", "id")
+        assert '"id":1' in run_cdcctl("tail", *arguments, environ=reading, folder=tmp_path).stdout
+    must_fit(policy(environ, tmp_path, "producer"), one.calls)
+    must_fit(policy(environ, tmp_path, "tail"), two.calls, TELLS_MISSING)
 
 
 def test_tail_makes_the_calls_that_it_may(cloud: Cloud, stream: str, tmp_path: Path) -> None:
@@ -138,6 +170,21 @@ def test_consumers_make_the_calls_that_they_may(cloud: Cloud, stream: str, tmp_p
     must_fit(granted, one.calls, *RARE, AFTER_A_FAILURE)
     granted = policy(second, tmp_path / "audit", "consumer", "audit", "--fan-out")
     must_fit(granted, two.calls, *RARE)
+
+
+def test_the_index_gets_the_requests_that_it_may(opensearch: Node) -> None:
+    """OpenSearch's permissions are HTTP's verbs, and its domain here is a real node without IAM."""
+    url = f"https://vpc-orders-{'a1' * 13}.us-east-1.es.amazonaws.com"
+    settings = Settings(consumers={"search": {"engine": "opensearch", "url": url}})
+    with WireTap(opensearch.url, "orders") as tap:
+        options = opensearch.options(url=tap.url)
+        for _ in range(2):
+            sink = open_sink(SinkContext("search", "shard-0", Path("unused"), options))
+            deliver(sink, *[entry.change for entry in islice(history(1, 20), 200)], change(Op.TRUNCATE, at=10_000))
+            sink.close()
+    granted = grants.consumer(settings, "search", grants.Place("us-east-1", ACCOUNT))
+    index = {**granted, "Statement": [one for one in granted["Statement"] if one["Sid"] == "Index"]}
+    must_fit(index, tap.calls)
 
 
 def read(folder: Path, name: str) -> int:
