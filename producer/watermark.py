@@ -5,7 +5,7 @@ then wins over it, be it an update, a delete, or a truncate, in whatever order t
 does contain are no matter: the row has them already. So a *watermark* is taken before a snapshot. Not quite just
 before it: a commit is in the log some moments before other transactions see it, so one that came before the watermark
 may be missing in the snapshot. But whatever the snapshot misses has a transaction id that is not below its xmin, and a
-watermark whose next transaction id was no higher than that lies below all of their commits.
+watermark after which an id that is no higher than that was given out lies below all of their commits.
 
 A watermark's own LSN is inside the logical message that made it, where no transaction's commit can be: rows that are
 read never share a position with a change, nor with each other.
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "cdc.watermark"
 _MARK = f"SELECT pg_logical_emit_message(true, '{PREFIX}', %s)::text, clock_timestamp()::text"
-_XMAX = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+_NEXT = "SELECT pg_current_xact_id()::text::bigint"  # a snapshot's xmax may be below ids that are given out already
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OLDEST = """
 SELECT pid, coalesce(usename, '?'), extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
@@ -66,15 +66,15 @@ class Watermarks:
         """
         source.query("SET synchronous_commit = on")
         [(end, moment)] = source.query(_MARK, (text,))
-        [(xmax,)] = source.query(_XMAX)
+        [(following,)] = source.query(_NEXT)  # whoever gets a higher id has not written anything yet
         with self._lock:
-            self._marks.append((int(xmax), Watermark(Lsn(Lsn.parse(end) - 1), moment)))
+            self._marks.append((int(following), Watermark(Lsn(Lsn.parse(end) - 1), moment)))
 
     def below(self, source: Source) -> Watermark | None:
         """The newest one below all that the transaction's snapshot, which this takes, does not contain."""
         [(xmin,)] = source.query(_XMIN)
         with self._lock:
-            fit = [at for at, (xmax, _) in enumerate(self._marks) if xmax <= int(xmin)]
+            fit = [at for at, (following, _) in enumerate(self._marks) if following <= int(xmin)]
             self._marks = self._marks[fit[-1] :] if fit else self._marks  # xmin never falls: older ones are done with
             return self._marks[0][1] if fit else None
 
