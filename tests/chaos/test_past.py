@@ -117,7 +117,7 @@ class Part:
         while True:
             self.start()
             assert self.process is not None
-            deadline = time.monotonic() + chance.uniform(1.0, 3.0) if hits < times else float("inf")
+            deadline = time.monotonic() + chance.uniform(1.0, scale(3, 20)) if hits < times else float("inf")
             while not self.done(self) and time.monotonic() < deadline:
                 assert self.process.poll() is None or self.done(self), self.log.read_text()[-2000:]
                 time.sleep(0.05)
