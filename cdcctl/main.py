@@ -55,7 +55,7 @@ _COMMANDS: Sequence[tuple[str, Any, str, str]] = (
     ("status", status.status, _WATCH, "One screen from the WAL to the satellites."),
     ("top", top.top, _WATCH, "The same, live, with sparklines."),
     ("tail", tail.tail, _WATCH, "Watch the changes on the stream."),
-    ("replay", replay.replay, _WATCH, "The stream again from a chosen time."),
+    ("replay", replay.app, _WATCH, "The stream again from a chosen time."),
     ("dlq", dlq.app, _WATCH, "See, redrive and drop dead letters."),
     ("leases", leases.app, _WATCH, "See the consumers' leases."),
     ("verify", verify.verify, _ASK, "Prove that a satellite equals the source."),

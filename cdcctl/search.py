@@ -19,9 +19,8 @@ from cdcctl.signals import stop_on_signals
 from cdckit.errors import SatelliteError
 from cdckit.settings import Settings
 from consumers.figures import now_behind, read_reports
-from consumers.points import begin_at
-from consumers.reader import kinesis_client
-from consumers.replay import check_retention
+from consumers.points import Point
+from consumers.probe import Probe
 from consumers.search import query as index
 from consumers.search.engine import Hit, Page, Stats
 from consumers.search.options import read
@@ -119,8 +118,7 @@ def reindex(
 
 def _stream(found: Settings, moment: str, stopping: Callable[[], bool]) -> Catchup:
     wanted = parse_moment(moment)
-    check_retention(kinesis_client(), found.stream, wanted, datetime.now(UTC))
-    return catchup(found, wanted, begin_at(wanted), stopping)
+    return catchup(found, wanted, Probe(found.stream).begin(Point(wanted), datetime.now(UTC)), stopping)
 
 
 def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> dict[str, object]:

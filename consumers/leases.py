@@ -46,16 +46,20 @@ class LeaseTable:
                 f"no DynamoDB client: {error}", "set AWS_REGION; for a sandbox: cdcctl local up"
             ) from error
 
-    def read(self) -> dict[str, Lease] | None:
-        """All leases by shard; None when the application never ran."""
+    def items(self) -> list[dict[str, Any]] | None:
+        """All leases as DynamoDB holds them; None when the application never ran."""
         try:
             pages = self._client.get_paginator("scan").paginate(TableName=self.application, ConsistentRead=True)
-            items = [item for page in pages for item in page["Items"]]
+            return [dict(item) for page in pages for item in page["Items"]]
         except self._client.exceptions.ResourceNotFoundException:
             return None
         except (ClientError, BotoCoreError) as error:
             raise StreamError(f"cannot read the lease table {self.application!r}: {error}") from error
-        return {lease.shard: lease for lease in map(_lease, items)}
+
+    def read(self) -> dict[str, Lease] | None:
+        """All leases by shard; None when the application never ran."""
+        items = self.items()
+        return None if items is None else {lease.shard: lease for lease in map(_lease, items)}
 
     def alive(self, watch_seconds: float) -> list[Lease]:
         """The leases whose counter moves within `watch_seconds`: a worker holds and renews them."""
@@ -117,28 +121,59 @@ class LeaseTable:
         except (ClientError, BotoCoreError) as error:
             raise StreamError(f"cannot look after the leader's lock of {self.application!r}: {error}") from error
 
-    def rewind(self, marks: Mapping[str, str], watch_seconds: float) -> None:
-        """Write each shard's checkpoint; the KCL resumes *after* it. Raises ConsumerError while a worker is alive."""
+    def refuse_while_alive(self, consumer: str, watch_seconds: float) -> None:
+        """Raises ConsumerError that names a worker that is alive, and how to stop it."""
         if held := self.alive(watch_seconds):
             raise ConsumerError(
                 f"the worker {held[0].owner!r} holds a live lease on {held[0].shard} of {self.application!r}",
-                "stop the consumer first (Ctrl-C in its terminal), then repeat",
+                f"stop it first (the worker's name begins with its host): Ctrl-C or SIGTERM for its "
+                f"`cdcctl consumer run {consumer}`; it checkpoints and ends; then repeat",
             )
-        for shard, checkpoint in marks.items():
-            self._write(shard, checkpoint)
 
-    def _write(self, shard: str, checkpoint: str) -> None:
+    def rewind(self, marks: Mapping[str, str], dropped: Iterable[str]) -> None:
+        """Write each shard's checkpoint, without an owner, and remove leases; the KCL resumes *after* a checkpoint.
+
+        Raises ConsumerError when a worker has taken one of them meanwhile.
+        """
+        held = self.read() or {}
+        for shard, checkpoint in marks.items():
+            counter = held[shard].counter if shard in held else 0
+            item = {**_seeded(shard, checkpoint), "leaseCounter": {"N": str(counter + 1)}}
+            self._put(item, counter)
+        for shard in dropped:
+            self._delete(shard)
+
+    def restore(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Make the table hold just these, byte for byte."""
+        wanted = {item["leaseKey"]["S"]: item for item in items}
+        held = self.read() or {}
+        for shard, item in wanted.items():
+            self._put(item, held[shard].counter if shard in held else 0)
+        for shard in held.keys() - wanted.keys():
+            self._delete(shard)
+
+    def _put(self, item: Mapping[str, Any], counter: int) -> None:
+        shard = item["leaseKey"]["S"]
         try:
-            self._client.update_item(
+            self._client.put_item(
                 TableName=self.application,
-                Key={"leaseKey": {"S": shard}},
-                UpdateExpression="SET #c = :c, checkpointSubSequenceNumber = :zero, leaseCounter = "
-                "if_not_exists(leaseCounter, :zero) + :one, ownerSwitchesSinceCheckpoint = :zero",
-                ExpressionAttributeNames={"#c": "checkpoint"},
-                ExpressionAttributeValues={":c": {"S": checkpoint}, ":zero": {"N": "0"}, ":one": {"N": "1"}},
+                Item=item,
+                ConditionExpression="attribute_not_exists(leaseKey) OR leaseCounter = :seen",
+                ExpressionAttributeValues={":seen": {"N": str(counter)}},
             )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            raise ConsumerError(
+                f"a worker took {shard} of {self.application!r} meanwhile",
+                "stop it, then cdcctl replay undo, which puts all leases back as they were",
+            ) from error
         except (ClientError, BotoCoreError) as error:
-            raise StreamError(f"cannot rewind {shard} in {self.application!r}: {error}") from error
+            raise StreamError(f"cannot write {shard} in {self.application!r}: {error}") from error
+
+    def _delete(self, shard: str) -> None:
+        try:
+            self._client.delete_item(TableName=self.application, Key={"leaseKey": {"S": shard}})
+        except (ClientError, BotoCoreError) as error:
+            raise StreamError(f"cannot remove {shard} from {self.application!r}: {error}") from error
 
     def _create(self) -> None:
         self._client.create_table(

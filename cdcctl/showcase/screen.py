@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdcctl import lines, output
-from cdcctl.tailing.feed import Feed
 from cdckit.change import Change
 from cdckit.errors import StreamError
 from consumers.begin import EARLIEST
+from consumers.feed import Feed
 from consumers.figures import Report, merged_latencies, now_behind, quantile, read_reports
 from consumers.reader import StreamReader
 from consumers.selection import Selection

@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from cdcctl.tailing.feed import Feed, Seen
 from consumers.begin import EARLIEST, Begin
+from consumers.feed import Feed, Seen
 from consumers.points import Point
 from consumers.probe import Probe
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from cdcctl.tailing.feed import Seen
 from cdckit.change import Change
+from consumers.feed import Seen
 from consumers.reader import Page
 
 _NEVER = datetime.min.replace(tzinfo=UTC)

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from cdcctl import lines, output
-from cdcctl.tailing.feed import Seen
 from cdcctl.tailing.order import transaction
 from cdckit.change import Change
 from cdckit.envelope import plain
+from consumers.feed import Seen
 
 _LIVE = timedelta(seconds=10)
 

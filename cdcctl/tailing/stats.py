@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cdcctl import lines, output
-from cdcctl.tailing.feed import Seen
 from cdckit.change import Op
+from consumers.feed import Seen
 
 _WINDOW = 10.0
 _UNREADABLE = "(unreadable)"

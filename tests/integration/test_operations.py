@@ -80,7 +80,7 @@ def test_each_shard_tells_how_far_it_is(here: dict[str, str], postgres: Database
             StreamName=stream, ShardId=shard["shard"], ShardIteratorType="TRIM_HORIZON"
         )
         records = client.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
-        table.rewind({shard["shard"]: records[-3]["SequenceNumber"]}, 0)
+        table.rewind({shard["shard"]: records[-3]["SequenceNumber"]}, [])
     look = json.loads(run(here, "status", "-o", "json").stdout)
     assert [shard["pending"] for shard in look["consumers"][0]["shards"]] == [2, 2]
     assert all(shard["position"] for shard in look["consumers"][0]["shards"])

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcctl.tailing.feed import Rows, Seen
 from cdcctl.tailing.order import Orderer, transaction
 from cdckit.change import Change
 from cdckit.testing import START, change
 from consumers.dead_letters import RawRecord
 from consumers.ending import Ending
+from consumers.feed import Rows, Seen
 from consumers.points import SLACK, Point
 from consumers.reader import Page
 

@@ -1,0 +1,41 @@
+"""A time that the stream no longer holds is refused with the oldest possible one."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from cdckit.errors import UsageError
+from consumers.begin import EARLIEST
+from consumers.points import SLACK, Point
+from consumers.probe import Probe
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+class Kinesis:
+    """A stream that keeps a day."""
+
+    def __init__(self, created: datetime) -> None:
+        self._created = created
+
+    def describe_stream_summary(self, **_: object) -> dict[str, Any]:
+        described = {"RetentionPeriodHours": 24, "StreamCreationTimestamp": self._created}
+        return {"StreamDescriptionSummary": described}
+
+
+def probe(created: datetime) -> Probe:
+    return Probe("s", cast(Any, Kinesis(created)))
+
+
+def test_what_is_older_than_the_retention_is_refused() -> None:
+    old = probe(NOW - timedelta(days=9))
+    with pytest.raises(UsageError, match="2026-11-23T12:00:00") as raised:
+        old.begin(Point(NOW - timedelta(days=2)), NOW)
+    assert "backfill" in raised.value.hint
+    assert old.begin(Point(), NOW) == EARLIEST
+    assert old.begin(Point(NOW - timedelta(hours=1)), NOW).moment == NOW - timedelta(hours=1) - SLACK
+
+
+def test_a_young_stream_holds_all_that_there_ever_was() -> None:
+    assert probe(NOW - timedelta(hours=1)).begin(Point(NOW - timedelta(days=2)), NOW).moment is not None
