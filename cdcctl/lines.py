@@ -12,6 +12,7 @@ from cdckit.change import Change, Op, Value
 _STYLES = {Op.INSERT: "green", Op.UPDATE: "yellow", Op.DELETE: "red", Op.TRUNCATE: "bold red"}
 _MOST = 40
 _NARROW = 100
+_WHOLE_KEY = 48  # a UUID and then some
 _ARROW = " → "
 
 
@@ -97,7 +98,10 @@ def _head(change: Change, width: int, mark: str) -> str:
     style = _STYLES[change.op]
     time = change.commit_time.astimezone().strftime("%H:%M:%S.%f")[:-3]
     narrow = width < _NARROW
-    table, key = _cut(str(change.table), width // 3 if narrow else width), _cut(key_text(change), width // 4)
+    table, key = (
+        _cut(str(change.table), width // 3 if narrow else width),
+        _cut(key_text(change), width // 4 if narrow else _WHOLE_KEY),
+    )
     line = f"[dim]{time}[/] {mark}[{style}]{change.op.value}[/] [bold]{escape(table)}[/]"
     return f"{line} [cyan]{escape(key)}[/]" if key else line
 

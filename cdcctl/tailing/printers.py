@@ -188,7 +188,7 @@ class Pretty:
     def _show(self, seen: Seen) -> None:
         change = seen.change
         if change is None:
-            why = output.escape(str(seen.error))
+            why = output.escape(str(seen.error).removeprefix("unreadable record: "))
             self._line(f"[red]? unreadable record[/] [dim]{why} ({seen.shard} {seen.record.sequence_number})[/]")
             return
         self._turn(change.commit_time.astimezone().date())
