@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +14,13 @@ from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.signals import stop_on_signals
 from cdcctl.verification.compare import Verdict
+from cdcctl.verification.repairing import repaired
 from cdcctl.verification.run import Verification, open_fence
 from cdcctl.verification.satellites import SATELLITES
 from cdckit.change import Table
 from cdckit.errors import UsageError
 from producer.credentials import SourceDsn
+from producer.repair import Repaired
 from producer.source import Source
 
 
@@ -32,12 +35,16 @@ def verify(
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the satellite.")] = 60.0,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many differing keys to show.")] = 20,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Publish what differs anew, and verify again; deletes what is too much.")
+    ] = False,
     output_format: Output = Format.TABLE,
 ) -> None:
     """Prove that a satellite equals the source, row by row and cell by cell, while changes go on; exit 1 if not.
 
     It waits until the satellite has all that is committed now, compares hashes of key ranges, then rows, and looks
-    again at what differs after waiting anew. Each differing key is named with both sides.
+    again at what differs after waiting anew. Each differing key is named with both sides. With --repair the rows of
+    those keys are published anew, as deleted where the source has none, and exit status 1 means that this did not help.
 
     Example: [bold]cdcctl verify search --table 'public.*'[/]
     """
@@ -47,11 +54,15 @@ def verify(
     with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source:
         fence = open_fence(source, found, satellite, timeout, stopping.is_set)
         check = Verification(source, found, satellite, fence.pass_, rate)
-        verdicts = list(check.run(check.tables(table or []), _teller(output_format)))
+        verdicts, mended = list(check.run(check.tables(table or []), _teller(output_format))), Repaired()
+        if repair and not all(verdict.equal for verdict in verdicts):
+            verdicts, mended = repaired(check, verdicts, _teller(output_format))
     if output_format is Format.JSON:
-        output.print_json(_as_json(satellite, verdicts))
+        output.print_json({**_as_json(satellite, verdicts), "repaired": asdict(mended)})
     else:
         _print(satellite, verdicts, limit)
+        if mended != Repaired():
+            output.note(f"published anew: {mended.rows} rows, {mended.deletions} deletions")
     if not all(verdict.equal for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -74,6 +85,7 @@ def _print(satellite: str, verdicts: Sequence[Verdict], limit: int) -> None:
         output.note(f"[dim]and {len(differing) - limit} more keys: --limit, or -o json[/]")
     if differing:
         output.note(f"[red]{satellite} does not equal the source[/]; dead letters? [bold]cdcctl dlq ls {satellite}[/]")
+        output.note(f"[bold]cdcctl verify {satellite} --repair[/] publishes these rows anew")
     else:
         output.note(f"[green]{satellite} equals the source[/] in all that was compared")
 

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from cdcctl.checks.finding import Finding, failed, guarded, ok, unknown, warning
+from cdckit.change import Table
 from cdckit.errors import SourceError
 from cdckit.settings import Settings
 from producer.credentials import SourceDsn
 from producer.guard import judge, parse_size
+from producer.masks import parse_masks
+from producer.personal import looks_personal
 from producer.routing import TableFilter
 from producer.source import Source
 
@@ -31,6 +34,13 @@ SELECT slot_name, pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_l
 WHERE NOT active AND NOT temporary AND slot_name <> %s ORDER BY 1
 """
 _PEEK = "SELECT count(*) FROM pg_logical_slot_peek_changes(%s, NULL, 1, 'format-version', '2', 'include-lsn', 'on')"
+_COLUMNS = """
+SELECT n.nspname, c.relname, a.attname FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2, a.attnum
+"""
+_MOST_NAMED = 8
 _LONGEST = "SELECT pid, extract(epoch FROM now() - xact_start) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
 
 
@@ -154,6 +164,18 @@ def _tables(source: Source, settings: Settings) -> Iterator[Finding]:
         yield ok("tables", "each followed table has a primary key or a replica identity")
 
 
+def _personal(source: Source, settings: Settings) -> Iterator[Finding]:
+    """By name alone: whoever knows the data decides."""
+    wanted = TableFilter.parse(settings.table, settings.exclude_table)
+    columns = [(Table(schema, name), column) for schema, name, column in source.query(_COLUMNS)]
+    found = looks_personal([one for one in columns if wanted.wants(one[0])], parse_masks(settings.mask))
+    if found:
+        shown = ", ".join(found[:_MOST_NAMED]) + (
+            f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        )
+        yield warning("personal data", f"leaves the host as it is, by its name: {shown}", f"--mask {found[0]}=hash")
+
+
 def _clock(source: Source) -> Iterator[Finding]:
     before = datetime.now(UTC)
     [(there,)] = source.query("SELECT clock_timestamp()")
@@ -185,4 +207,5 @@ _BY_SETTINGS: Mapping[str, Callable[[Source, Settings], Iterator[Finding]]] = {
     "slot": _slot,
     "other slots": _others,
     "tables": _tables,
+    "personal data": _personal,
 }

@@ -50,6 +50,13 @@ def test_each_satellite_is_proven_while_changes_go_on_and_a_lost_change_is_found
         assert (difference["key"], difference["columns"]) == ("[3]", ["city"])
         assert difference["source"]["city"] == "Nowhere"
         assert difference["satellite"]["city"] != "Nowhere"
+    mended = json.loads(whole.cdcctl("verify", "search", "--repair", "--timeout", "90", "-o", "json").stdout)
+    assert (mended["equal"], mended["repaired"]) == (True, {"rows": 1, "deletions": 0})
+    verified(whole, "parquet", 0)  # one stream: what was published for one mended them all
+    lose_a_delete(whole.stack.cluster.dsn)
+    verified(whole, "replica", 1)
+    mended = json.loads(whole.cdcctl("verify", "replica", "--repair", "--timeout", "90", "-o", "json").stdout)
+    assert (mended["equal"], mended["repaired"]) == (True, {"rows": 0, "deletions": 1})
 
 
 def lose_an_update(dsn: str) -> None:
@@ -57,6 +64,15 @@ def lose_an_update(dsn: str) -> None:
     source = Source(dsn)
     source.query("ALTER TABLE customers REPLICA IDENTITY NOTHING")
     source.query("UPDATE customers SET city = 'Nowhere' WHERE id = 3")
+    source.query("ALTER TABLE customers REPLICA IDENTITY DEFAULT")
+    source.close()
+
+
+def lose_a_delete(dsn: str) -> None:
+    source = Source(dsn)
+    source.query("INSERT INTO customers SELECT 900, name, city, email FROM customers WHERE id = 3")
+    source.query("ALTER TABLE customers REPLICA IDENTITY NOTHING")
+    source.query("DELETE FROM customers WHERE id = 900")
     source.query("ALTER TABLE customers REPLICA IDENTITY DEFAULT")
     source.close()
 
