@@ -28,9 +28,9 @@ def flip(log: sqlite3.Connection, chance: random.Random) -> None:
     chain, number = place(log, chance)
     column = chance.choice(COLUMNS)
     [(value,)] = log.execute(f"SELECT {column} FROM entry WHERE chain = ? AND number = ?", (chain, number)).fetchall()
-    log.execute(
-        f"UPDATE entry SET {column} = ? WHERE chain = ? AND number = ?", (flipped(value, chance), chain, number)
-    )
+    update = f"UPDATE OR IGNORE entry SET {column} = ? WHERE chain = ? AND number = ?"
+    while not log.execute(update, (flipped(value, chance), chain, number)).rowcount:
+        pass  # it made another entry's position, which the table refuses by itself
 
 
 def remove(log: sqlite3.Connection, chance: random.Random) -> None:
