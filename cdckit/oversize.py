@@ -73,9 +73,12 @@ def kept_in(data: bytes) -> Kept | None:
     if not data.startswith(REFERENCE):
         return None
     try:
-        return _reference.decode(data).kept
+        kept = _reference.decode(data).kept
     except msgspec.DecodeError as error:
         raise EnvelopeError(f"unreadable reference to an oversized change: {error}") from error
+    if not 0 < kept.bytes <= MOST_BYTES:
+        raise EnvelopeError(f"a reference to a change of {kept.bytes:,} bytes: PostgreSQL has no such value")
+    return kept
 
 
 def weight(data: bytes) -> int:
@@ -85,6 +88,11 @@ def weight(data: bytes) -> int:
     except EnvelopeError:
         kept = None
     return len(data) if kept is None else kept.bytes
+
+
+def most_packed(kept: Kept) -> int:
+    """The bytes that the object can have: gzip makes nothing larger by more than a little."""
+    return kept.bytes + kept.bytes // 1000 + 1024
 
 
 def restored(kept: Kept, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cdckit import envelope
 from cdckit.change import Change
 from cdckit.errors import ConsumerError, EnvelopeError, TransientSinkError
-from cdckit.oversize import Kept, kept_in, restored
+from cdckit.oversize import Kept, kept_in, most_packed, restored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,7 +50,7 @@ class Fetcher:
     def _from_s3(self, kept: Kept, bucket: str, key: str) -> bytes:
         try:
             self._client = self._client or boto3.client("s3", config=_CONFIG)
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read(most_packed(kept) + 1)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in _MISSING:
@@ -67,7 +67,10 @@ class Fetcher:
 
 def _from_file(kept: Kept, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():  # whoever may put records may name a device that never ends
+            raise EnvelopeError(f"the oversized change at {kept.url} is no file")
+        with path.open("rb") as file:
+            return file.read(most_packed(kept) + 1)
     except FileNotFoundError as error:
         raise _missing(kept) from error
     except OSError as error:

@@ -77,7 +77,8 @@ def test_a_store_that_refuses_ends_the_process_instead_of_draining_into_dead_let
     _, reference = kept(tmp_path)
     [path] = objects(tmp_path)
     path.unlink()
-    path.mkdir()
+    path.parent.rmdir()
+    path.parent.write_text("")
     with pytest.raises(ConsumerError, match="cannot be read"):
         Fetcher().decode(reference)
 
@@ -89,6 +90,21 @@ def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path)
     lying = reference.replace(f'"bytes":{told.bytes}'.encode(), b'"bytes":100')
     with pytest.raises(EnvelopeError, match="unfolds to more"):
         Fetcher().decode(lying)
+
+
+@pytest.mark.parametrize(("url", "size", "said"), [
+    ("file:///dev/zero", 10, "no file"),  # would never end
+    ("file:///tmp", 10, "no file"),
+    ("file:///etc/hostname", 10, "altered"),  # another file of the host is no change
+    ("http://169.254.169.254/latest/meta-data", 10, "neither file:// nor s3://"),
+    ("file:///nowhere", 10**15, "no such value"),  # leave to unfold for ever
+    ("file:///nowhere", -1, "no such value"),
+])  # fmt: skip
+def test_a_forged_reference_reads_nothing_that_was_not_kept(tmp_path: Path, url: str, size: int, said: str) -> None:
+    forged = json.loads(kept(tmp_path)[1])
+    forged["kept"] |= {"url": url, "bytes": size}
+    with pytest.raises(EnvelopeError, match=said):
+        Fetcher().decode(json.dumps(forged, separators=(",", ":")).encode())
 
 
 def test_a_page_of_references_is_taken_in_portions(tmp_path: Path) -> None:

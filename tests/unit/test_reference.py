@@ -1,5 +1,6 @@
 """Every command and flag is documented, and the page in docs/ is the one that the commands make."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,4 +49,15 @@ def test_each_command_is_told_of_in_the_docs_beside_the_reference() -> None:
     pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
     prose = "".join(one.read_text() for one in pages if one.name != "commands.md")
     missing = [path for path, _ in leaves(build()) if f"cdcctl {path}" not in prose]
+    assert missing == []
+
+
+def test_every_test_that_the_docs_name_is_there() -> None:
+    """A threat is answered by a test, not by a sentence: the names in docs/ are held to the files."""
+    named = [found for page in DOCS.glob("*.md") for found in re.findall(r"`(tests/\S+\.py)::(\w+)`", page.read_text())]
+    assert len(named) > 20
+    missing = [
+        f"{path}::{name}" for path, name in named
+        if not (DOCS.parent / path).exists() or f"def {name}(" not in (DOCS.parent / path).read_text()
+    ]  # fmt: skip
     assert missing == []
