@@ -21,7 +21,8 @@ def demo(
         int, typer.Option(help="How long the workload goes on once all consumers follow it.", min=1)
     ] = 12,
     svg: Annotated[
-        Path | None, typer.Option("--svg", help="Save the live screen's last frame as an SVG image.")
+        Path | None,
+        typer.Option("--svg", help="Save the last frame as an SVG image, and top's as status.svg beside it."),
     ] = None,
     output_format: Output = Format.TABLE,
 ) -> None:

@@ -187,12 +187,15 @@ def live(console: Console, *, whole_screen: bool = False) -> Live:
     )  # fmt: skip
 
 
-def save_svg(frame: Screen, path: Path) -> None:
-    """Write a frame as an SVG image, 120 columns wide."""
-    console = Console(record=True, file=io.StringIO(), width=120, force_terminal=True)
+SVG_COLUMNS = 120
+
+
+def save_svg(frame: Screen, path: Path, title: str) -> None:
+    """Write a frame as an SVG image, `SVG_COLUMNS` wide."""
+    console = Console(record=True, file=io.StringIO(), width=SVG_COLUMNS, force_terminal=True)
     console.print(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
-    console.save_svg(str(path), title="cdcctl demo")
+    console.save_svg(str(path), title=title)
 
 
 def note(markup: str) -> None:

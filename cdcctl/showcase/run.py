@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from cdcctl import output
+from cdcctl.health.look import Looker
 from cdcctl.showcase.parts import Parts
 from cdcctl.showcase.screen import Watcher, screen
 from cdcctl.showcase.workload import HERO, TABLES, Shop
 from cdcctl.stack import state
+from cdcctl.top import History, frame
 from cdcctl.verification.run import differences_now
 from cdckit.errors import CdcError
-from cdckit.settings import Settings
+from cdckit.settings import Settings, resolve
 from consumers.figures import Report, merged_latencies, quantile, read_reports
 from producer.source import Source
 
@@ -34,6 +36,7 @@ QUERIES = (
     ("audit", "history", "public.orders", str(HERO)),
 )
 _RATE = 25.0
+_LOOKS = 12
 _PATIENCE = 60.0  # seconds for the consumers to come up
 _CONVERGE = 25.0  # seconds for the satellites to follow the last change
 
@@ -149,8 +152,17 @@ class Demonstration:
                 if up_at and time.monotonic() - up_at > seconds:
                     break
         if svg is not None:
-            output.save_svg(screen(self._title(up_at), watcher, self.folder, CONSUMERS), svg)
+            output.save_svg(screen(self._title(up_at), watcher, self.folder, CONSUMERS), svg, "cdcctl demo")
+            output.save_svg(self._status(), svg.with_name("status.svg"), "cdcctl top")
         return not stopping.is_set()
+
+    def _status(self) -> output.Screen:
+        """What `cdcctl top` shows of the demo, after some looks."""
+        looker, history = Looker(resolve({}, os.environ)[0]), History()
+        for _ in range(_LOOKS):
+            history.add(looker.look())
+            time.sleep(1)
+        return frame(history, output.SVG_COLUMNS)
 
     def _title(self, up_at: float) -> str:
         where = "PostgreSQL → slot → producer → Kinesis → 3 × KCL → search, Parquet, audit"
