@@ -116,9 +116,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Satellites that follow PostgreSQL: search, Parquet and audit, over a Kinesis stream.
-
-    Exit status: 0 well, 1 a difference or refusal, 2 wrong use, 3 PostgreSQL, 4 AWS, 5 the KCL, 6 a satellite.
+    """Satellites that follow PostgreSQL over a Kinesis stream; exit statuses are in docs/commands.md.
 
     Example: [bold]cdcctl demo[/]
     """
