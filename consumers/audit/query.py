@@ -185,7 +185,9 @@ def _row_entries(log: AuditLog, row: Row) -> Iterator[Entry]:
         (entry for entry in _sealed(log, Filter(table=row.table)) if _is_of(entry, row)),
         key=lambda entry: entry.position,
     )
-    return heapq.merge(sealed, log.store.entries(where, values), key=lambda entry: entry.position)
+    # +position: sorted after the search, else SQLite walks the whole source in the order of its positions
+    live = log.store.entries(where, values, "+position")
+    return heapq.merge(sealed, live, key=lambda entry: entry.position)
 
 
 def _with_history(log: AuditLog, entries: Iterable[Entry]) -> Iterator[Event]:

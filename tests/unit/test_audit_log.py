@@ -207,3 +207,15 @@ def test_what_is_not_covered_is_counted(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SatelliteError, match="there is no audit log"), opened(tmp_path / "none"):
         pass
+
+
+def test_a_rows_history_is_found_without_walking_the_log(tmp_path: Path) -> None:
+    sink = open_log(tmp_path)
+    deliver(sink, *(change("I", number, {"status": "new"}, at=number) for number in range(1, 3_000)))
+    sink.close()
+    steps = list[None]()
+    with opened(tmp_path) as audit:
+        audit.store.connection.set_progress_handler(lambda: steps.append(None), 100)
+        found = list(log._row_entries(audit, log.Row("main", ORDERS, "[7]")))
+    assert len(found) == 1
+    assert len(steps) < 10, "hundreds of SQLite's steps: an index search takes a few"
