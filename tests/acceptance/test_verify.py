@@ -11,7 +11,7 @@ from cdckit.settings import Settings
 from producer.source import Source
 from tests.acceptance.conftest import Whole
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SATELLITES = ("search", "parquet", "audit", "replica")
 
 

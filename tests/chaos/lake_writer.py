@@ -8,7 +8,9 @@ import os
 import random
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from cdckit.envelope import decode
 from cdckit.errors import SatelliteError
@@ -44,22 +46,26 @@ def follow(folder: Path, shard: str, owner: str) -> None:
     at = int(mark.read_text()) if mark.exists() else 0
     sink = open_sink(SinkContext("parquet", shard, folder / "lake", {"compact": False}))
     with (folder / f"{shard}.jsonl").open("rb") as stream:
-        lines = stream.readlines()[at:]
-        while True:
-            whole = [line.rstrip(b"\n") for line in lines if line.endswith(b"\n")]
-            records = [line for line in whole if line != END]
+        for lines in _lines(stream, at):
+            records = [line for line in lines if line != END]
             if records:
                 sink.apply(Batch(shard, [Received(decode(line), str(at + n)) for n, line in enumerate(records, 1)]))
                 sink.flush()
                 at += len(records)
                 set_mark(folder, shard, owner, at)
-            if END in whole:
+            if END in lines:
                 return
             time.sleep(random.uniform(0.005, 0.05))
-            rest = lines[-1] if lines and not lines[-1].endswith(b"\n") else b""
-            lines = stream.readlines()
-            if rest:
-                lines = [rest + lines[0], *lines[1:]] if lines else [rest]
+
+
+def _lines(stream: IO[bytes], first: int) -> Iterator[list[bytes]]:
+    """What the file has got since the last look, whole lines only: readlines() may give one in two parts."""
+    rest = b""
+    while True:
+        whole, end, rest = (rest + stream.read()).rpartition(b"\n")
+        lines = whole.split(b"\n") if end else []
+        yield lines[first:]
+        first = max(0, first - len(lines))
 
 
 def merge(folder: Path) -> None:
