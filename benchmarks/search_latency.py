@@ -34,7 +34,7 @@ _WORD = re.compile(rb"probe(\d+)x")
 
 def latency_rows(quick: bool) -> Iterator[Row]:
     """p50 and p99 in milliseconds; lower is better."""
-    with open_folder() as folder, _running(folder) as source:
+    with open_folder() as folder, running(folder, "search") as source:
         _wait_until_found(folder, source)
         found, seen = _measure(folder, source, 10 if quick else 40)
     note = f"SQLite FTS5, the whole way at {_CHANGES_A_SECOND} changes/s, {len(found)} probes; beside a GetRecords loop"
@@ -45,7 +45,8 @@ def latency_rows(quick: bool) -> Iterator[Row]:
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[Source]:
+def running(folder: Path, *consumers: str) -> Iterator[Source]:
+    """A sandbox with the producer and these consumers, this process's environment set to it, and a table ``notes``."""
     with ExitStack() as stack:
         local = state.up(folder / "local", Settings())
         stack.callback(local.stop)
@@ -55,7 +56,8 @@ def _running(folder: Path) -> Iterator[Source]:
         parts = Parts(folder / "logs", environ)
         stack.callback(parts.stop)
         parts.start("producer", ["producer", "run"])
-        parts.start("search", ["consumer", "run", "search"])
+        for name in consumers:
+            parts.start(name, ["consumer", "run", name])
         source = stack.enter_context(closing(Source(local.cluster.dsn)))
         source.query("CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL)")
         yield source

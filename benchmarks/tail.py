@@ -14,17 +14,15 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from benchmarks import Row
-from benchmarks.search_latency import at_share, environment, milliseconds, watch
+from benchmarks.search_latency import at_share, environment, milliseconds, running, watch
 from benchmarks.stdio import lines
 from cdcctl.main import build
-from cdcctl.showcase.parts import Parts
-from cdcctl.stack import aws, state
-from cdckit.settings import Settings
+from cdcctl.stack import aws
 from producer.source import Source
 from tests.postgres import open_folder
 
@@ -96,17 +94,7 @@ def _timed(call: Any) -> tuple[int, float]:
 
 def _latency(seconds: int) -> Iterator[Row]:
     """Lower is better; beside a bare reader of the stream, five reads a second on each shard."""
-    with open_folder() as folder, ExitStack() as stack:
-        local = state.up(folder / "local", Settings())
-        stack.callback(local.stop)
-        environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
-        (folder / "cdc.toml").write_text("")
-        stack.enter_context(environment(environ))
-        parts = Parts(folder / "logs", environ)
-        stack.callback(parts.stop)
-        parts.start("producer", ["producer", "run"])
-        source = stack.enter_context(closing(Source(local.cluster.dsn)))
-        source.query("CREATE TABLE notes (id bigint PRIMARY KEY, text text NOT NULL)")
+    with open_folder() as folder, running(folder) as source:
         shown, seen = _measure(source, seconds)
     note = f"commit to a line on a pipe, the whole way at {_CHANGES_A_SECOND} changes/s, {len(shown)} changes"
     for name, share in (("p50", 0.50), ("p99", 0.99)):

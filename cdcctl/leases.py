@@ -12,10 +12,9 @@ from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdckit.errors import ConsumerError
 from consumers.leases import LeaseTable
-from consumers.properties import is_local
+from consumers.properties import renewal_seconds
 
 app = typer.Typer(no_args_is_help=True, help="See the consumers' leases.")
-_WATCH_LOCAL, _WATCH_AWS = 2.0, 5.0
 
 
 @app.command()
@@ -36,7 +35,7 @@ def ls(
     leases = table.read()
     if leases is None:
         raise ConsumerError(f"{application!r} never ran: it has no leases", f"cdcctl consumer run {consumer}")
-    alive = {lease.shard for lease in table.alive(_WATCH_LOCAL if is_local(os.environ) else _WATCH_AWS)}
+    alive = {lease.shard for lease in table.alive(renewal_seconds(os.environ))}
     rows = [{**asdict(lease), "alive": shard in alive} for shard, lease in sorted(leases.items())]
     if output_format is Format.JSON:
         output.print_json(rows)

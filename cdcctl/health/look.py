@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 from botocore.exceptions import BotoCoreError
@@ -17,11 +17,13 @@ from cdcctl.health.states import ConsumerState, Failure, Health, StreamState
 from cdcctl.health.upstream import ask_producer, ask_slot, ask_stream
 from cdckit.errors import CdcError, StreamError
 from cdckit.settings import Settings
-from consumers.properties import is_local
+from consumers.properties import renewal_seconds
 from consumers.reader import kinesis_client
 
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+
 Answer = TypeVar("Answer")
-_RENEWED_LOCAL, _RENEWED_AWS = 2.0, 5.0  # a live worker renews each lease more often than that
 
 
 @dataclass(slots=True)
@@ -39,15 +41,15 @@ class Looker:
         try:
             kinesis = kinesis_client()
             stream = _asked(lambda: ask_stream(self.settings, kinesis))
-            consumers = self._consumers(self._asking(stream))
+            consumers = self._consumers(self._asking(kinesis, stream))
         except StreamError as error:
             stream, consumers = Failure(error.message, error.hint), []
         return Health(time.time(), self.settings.source, slot, producer, stream, consumers)
 
-    def _asking(self, stream: StreamState | Failure) -> Asking:
+    def _asking(self, kinesis: KinesisClient, stream: StreamState | Failure) -> Asking:
         hours = timedelta(hours=stream.retention_hours) if isinstance(stream, StreamState) else None
         try:
-            return Asking(self.settings, kinesis_client(), boto3.client("dynamodb"), hours)
+            return Asking(self.settings, kinesis, boto3.client("dynamodb"), hours)
         except BotoCoreError as error:
             raise StreamError(f"no DynamoDB client: {error}", "set AWS_REGION") from error
 
@@ -56,9 +58,8 @@ class Looker:
         if not self._read_at:
             self._before, _ = asking.leases(names)
             self._read_at = time.monotonic()
-        renewed = _RENEWED_LOCAL if is_local(os.environ) else _RENEWED_AWS
         if self._before:
-            time.sleep(max(0.0, self._read_at + renewed - time.monotonic()))
+            time.sleep(max(0.0, self._read_at + renewal_seconds(os.environ) - time.monotonic()))
         now, failed = asking.leases(names)
         states = [asking.consumer(name, self._before.get(name, {}), now[name]) for name in names if name in now]
         states += [
