@@ -1,7 +1,8 @@
 """``cdcctl tail -o jsonl`` beside a bare GetRecords loop on the same stream, and how soon a commit is shown.
 
 The loop asks both shards in turn, as fast as they answer, and counts what it gets; ``cdcctl tail`` unpacks, decodes
-and writes each record as JSON to a file. Both run in this process, one after the other.
+and writes each record as JSON to a file. Both run in this process, in turn, some rounds; the row is the round whose
+ratio is the median, since the local AWS and whatever else runs take a share of the cores that changes by the second.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from producer.source import Source
 from tests.postgres import open_folder
 
 _A_REQUEST = 500
+_ROUNDS = 5
 _CHANGES_A_SECOND = 200
 
 
 def rows(quick: bool) -> Iterator[Row]:
     """Throughput, then latency."""
-    yield _throughput(40_000 if quick else 200_000)
+    yield _throughput(60_000 if quick else 200_000)
     yield from _latency(10 if quick else 40)
 
 
@@ -43,10 +45,26 @@ def _throughput(count: int) -> Row:
         stack.enter_context(environment({**cloud.environ, "CDC_STREAM": "bench", "CDC_CONFIG": f"{name}/none.toml"}))
         Path(name, "none.toml").write_text("")
         client = _filled(count)
-        bare, seconds = _timed(lambda: _bare(client))
-        shown, ours = _timed(lambda: _tail(Path(name, "shown.jsonl")))
-        assert bare == shown == count, (bare, shown)
-    return Row("tail.throughput_vs_getrecords", count / ours, count / seconds, "records/s", note="-o jsonl, two shards")
+        rounds = sorted((_round(client, count, Path(name, "shown.jsonl")) for _ in range(_ROUNDS)), key=_ratio)
+    bare, ours = rounds[_ROUNDS // 2]
+    seen = f"-o jsonl, two shards, {_ROUNDS} rounds: {_ratio(rounds[0]):.2f} to {_ratio(rounds[-1]):.2f}"
+    return Row("tail.throughput_vs_getrecords", count / ours, count / bare, "records/s", note=seen)
+
+
+def _round(client: Any, count: int, shown: Path) -> tuple[float, float]:
+    """The seconds of both; each must have had every record."""
+    started = time.monotonic()
+    assert _bare(client) == count
+    between = time.monotonic()
+    _tail(shown)
+    ended = time.monotonic()
+    with shown.open() as file:
+        assert sum(1 for _ in file) == count
+    return between - started, ended - between
+
+
+def _ratio(found: tuple[float, float]) -> float:
+    return found[0] / found[1]
 
 
 def _filled(count: int) -> Any:
@@ -80,16 +98,9 @@ def _bare(client: Any) -> int:
     return count
 
 
-def _tail(shown: Path) -> int:
+def _tail(shown: Path) -> None:
     with shown.open("w") as file, redirect_stdout(file):
         build()(["tail", "--from-beginning", "--no-follow", "-o", "jsonl"], standalone_mode=False)
-    with shown.open() as file:
-        return sum(1 for _ in file)
-
-
-def _timed(call: Any) -> tuple[int, float]:
-    started = time.monotonic()
-    return call(), time.monotonic() - started
 
 
 def _latency(seconds: int) -> Iterator[Row]:

@@ -116,6 +116,11 @@ def json_line(value: object) -> str:
     return _JSON.encode(value).decode()
 
 
+def print_json_lines(values: Iterable[object]) -> None:
+    """One such line for each, in one write."""
+    print_text_as_it_is(_JSON.encode_lines(list(values)).decode())
+
+
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
     """A result as JSON on stdout."""
     print_text_as_it_is(json_line(value) + "\n")

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
+from botocore.utils import parse_timestamp
 
-from cdckit.aggregation import unpack
+from cdckit.aggregation import MAGIC, unpack
 from cdckit.errors import StreamError
 from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.dead_letters import RawRecord
@@ -69,11 +71,18 @@ class _Cursor:
 
 
 def kinesis_client() -> KinesisClient:
-    """A client by the standard AWS settings. Raises StreamError."""
+    """A client by the standard AWS settings, whose times are UTC. Raises StreamError."""
+    session = get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     try:
-        return boto3.client("kinesis", config=Config(max_pool_connections=_THREADS))
+        return boto3.Session(botocore_session=session).client("kinesis", config=Config(max_pool_connections=_THREADS))
     except BotoCoreError as error:
         raise _translated(error, "no Kinesis client") from error
+
+
+def _moment(value: object) -> datetime:
+    """A time in an answer. Botocore's own way, by the local zone's rules, takes longer than all else of a record."""
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else parse_timestamp(str(value))
 
 
 @dataclass(slots=True)
@@ -236,6 +245,8 @@ def _after(sequence_number: str) -> dict[str, Any]:
 
 def _unpacked(item: Any) -> list[RawRecord]:
     """The records in an aggregated one, as the KCL gives them; an ordinary one as it is."""
+    if not item["Data"].startswith(MAGIC):
+        return [RawRecord(item["Data"], item["PartitionKey"], item["SequenceNumber"])]
     inside = unpack(item["Data"], item["PartitionKey"])
     return [RawRecord(one.data, one.partition_key, item["SequenceNumber"], number) for number, one in enumerate(inside)]
 

@@ -87,7 +87,7 @@ class JsonLines:
 
     def show(self, seen: Sequence[Seen]) -> None:
         """One write for all."""
-        output.print_lines([output.json_line(one) for one in _grouped(seen, self.view)])
+        output.print_json_lines(_grouped(seen, self.view))
 
     def close(self) -> None:
         """Nothing is left."""
