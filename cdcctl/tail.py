@@ -87,14 +87,16 @@ def tail(
     )
     view = View(tuple(name.strip() for name in columns.split(",")) if columns else (), tx, diff, lag)
     printer = _printer(output_format, view, stats=stats)
+    probe = Probe(found.stream)
     with stop_on_signals() as stopping:
 
         def feed_from(begin: Begin) -> Feed:
-            reader = StreamReader(found.stream, begin, not follow, stopping.is_set, only=_only(shard))
+            reader = StreamReader(
+                found.stream, begin, not follow, stopping.is_set, probe.client, only=_only(shard), pace=probe.pace
+            )
             reader.open()
             return Feed(reader, chosen, Rows() if output_format is TailFormat.PRETTY else None)
 
-        probe = Probe(found.stream)
         if last is not None:
             feed, seen = last_changes(feed_from, last, asked, probe)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from cdckit.envelope import place
 from cdckit.errors import EnvelopeError, StreamError, UsageError
 from cdckit.position import Position
 from consumers.begin import EARLIEST, Begin
+from consumers.pace import Pace
 from consumers.points import OLDEST, SLACK, Point, begin_at
-from consumers.reader import AGAIN, READS_A_SECOND, kinesis_client
+from consumers.reader import AGAIN, kinesis_client
 from consumers.shards import Shard, list_shards
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Probe:
 
     stream: str
     client: KinesisClient = field(default_factory=kinesis_client)
-    pause: Callable[[float], None] = time.sleep
-    _next: dict[str, float] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
 
     def shards(self) -> Sequence[Shard]:
         """All shards that the stream knows."""
@@ -143,14 +142,14 @@ class Probe:
 
     def _patiently(self, shard: str, call: Callable[[], Any]) -> Any:
         for _ in range(_TRIES):
-            self.pause(max(0.0, self._next.get(shard, 0.0) - time.monotonic()))
-            self._next[shard] = time.monotonic() + 1 / READS_A_SECOND
+            self.pace.sleep(self.pace.left(shard))
+            self.pace.read(shard)
             try:
                 return call()
             except ClientError as error:
                 if error.response["Error"]["Code"] not in AGAIN:
                     raise
-                self.pause(1.0)
+                self.pace.sleep(1.0)
         return call()
 
 

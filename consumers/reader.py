@@ -7,7 +7,6 @@ next ones are fetched.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -24,12 +23,12 @@ from cdckit.aggregation import MAGIC, unpack
 from cdckit.errors import StreamError
 from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.dead_letters import RawRecord
+from consumers.pace import Pace
 from consumers.shards import described, list_shards, parents
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-READS_A_SECOND = 5
 SHARD_END = "SHARD_END"
 _LIMIT = 10_000
 _THREADS = 16
@@ -62,7 +61,6 @@ class _Cursor:
     shard: str
     iterator: str
     opened: datetime
-    next_read: float = 0.0
     caught_up: bool = False
     last: str | None = None
     answer: Future[Any] | None = None
@@ -99,7 +97,7 @@ class StreamReader:
     client: KinesisClient = field(default_factory=kinesis_client)
     marks: Mapping[str, str] = field(default_factory=dict)
     only: Callable[[str], bool] = lambda _: True
-    reads_a_second: float = READS_A_SECOND
+    pace: Pace = field(default_factory=Pace)
     _opened: bool = False
     _cursors: dict[str, _Cursor] = field(default_factory=dict)
     _shards: dict[str, Any] = field(default_factory=dict)
@@ -151,21 +149,20 @@ class StreamReader:
         self._done.add(shard)
 
     def _fetch(self, pool: ThreadPoolExecutor) -> None:
-        now = time.monotonic()
         for cursor in self._cursors.values():
-            if cursor.answer is None and cursor.next_read <= now:
-                cursor.next_read = now + 1 / self.reads_a_second
+            if cursor.answer is None and not self.pace.left(cursor.shard):
+                self.pace.read(cursor.shard)
                 cursor.answer = pool.submit(self.client.get_records, ShardIterator=cursor.iterator, Limit=_LIMIT)
 
     def _answered(self) -> list[_Cursor]:
         """The cursors whose answers are there; waits a moment for the first of them, or for the next read."""
         waiting = [cursor.answer for cursor in self._cursors.values() if cursor.answer is not None]
-        due = min((cursor.next_read for cursor in self._cursors.values() if cursor.answer is None), default=None)
-        pause = _LOOK_SECONDS if due is None else max(0.0, min(_LOOK_SECONDS, due - time.monotonic()))
+        idle = [self.pace.left(cursor.shard) for cursor in self._cursors.values() if cursor.answer is None]
+        pause = min(idle, default=_LOOK_SECONDS)
         if waiting:
-            wait(waiting, pause, FIRST_COMPLETED)
+            wait(waiting, min(pause, _LOOK_SECONDS), FIRST_COMPLETED)
         else:
-            time.sleep(pause)
+            self.pace.sleep(min(pause, _LOOK_SECONDS))
         return [cursor for cursor in self._cursors.values() if cursor.answer is not None and cursor.answer.done()]
 
     def _page(self, cursor: _Cursor) -> Page:
@@ -194,7 +191,7 @@ class StreamReader:
         if code == "ExpiredIteratorException":
             cursor.iterator = self._iterator(cursor.shard, self._again(cursor))
         elif code in AGAIN or (isinstance(error, BotoCoreError) and self._may_recover(cursor)):
-            cursor.next_read = time.monotonic() + 1.0
+            self.pace.rest(cursor.shard, 1.0)
         else:
             raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error
         return Page(cursor.shard, [], [], 1, cursor.last)
@@ -202,8 +199,8 @@ class StreamReader:
     def _may_recover(self, cursor: _Cursor) -> bool:
         """Whether it was in reach not long ago: a laptop that slept, a network that comes back."""
         if cursor.failing_since is None:
-            cursor.failing_since = time.monotonic()
-        return cursor.reached and time.monotonic() - cursor.failing_since < _PATIENCE
+            cursor.failing_since = self.pace.clock()
+        return cursor.reached and self.pace.clock() - cursor.failing_since < _PATIENCE
 
     def _again(self, cursor: _Cursor) -> dict[str, Any]:
         if cursor.last is not None:

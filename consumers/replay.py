@@ -16,7 +16,8 @@ from consumers.begin import Begin
 from consumers.durable import write_whole
 from consumers.feed import Feed
 from consumers.opening import Opening
-from consumers.reader import READS_A_SECOND, Page, StreamReader
+from consumers.pace import Pace
+from consumers.reader import Page, StreamReader
 from consumers.selection import Selection
 from consumers.shard import Cadence, Mark, ShardWorker
 
@@ -80,17 +81,14 @@ class Shadow:
     _workers: dict[str, ShardWorker] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
-    def replay(
-        self, selection: Selection, stopping: Callable[[], bool], told: Told, reads_a_second: float = READS_A_SECOND
-    ) -> Journal:
+    def replay(self, selection: Selection, stopping: Callable[[], bool], told: Told, pace: Pace) -> Journal:
         """Apply what is selected, up to its end or the present. Raises StreamError, and whatever the sink raises.
 
         Interrupted, or killed, it goes on where it was last durable when it is made anew with its journal.
         """
         before = msgspec.structs.replace(self.journal)
         reader = StreamReader(
-            self.journal.stream, self.journal.begin, True, stopping, marks=dict(self.journal.marks),
-            reads_a_second=reads_a_second,
+            self.journal.stream, self.journal.begin, True, stopping, marks=dict(self.journal.marks), pace=pace,
         )  # fmt: skip
         read_to: dict[str, str] = {}
         for page, seen in Feed(reader, selection).batches():

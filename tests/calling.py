@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,11 +33,17 @@ class Caller:
     def __call__(self, *arguments: str, status: int | None = 0) -> Called:
         """`status` is what it must end with; None: any."""
         self.capsys.readouterr()
-        ended = build()(list(arguments), standalone_mode=False)
+        ended = _commands()(list(arguments), standalone_mode=False)
         printed = self.capsys.readouterr()
         called = Called(ended or 0, printed.out, printed.err)
         assert status is None or called.status == status, called
         return called
+
+
+@cache
+def _commands() -> Any:
+    """The command tree: to build it takes half a second."""
+    return build()
 
 
 @pytest.fixture

@@ -162,8 +162,4 @@ def _started(what: tuple[list[str], Path, dict[str, str]], log: Path, port: int)
                 time.sleep(0.1)
             yield
         finally:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            server.kill()  # all is in memory, and asked kindly it waits ten seconds for its clients

@@ -13,8 +13,6 @@ from cdckit.errors import SatelliteError
 from cdckit.settings import Settings
 from consumers.audit import query as audit
 from consumers.audit.options import Options as AuditOptions
-from consumers.parquet.current import current_rows as parquet_rows
-from consumers.parquet.options import Options as LakeOptions
 from consumers.replica.dialect import quoted
 from consumers.replica.postgres import PostgresDialect
 from consumers.replica.sqlite import FILE as REPLICA_FILE
@@ -47,8 +45,11 @@ def _search(settings: Settings, table: Table, columns: Sequence[Column]) -> Keye
 
 
 def _parquet(settings: Settings, table: Table, columns: Sequence[Column]) -> Keyed:  # noqa: ARG001
-    options = LakeOptions.read(settings.options("parquet"))
-    return parquet_rows(options.url or settings.satellite("parquet"), settings.source, table)
+    from consumers.parquet.current import current_rows  # noqa: PLC0415 -- pyarrow and DuckDB are slow to load
+    from consumers.parquet.options import Options  # noqa: PLC0415
+
+    options = Options.read(settings.options("parquet"))
+    return current_rows(options.url or settings.satellite("parquet"), settings.source, table)
 
 
 def _audit(settings: Settings, table: Table, columns: Sequence[Column]) -> Keyed:  # noqa: ARG001

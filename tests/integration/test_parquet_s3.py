@@ -8,9 +8,9 @@ from typing import Any
 
 import boto3
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from cdcctl.main import app
+from cdcctl.main import build
 from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome, Sink, SinkContext
 from cdckit.testing import change, deliver
@@ -90,7 +90,7 @@ def test_the_commands_find_it_by_the_setting(url: str, tmp_path: Any) -> None:
     deliver(sink(url), change("I", 1, {"n": 1}, at=1))
     (tmp_path / "cdc.toml").write_text(f'[consumers.parquet]\nurl = "{url}"\n')
     environ = {"CDC_CONFIG": str(tmp_path / "cdc.toml")}
-    shown = CliRunner().invoke(app, ["parquet", "ls", "-o", "csv"], env=environ)
+    shown = CliRunner().invoke(build(), ["parquet", "ls", "-o", "csv"], env=environ)
     assert (shown.exit_code, shown.stdout.splitlines()[1][:22]) == (0, "main,public.orders,1,1")
 
 

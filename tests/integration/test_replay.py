@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cdcctl.tailing.printers import JsonLines
 from cdckit.change import Change
 from cdckit.position import Position
 from consumers.begin import EARLIEST
@@ -47,8 +50,6 @@ def mixed(
 @pytest.fixture
 def leases(mixed: MixedStream, monkeypatch: pytest.MonkeyPatch) -> LeaseTable:
     """An audit consumer that has read the whole stream, and was stopped."""
-    import os
-
     table = LeaseTable(f"{os.environ['CDC_APP_PREFIX']}-audit")
     shards = list_shards(mixed.stream)
     table.seed(EARLIEST.seeds(shards))
@@ -137,6 +138,30 @@ def test_cut_off_it_goes_on(
     assert answer["complete"]
     assert answer["applied"] == len(mixed.entries)
     assert "is done" in cdcctl("replay", "audit", "--resume", str(wrong), status=2).stderr
+
+
+def test_stdout_cut_off_goes_on_behind_its_last_line(
+    mixed: MixedStream, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, pages = JsonLines.show, 0
+
+    def interrupted(self: JsonLines, seen: Any) -> None:
+        nonlocal pages
+        pages += 1
+        real(self, seen)
+        if pages == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(JsonLines, "show", interrupted)
+    first = cdcctl("replay", "stdout", "--from", "earliest", "--table", "orders", status=130)
+    [kept] = (tmp_path / "replays").iterdir()
+    assert f"cdcctl replay stdout --resume {kept}" in " ".join(first.stderr.split())
+    assert "--resume goes on" in cdcctl("replay", "stdout", "--resume", str(kept), "--from", "1m", status=2).stderr
+    second = cdcctl("replay", "stdout", "--resume", str(kept))
+    found = [one["position"] for one in (*first.objects, *second.objects) if "position" in one]
+    assert 0 < len(first.objects) < len(found)
+    assert sorted(found) == mixed.positions(lambda one: one.table.name == "orders")
+    assert not kept.exists(), "nothing is left to do"
 
 
 def test_a_dry_run_reads_samples_and_writes_nothing(mixed: MixedStream, cdcctl: Caller, tmp_path: Path) -> None:

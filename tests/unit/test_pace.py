@@ -1,0 +1,86 @@
+"""Each shard is read five times a second at most, whoever in the process reads it, whatever Kinesis answers."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from botocore.exceptions import ClientError
+
+from cdcctl.tailing.last import last_changes
+from consumers.begin import EARLIEST, Begin
+from consumers.feed import Feed
+from consumers.pace import Pace
+from consumers.probe import Probe
+from consumers.reader import StreamReader
+from consumers.selection import Selection
+
+READS = 60
+
+
+@dataclass
+class Kinesis:
+    """Answers at once, always has more behind, throttles and expires now and then; notes when each shard was read."""
+
+    now: float = 100.0
+    reads: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def get_paginator(self, _: str) -> Any:
+        return self
+
+    def paginate(self, **_: object) -> Any:
+        yield {"Shards": [{"ShardId": f"shardId-{number}", "SequenceNumberRange": {}} for number in range(3)]}
+
+    def get_shard_iterator(self, **asked: Any) -> Any:
+        return {"ShardIterator": asked["ShardId"]}
+
+    def get_records(self, **asked: Any) -> Any:
+        mine = self.reads[asked["ShardIterator"]]
+        mine.append(self.now)
+        if len(mine) % 7 == 3:
+            code = "ExpiredIteratorException" if len(mine) % 2 else "ProvisionedThroughputExceededException"
+            raise ClientError({"Error": {"Code": code, "Message": ""}}, "GetRecords")
+        record = {
+            "SequenceNumber": str(len(mine)), "PartitionKey": "k", "Data": b"no change",
+            "ApproximateArrivalTimestamp": datetime.now(UTC),
+        }  # fmt: skip
+        return {"Records": [record], "NextShardIterator": asked["ShardIterator"], "MillisBehindLatest": len(mine) % 5}
+
+    def closest(self) -> float:
+        """The shortest time in which a shard was read six times."""
+        return min(later - first for one in self.reads.values() for first, later in zip(one, one[5:], strict=False))
+
+
+def readers(kinesis: Kinesis) -> Any:
+    pace = Pace(clock=lambda: kinesis.now, sleep=kinesis.sleep)
+
+    def open_reader(begin: Begin = EARLIEST, *, to_the_tip: bool = False) -> StreamReader:
+        def enough() -> bool:
+            return min((len(one) for one in kinesis.reads.values()), default=0) > READS
+
+        return StreamReader("s", begin, to_the_tip, enough, cast(Any, kinesis), pace=pace)
+
+    return pace, open_reader
+
+
+def test_a_reader_keeps_to_five_reads_a_second_on_each_shard() -> None:
+    kinesis = Kinesis()
+    _, open_reader = readers(kinesis)
+    assert sum(1 for _ in open_reader().pages()) > 3 * READS
+    assert len(kinesis.reads) == 3
+    assert 1.0 - 1e-9 <= kinesis.closest() < 1.01, "no quicker, and not slower where nothing is wrong"
+
+
+def test_readers_one_after_the_other_and_a_probe_count_together() -> None:
+    """``tail -n`` reads from further and further back, each time anew."""
+    kinesis = Kinesis()
+    pace, open_reader = readers(kinesis)
+    probe = Probe("s", cast(Any, kinesis), pace)
+    while min((len(one) for one in kinesis.reads.values()), default=0) < READS:
+        for number in range(3):
+            probe.since(f"shardId-{number}", Begin.at(datetime.now(UTC) - timedelta(minutes=1)), 3)
+        last_changes(lambda begin: Feed(open_reader(begin), Selection()), 1000, None, probe)
+    assert kinesis.closest() >= 1.0 - 1e-9
