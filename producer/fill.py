@@ -229,13 +229,12 @@ class _Run:
     def _take(self, publisher: Publisher, batch: Batch | CdcError) -> None:
         if isinstance(batch, CdcError):
             raise batch
-        task, records = batch
-        if records is None:
+        task, rows = batch
+        if rows is None:
             self._open.append(task)
             return
-        task.rows += len(records)
-        for record in records:
-            publisher.submit(record, task.ticket)
+        task.rows += len(rows)
+        publisher.submit_rows(rows, task.ticket)
 
     def _settle(self) -> int:
         ended = [task for task in self._open if task.ticket.outstanding == 0]

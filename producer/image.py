@@ -16,7 +16,7 @@ import msgspec
 from cdckit.change import Table
 from cdckit.envelope import Stamper, decode_row, key_columns
 from producer.masking import Masks
-from producer.routing import MAX_KEY, Record, partition_key
+from producer.routing import MAX_KEY, Record, Rows, partition_key
 from producer.shapes import Cell, Shape, quoted
 
 _BOOL, _BYTEA, _FLOATS = 16, 17, (700, 701, 1700)
@@ -41,31 +41,34 @@ class Image:
         self._masks = masks if masks.covers(shape.table) else None
         self._floats = [at for at, cell in enumerate(shape.cells) if cell.oid in _FLOATS]
         places = {cell.name: at for at, cell in enumerate(shape.cells)}
-        self._key = [places[name] for name in shape.key]
-        self._bare_key = [shape.cells[at].oid in _BARE for at in self._key]
-        self._plain_key = bool(self._key) and not any(shape.cells[at].oid in _FLOATS for at in self._key)
-        whole = len(self._key) == 1 and shape.cells[self._key[0]].oid in _WHOLE
-        self._single_key = self._key[0] if whole else None
-        self._prefix = f"{source}/{shape.table}/"
+        self._key = [(places[name], shape.cells[places[name]].oid in _BARE) for name in shape.key]
+        kinds = [cell.oid for cell in shape.keys]
+        self._plain_key = bool(kinds) and not set(kinds) & set(_FLOATS)
+        self._single_key = self._key[0][0] if len(kinds) == 1 and kinds[0] in _WHOLE else None
+        self._prefix = f"{source}/{shape.table}/".encode()
+        self._longest = MAX_KEY - len(self._prefix) - 1
 
     @property
     def select(self) -> str:
         """What is to be copied, column by column."""
         return ", ".join(map(_expression, self.shape.cells))
 
-    def records(self, lines: Sequence[bytes], under: Under, first: int) -> list[Record]:
-        """The records of COPY's lines; their indexes count from `first`."""
-        table, key_of = self.shape.table, self.key_of
+    def rows(self, lines: Sequence[bytes], under: Under, first: int) -> Rows:
+        """What COPY's lines are on the stream; their indexes count from `first`."""
+        keys: list[bytes] = []
+        datas: list[bytes] = []
         if self._masks is not None:
-            return [self._masked(payload, under, at) for at, payload in enumerate(self.payloads(lines, under), first)]
-        return [Record(key_of(fields), data, table) for fields, data in self.stamped(lines, under, first)]
-
-    def stamped(self, lines: Sequence[bytes], under: Under, first: int) -> Iterator[tuple[Fields, bytes]]:
-        """Each row's values and its record; of a table without masks."""
-        assert self._masks is None, "masked rows are parsed"
-        templates = under.templates(self)
-        for index, fields in enumerate(self._rows(lines), first):
-            yield fields, templates.filled([*fields, b"%d" % index])
+            for index, payload in enumerate(self.payloads(lines, under), first):
+                key, data = self._masked(payload, under, index)
+                keys.append(key.encode())
+                datas.append(data)
+            return Rows(self.shape.table, keys, datas)
+        filled, key_of = under.templates(self).filled, self._key_of
+        for index, fields in enumerate(self._fields(lines), first):
+            keys.append(key_of(fields))
+            fields.append(b"%d" % index)
+            datas.append(filled(fields))
+        return Rows(self.shape.table, keys, datas)
 
     def deletion(self, key: str, under: Under, index: int) -> Record:
         """The record that says that there is no row of this key (`cdckit.change.key_text`)."""
@@ -84,7 +87,7 @@ class Image:
 
     def payloads(self, lines: Sequence[bytes], under: Under) -> Iterator[bytes]:
         """wal2json's text of each row, unstamped."""
-        return map(under.bare_templates(self).filled, self._rows(lines))
+        return map(under.bare_templates(self).filled, self._fields(lines))
 
     def pieces(self, nulls: Collection[int]) -> list[bytes]:
         """The text around the values of a row that is null in these columns, from the table's name to its key."""
@@ -100,13 +103,13 @@ class Image:
         keys = b",".join(b'{"name":%b,"type":%b}' % _named(cell) for cell in self.shape.keys)
         return [*found, b'%b],"pk":[%b]' % (text, keys)]
 
-    def _rows(self, lines: Sequence[bytes]) -> Iterator[Fields]:
+    def _fields(self, lines: Sequence[bytes]) -> Iterator[Fields]:
         text = b"".join(lines)
-        if b'"' in text:
-            text = text.replace(b'"', b'\\"')
-        if b"\\v" in text or text.translate(None, _ORDINARY):
-            text = _ODD.sub(_escaped, text)
-        rows = (line.split(b"\t") for line in text.split(b"\n")[:-1])
+        if b'"' in text or b"\\" in text or text.translate(None, _ORDINARY):
+            text = _json(text)
+            rows = (line.split(b"\t") for line in text.split(b"\n")[:-1])
+        else:  # nothing to escape, and no null
+            rows = (line[:-1].split(b"\t") for line in lines)
         if self._floats and (b"NaN" in text or b"Infinity" in text):
             return map(self._finite, rows)
         return rows
@@ -117,34 +120,22 @@ class Image:
                 fields[at] = _NULL
         return fields
 
-    def key_of(self, fields: Fields) -> str:
+    def _key_of(self, fields: Fields) -> bytes:
         """The partition key of a row."""
         if self._single_key is not None:
-            return f"{self._prefix}[{fields[self._single_key].decode()}]"
-        if not self._plain_key:
-            return self._parsed_key(fields)
-        parts = [
-            fields[at] if bare else b'"%b"' % fields[at] for at, bare in zip(self._key, self._bare_key, strict=True)
-        ]
-        text = b",".join(parts)
-        key = f"{self._prefix}[{text.decode()}]"
-        return self._parsed_key(fields) if b"\\" in text or len(key) > MAX_KEY else key
+            return b"%b[%b]" % (self._prefix, fields[self._single_key])
+        text = b",".join([fields[at] if bare else b'"%b"' % fields[at] for at, bare in self._key])
+        if self._plain_key and b"\\" not in text and len(text) < self._longest:
+            return b"%b[%b]" % (self._prefix, text)
+        values = dict(zip(self.shape.key, _exact.decode(b"[%b]" % text), strict=True)) if self._key else None
+        return partition_key(self._source, self.shape.table, values).encode()
 
-    def _parsed_key(self, fields: Fields) -> str:
-        if not self._key:
-            return partition_key(self._source, self.shape.table, None)
-        parts = [
-            fields[at] if bare else b'"%b"' % fields[at] for at, bare in zip(self._key, self._bare_key, strict=True)
-        ]
-        values = _exact.decode(b"[%b]" % b",".join(parts))
-        return partition_key(self._source, self.shape.table, dict(zip(self.shape.key, values, strict=True)))
-
-    def _masked(self, payload: bytes, under: Under, index: int) -> Record:
+    def _masked(self, payload: bytes, under: Under, index: int) -> tuple[str, bytes]:
         assert self._masks is not None
         hidden = self._masks.payload(payload)
         row = decode_row(hidden)
         key = key_columns(row) if row.pk else None
-        return Record(partition_key(self._source, self.shape.table, key), under.splice(hidden, index), self.shape.table)
+        return partition_key(self._source, self.shape.table, key), under.splice(hidden, index)
 
 
 class Under:
@@ -211,6 +202,15 @@ def _expression(cell: Cell) -> str:
     if cell.oid == _BYTEA:
         return f"encode({name}, 'hex')"
     return f"{name}::text" if cell.oid == _BOOL else name
+
+
+def _json(text: bytes) -> bytes:
+    """COPY's text, its values escaped as JSON's are."""
+    if b'"' in text:
+        text = text.replace(b'"', b'\\"')
+    if b"\\v" in text or text.translate(None, _ORDINARY):
+        text = _ODD.sub(_escaped, text)
+    return text
 
 
 def _escaped(found: re.Match[bytes]) -> bytes:

@@ -20,9 +20,10 @@ from cdckit.envelope import MOST_BYTES, compress
 from cdckit.errors import RecordTooLarge, StreamError
 from producer.lanes import Bounds, Lanes, MakeLanes, Parcel
 from producer.ledger import Ticket
+from producer.loose import SHEAF_BYTES, Sheaf
 from producer.plain import PlainLanes
 from producer.put import CREDENTIALS, Answer, Put, RequestFailed
-from producer.routing import Record
+from producer.routing import Record, Rows
 from producer.shards import ShardMap
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Publisher:
         self._lanes: Lanes = make_lanes(target.shards(), target.bounds)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="put-records")
         self._most, self.flying = in_flight, 0
-        self._done: SimpleQueue[tuple[Sequence[Any], Future[Sequence[Answer]]]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Any, Future[Sequence[Answer]]]] = SimpleQueue()
         self._awake, self._wake = os.pipe()
         self._all, self._by_shard = Backoff(jitter), dict[str, Backoff]()
         self._stale, self._said = False, 0.0
@@ -131,6 +132,14 @@ class Publisher:
         if len(record.data) > self._fitting:
             record = self._compressed(record)
         self._lanes.add(record, ticket)
+
+    def submit_rows(self, rows: Rows, ticket: Ticket) -> None:
+        """As `submit`, for rows that were read: nothing is said about their order."""
+        if max(map(len, rows.datas)) > min(self._fitting, SHEAF_BYTES):
+            for record in rows.records():
+                self.submit(record, ticket)
+        else:
+            self._lanes.add_rows(rows, ticket)
 
     def pump(self, *, eager: bool = True) -> None:
         """Settle the requests that ended and start those that may start. Raises StreamError when none ever will.
@@ -179,13 +188,14 @@ class Publisher:
         self.figures.compressed += 1
         return msgspec.structs.replace(record, data=smaller)
 
-    def _start(self, batch: Sequence[Parcel]) -> None:
+    def _start(self, batch: Sequence[Parcel] | Sheaf) -> None:
         self.flying += 1
         self.figures.requests += 1
-        future = self._pool.submit(self._target.put, [parcel.entry for parcel in batch])
+        entries = batch.entries if isinstance(batch, Sheaf) else [parcel.entry for parcel in batch]
+        future = self._pool.submit(self._target.put, entries)
         future.add_done_callback(lambda ended: self._ended(batch, ended))
 
-    def _ended(self, batch: Sequence[Parcel], future: Future[Sequence[Answer]]) -> None:
+    def _ended(self, batch: Sequence[Parcel] | Sheaf, future: Future[Sequence[Answer]]) -> None:
         self._done.put((batch, future))
         os.write(self._wake, b".")
 
@@ -203,7 +213,12 @@ class Publisher:
             else:
                 self._failed(batch, error)
 
-    def _answered(self, batch: Sequence[Parcel], answers: Sequence[Answer]) -> None:
+    def _answered(self, batch: Sequence[Parcel] | Sheaf, answers: Sequence[Answer]) -> None:
+        if isinstance(batch, Sheaf):
+            if all(answer.code is None for answer in answers):
+                self._accepted(batch, len(batch), batch.size)
+                return
+            batch = self._lanes.untie(batch)
         accepted: list[Parcel] = []
         refused: list[tuple[Parcel, Answer]] = []
         for parcel, answer in zip(batch, answers, strict=True):
@@ -213,14 +228,17 @@ class Publisher:
                 self._strayed(parcel)
             else:
                 accepted.append(parcel)
-        self.figures.accepted += self._lanes.accepted(accepted)
-        self.figures.accepted_records += len(accepted)
-        self.figures.accepted_bytes += sum([parcel.size for parcel in accepted])
-        self._all.failures = 0
+        self._accepted(accepted, len(accepted), sum([parcel.size for parcel in accepted]))
         if refused:
             self._refused(batch, refused)
         elif self._by_shard:
             self._by_shard.clear()
+
+    def _accepted(self, parcels: Sequence[Parcel] | Sheaf, records: int, size: int) -> None:
+        self.figures.accepted += self._lanes.accepted(parcels)
+        self.figures.accepted_records += records
+        self.figures.accepted_bytes += size
+        self._all.failures = 0
 
     def _refused(self, batch: Sequence[Parcel], refused: Sequence[tuple[Parcel, Answer]]) -> None:
         """Refused entries go again; a shard that refused all of its entries is left alone for a growing while."""
@@ -254,7 +272,7 @@ class Publisher:
         self._by_shard.clear()
         return True
 
-    def _failed(self, batch: Sequence[Parcel], error: BaseException) -> None:
+    def _failed(self, batch: Sequence[Parcel] | Sheaf, error: BaseException) -> None:
         self._lanes.refused(batch)
         self.figures.failed_requests += 1
         if not isinstance(error, RequestFailed):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from producer.gate import ENTRIES, REQUEST_BYTES
 from producer.ledger import Ticket
-from producer.routing import Record
+from producer.routing import Record, Rows
 from producer.shards import ShardMap
 
 
@@ -59,13 +59,19 @@ class Lanes(Protocol):
     def add(self, record: Record, ticket: Ticket) -> None:
         """Queue a record; `ticket` counts it until it is accepted."""
 
-    def take(self, closed: Collection[str]) -> Sequence[Any]:
+    def add_rows(self, rows: Rows, ticket: Ticket) -> None:
+        """Queue records that have no order among themselves."""
+
+    def take(self, closed: Collection[str]) -> Any:
         """The next request's parcels, none for a shard in `closed`; empty when nothing may be sent now."""
 
-    def accepted(self, parcels: Sequence[Any]) -> int:
+    def untie(self, sheaf: Any) -> Sequence[Any]:
+        """The parcels of a sheaf of rows, of which the stream refused some."""
+
+    def accepted(self, parcels: Any) -> int:
         """The stream has these; how many changes that are."""
 
-    def refused(self, parcels: Sequence[Any]) -> None:
+    def refused(self, parcels: Any) -> None:
         """The stream has none of these: they go again before all others of their lane."""
 
     def strayed(self, parcel: Any) -> None:

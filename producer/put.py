@@ -110,9 +110,9 @@ class PutRecords:
 
     def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
         """See `Put`."""
-        body = b"%b%b]}" % (self._head, b",".join(entries))
+        first, *rest = entries
         try:
-            response = self._http.send(self._signed(body))
+            response = self._http.send(self._signed(b",".join((self._head + first, *rest)) + b"]}"))
         except HTTPClientError as error:
             raise RequestFailed(type(error).__name__, " ".join(str(error).split())) from error
         except BotoCoreError as error:  # looking up credentials failed

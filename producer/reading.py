@@ -16,12 +16,12 @@ from producer.image import Image, Under
 from producer.ledger import Ticket
 from producer.progress import Part
 from producer.ranges import Range, condition
-from producer.routing import Origin, Record
+from producer.routing import Origin, Rows
 from producer.slot import Exported
 from producer.source import Source
 from producer.watermark import Watermark, Watermarks, snapshot
 
-_LINES, _BYTES = 500, 256 * 1024
+_LINES, _BYTES = 500, 1024 * 1024
 
 
 class Ended(Exception):
@@ -40,8 +40,8 @@ class Task:
     rows: int = 0
 
 
-Batch = tuple[Task, Sequence[Record] | None]
-"""Some records of a range; None: it was read to its end."""
+Batch = tuple[Task, Rows | None]
+"""Some rows of a range; None: it was read to its end."""
 
 
 @dataclass(slots=True)
@@ -122,10 +122,10 @@ class Reading:
     def _told(self, task: Task) -> str:
         return json.dumps({"fill": self.name, "table": str(task.image.shape.table), "range": task.number})
 
-    def hand_over(self, task: Task, records: Sequence[Record]) -> None:
+    def hand_over(self, task: Task, rows: Rows) -> None:
         """Wait for room. Raises Ended."""
-        self.pace.wait(len(records), self.stopping)
-        self._hand_over((task, records))
+        self.pace.wait(len(rows), self.stopping)
+        self._hand_over((task, rows))
 
     def _hand_over(self, batch: Batch | CdcError) -> None:
         while True:
@@ -164,8 +164,8 @@ class _Lines:
     def flush(self) -> None:
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
-            records = self._task.image.records(lines, self._under, self._mark.take(len(lines)))
-            self._reading.hand_over(self._task, records)
+            rows = self._task.image.rows(lines, self._under, self._mark.take(len(lines)))
+            self._reading.hand_over(self._task, rows)
 
 
 def plan_of(parts: Sequence[Part], images: Sequence[Image | None], done: Callable[[int, int], bool]) -> list[Task]:

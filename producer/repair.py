@@ -74,7 +74,7 @@ def _records(where: Where, source: Source, shape: Shape, marks: Watermarks, keys
     source.copy(f"SELECT {image.select} FROM ONLY {shape.table} WHERE ({names}) IN ({wanted})", lines.append)  # noqa: S608
     source.query("COMMIT")
     under = Under(stamper_of(where.origin, "repair"), str(mark.lsn), mark.time)
-    found = image.records(lines, under, mark.take(len(lines)))
+    found = list(image.rows(lines, under, mark.take(len(lines))).records())
     yield from found
     there = {record.partition_key for record in found}
     for key in keys:

@@ -87,12 +87,12 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
         mine, wal2json = told(payload), told(change)
         assert [pair for pair in zip_longest(mine.pop("columns"), wal2json.pop("columns")) if pair[0] != pair[1]] == []
         assert mine == wal2json
-    for change, record in zip(changes, image.records(lines, under(), 7), strict=True):
+    for change, record in zip(changes, image.rows(lines, under(), 7).records(), strict=True):
         from_log, from_row = decode(change), decode(record.data)
         assert (from_row.key_text, from_row.after, from_row.types) == (
             from_log.key_text, from_log.after, from_log.types,
         )  # fmt: skip
         assert from_row.annotation == {"read": "snapshot"}
         assert str(from_row.position).startswith("1:0/17:")
-    positions = [decode(record.data).position.index for record in image.records(lines, under(), 7)]
+    positions = [decode(record.data).position.index for record in image.rows(lines, under(), 7).records()]
     assert positions == [7, 8, 9]
