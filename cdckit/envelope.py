@@ -130,21 +130,22 @@ class Stamper:
         """`stamp` is the pattern; its commit_lsn and index are replaced."""
         head, tail = _stamp_encoder.encode(msgspec.structs.replace(stamp, commit_lsn="\f", index=0)).split(_BETWEEN)
         self._head, self._tail = b',"cdc":' + head + b'"commit_lsn":"', tail + b"}"
-        self._text = self._first = b""
+        self._first = b'","index":0' + self._tail  # most transactions have one change
+        self._commit_lsn = b""
 
     def begin(self, commit_lsn: bytes) -> None:
         """The transaction that the next changes belong to, as wal2json wrote its LSN."""
-        self._text = text = self._head + commit_lsn + b'","index":'
-        self._first = text + b"0" + self._tail  # most transactions have one change
+        self._commit_lsn = commit_lsn
 
     def splice(self, payload: bytes, index: int) -> bytes:
         """As `splice`, for the change of this index."""
         if index == 0:
-            return payload[:-1] + self._first
-        return b"".join((payload[:-1], self._text, str(index).encode(), self._tail))
+            return b"".join((payload[:-1], self._head, self._commit_lsn, self._first))
+        return b"".join((payload[:-1], self._head, self._commit_lsn, _INDEX, str(index).encode(), self._tail))
 
 
 _BETWEEN = b'"commit_lsn":"\\f","index":0'
+_INDEX = b'","index":'
 
 
 def compress(data: bytes) -> bytes:

@@ -35,7 +35,8 @@ class Ledger:
         self.ticket = Ticket()
         """The one that counts what is read now."""
         self._tickets = deque([self.ticket])
-        self._begun: bytes | None = None
+        self.begun: bytes | None = None
+        """The open transaction's B message; None outside of any."""
         self.flushed = Lsn(0)
         """The end of the last transaction such that it and all before it are accepted."""
         self.newest_time = ""
@@ -48,7 +49,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Whether nothing that was read awaits the stream or its commit: then the WAL's end may be acknowledged."""
-        return self._begun is None and len(self._tickets) == 1 and not self.ticket.outstanding
+        return self.begun is None and len(self._tickets) == 1 and not self.ticket.outstanding
 
     def turn(self) -> Ticket:
         """What is read from now on is counted by a ticket of its own."""
@@ -57,19 +58,11 @@ class Ledger:
             self._tickets.append(self.ticket)
         return self.ticket
 
-    def begin(self, payload: bytes) -> None:
-        """A transaction begins with this B message."""
-        self._begun = payload
-
-    def inside(self, payload: bytes) -> None:
-        """Raises SourceError unless a transaction is open."""
-        if self._begun is None:
-            raise unreadable(payload, "outside a transaction")
-
     def commit(self, payload: bytes) -> None:
         """The open transaction is complete (a C message). Raises SourceError when there is none."""
-        self.inside(payload)
-        self.ticket.end, self._begun = self._begun, None
+        if self.begun is None:
+            raise unreadable(payload, "outside a transaction")
+        self.ticket.end, self.begun = self.begun, None
 
     def message(self, lsn: Lsn) -> None:
         """A message outside any transaction was read: its own place acknowledges it."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cdckit.errors import SourceError
 from cdckit.position import Lsn
 from producer.kinesis import Publisher
-from producer.ledger import Ledger
+from producer.ledger import Ledger, Ticket
 from producer.routing import Router
-from producer.wal2json import ACTION_AT, BEGIN, COMMIT, ROWS, logical_message
+from producer.wal2json import ACTION_AT, BEGIN, COMMIT, ROWS, logical_message, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ MOST_PENDING = 6_000
 MOST_PENDING_BYTES = 12 * 1024 * 1024
 DRAIN_SECONDS = 8.0
 _READS = 600  # messages between two looks at the stream's answers
+_AT_ONCE = 50  # messages between two looks at the bounds: each may be of many megabytes
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
 _BUSY = 20  # messages since the last wait from which on more are coming: to be woken for each costs both sides dear
 _GATHER_SECONDS = 0.001
@@ -33,12 +34,12 @@ class Reader(Protocol):
     def wal_end(self) -> Lsn:
         """The WAL's end as of the last message or keepalive."""
 
-    def messages(self, most: int) -> Iterator[bytes]:
+    def messages(self, most: int) -> Sequence[bytes]:
         """Messages that have arrived, `most` at the most."""
 
     @property
     def drained(self) -> bool:
-        """Whether the last `messages` ended because no more had arrived."""
+        """Whether the last `messages` were all that had arrived."""
 
     def wait(self, seconds: float, *others: int) -> None:
         """Block until there is something to read."""
@@ -93,34 +94,39 @@ class Relay:
         """Take in what has arrived; True when the slot had nothing more."""
         if self._full:
             return False
-        ledger, router, submit = self._ledger, self._router, self._publisher.submit
-        ticket, inside, read, changes = ledger.turn(), False, 0, 0
-        for payload in self._reader.messages(_READS):  # what most of the producer's time goes to
-            read += 1
+        ticket, taken = self._ledger.turn(), 0
+        while taken < _READS and not self._full:
+            read = self._reader.messages(_AT_ONCE)
+            taken += len(read)
+            self._take(read, ticket)
+            if self._reader.drained:
+                break
+        self._since_wait += taken
+        return self._reader.drained
+
+    def _take(self, read: Sequence[bytes], ticket: Ticket) -> None:
+        ledger, router, submit, changes = self._ledger, self._router, self._publisher.submit, 0
+        for payload in read:  # what most of the producer's time goes to
             action = payload[ACTION_AT]
             if action in ROWS:
-                if not inside:
-                    ledger.inside(payload)
+                if ledger.begun is None:
+                    raise unreadable(payload, "outside a transaction")
                 for record in router.route(payload):
                     submit(record, ticket)
                     changes += 1
             elif action == BEGIN:
                 router.begin(payload)
-                ledger.begin(payload)
-                inside = True
+                ledger.begun = payload
             elif action == COMMIT:
                 ledger.commit(payload)
-                inside = False
             else:
                 self._message(payload)
-        self._since_wait += read
         self.changes += changes
-        return self._reader.drained
 
     def _message(self, payload: bytes) -> None:
         message = logical_message(payload)
-        if message.transactional:
-            self._ledger.inside(payload)
+        if message.transactional and self._ledger.begun is None:
+            raise unreadable(payload, "outside a transaction")
         for record in self._router.message(message):
             self._publisher.submit(record, self._ledger.ticket)
             self.changes += 1

@@ -13,7 +13,8 @@ import ctypes
 import select
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import psycopg2  # noqa: TID251
@@ -80,22 +81,18 @@ class SlotReader:
             self.close()
             raise
 
-    def messages(self, most: int) -> Iterator[bytes]:
+    def messages(self, most: int) -> Sequence[bytes]:
         """The messages of wal2json that have arrived, `most` at the most; `drained` tells whether that was all.
 
-        Raises SourceError when the connection broke.
+        Raises SourceError when the connection broke; what was read before that comes again.
         """
-        read, self.drained = self._read_message, False
         try:
-            for _ in range(most):
-                message = read()
-                if message is None:
-                    self.drained = True
-                    return
-                yield message.payload
+            read = [message.payload for message in islice(iter(self._read_message, None), most)]
         except psycopg2.Error:
             with translated(f"reading the slot {self.slot!r} failed"):
                 raise
+        self.drained = len(read) < most
+        return read
 
     def fileno(self) -> int:
         """The socket, for `select`."""
