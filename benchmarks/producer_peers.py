@@ -40,11 +40,12 @@ class Run:
 class Stub:
     """`benchmarks.put_stub` as a process."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.port = free_port()
+    def __init__(self, *arguments: str, port: int = 0) -> None:
+        self.port = port or free_port()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.put_stub", str(self.port), *arguments], cwd=ROOT
         )
+        self.pid = self._process.pid
         _until(lambda: self.get("count") is not None, 10)
 
     def get(self, what: str) -> Any:
@@ -55,13 +56,13 @@ class Stub:
             return None
 
     def close(self) -> None:
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
 
 
 @contextlib.contextmanager
-def stub(*arguments: str) -> Iterator[Stub]:
-    made = Stub(*arguments)
+def stub(*arguments: str, port: int = 0) -> Iterator[Stub]:
+    made = Stub(*arguments, port=port)
     try:
         yield made
     finally:

@@ -267,6 +267,9 @@ def _key(record: Row, op: Op, after: Mapping[str, Value], before: Mapping[str, V
     if op is Op.TRUNCATE:
         return {}
     first, second = (before, after) if op is Op.DELETE else (after, before)
+    if len(record.pk) == 1:
+        name = record.pk[0].name
+        return {name: first[name] if name in first else second.get(name)}
     if record.pk:
         return {
             column.name: first[column.name] if column.name in first else second.get(column.name) for column in record.pk
@@ -276,7 +279,7 @@ def _key(record: Row, op: Op, after: Mapping[str, Value], before: Mapping[str, V
 
 def _types(record: Row) -> Mapping[str, str]:
     types = {column.name: column.type for column in record.columns or record.identity}
-    for column in (*record.identity, *record.pk):
+    for column in (*record.identity, *record.pk) if record.identity else record.pk:
         if column.name not in types:
             types[column.name] = column.type
     return types
@@ -286,4 +289,4 @@ def _commit_time(text: str | None) -> datetime:
     if text is None:
         raise EnvelopeError("the record has no commit timestamp", "ask wal2json for include-timestamp")
     moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)

@@ -1,0 +1,97 @@
+"""Two ways in which records and leases travel that the other tests do not take: aggregated, and handed over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdcctl.showcase.parts import Parts
+from consumers.figures import read_reports
+from consumers.leases import LeaseTable
+from consumers.properties import shipped
+from tests.chaos.ledger_sink import FILE
+from tests.chaos.test_kit import Feed, covered, reading, rows, seen, wait_until
+from tests.kcl_parts import parts_in
+from tests.postgres import Database
+from tests.processes import descendants, kill
+from tests.resharding_aws import ReshardingCloud
+from tests.scale import scale
+from tests.stream_audit import audit_stream
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 1200))]
+TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    with parts_in(tmp_path, resharding, monkeypatch, PYTHONPATH=str(Path(__file__).parents[2])) as made:
+        yield made
+
+
+def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -> None:
+    parts.start(f"ledger{len(parts.running)}", [
+        "consumer", "run", "ledger", "--sink", "tests.chaos.ledger_sink:open_sink", "--stream", stream,
+        "--app-prefix", stream, *more,
+    ], folder)  # fmt: skip
+
+
+def test_aggregated_records_go_through_the_kcl_whole(
+    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, postgres: Database
+) -> None:
+    """The KCL takes the records of `--aggregate` apart: none is dropped, though a shard is split and children die."""
+    stream = resharding.make_stream()
+    postgres.run("CREATE TABLE ledger (id integer PRIMARY KEY, value text)")
+    parts.start("producer", [
+        "producer", "run", "--aggregate", "--dsn", postgres.dsn, "--slot", postgres.slot, "--stream", stream,
+    ])  # fmt: skip
+    consume(parts, stream)
+    wait_until(lambda: slot_is_read(postgres) and (tmp_path / "ledger" / FILE).exists(), 90, parts)
+    for number in range(TRANSACTIONS):
+        if number == TRANSACTIONS // 3:
+            resharding.split(stream)
+        if number % (TRANSACTIONS // KILLS) == TRANSACTIONS // KILLS // 2:
+            kill(*descendants(parts.running["ledger1"].pid)[2:])
+        postgres.run(
+            f"INSERT INTO ledger SELECT i, 'first' FROM generate_series({number * 98 + 1}, {number * 98 + 96}) i "
+            "WHERE i % 97 > 0",
+            f"UPDATE ledger SET value = 'turn {number}' WHERE id % 7 = {number % 7}",
+        )
+    source = dict(postgres.query("SELECT id, value FROM ledger"))
+    wait_until(lambda: rows(tmp_path) == source, 120, parts)
+    found = audit_stream(stream, resharding.client("kinesis"))
+    assert seen(tmp_path) == {position.sort_key for position in found.positions}
+    assert found.records > 20 * records_on(resharding, stream), "they were not aggregated"
+
+
+def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
+    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+) -> None:
+    """With the KCL's graceful handoff on, the next worker goes on exactly where the former one stopped."""
+    properties = tmp_path / "kcl_properties" / "ledger.properties"
+    properties.parent.mkdir()
+    wanted = shipped("ledger") | {"isGracefulLeaseHandoffEnabled": "true"}
+    properties.write_text("".join(f"{name} = {value}\n" for name, value in wanted.items()))
+    stream = resharding.make_stream(shards=4)
+    consume(parts, stream, folder=tmp_path)
+    with Feed(resharding, stream, 1) as feed:
+        wait_until(lambda: len(reading(tmp_path)) == 4, 90, parts)
+        consume(parts, stream, folder=tmp_path)
+        leases = LeaseTable(f"{stream}-ledger", resharding.client("dynamodb"))
+        wait_until(lambda: len({lease.owner for lease in (leases.read() or {}).values()}) == 2, 120, parts)
+    expected = {entry.change.position.sort_key for entry in feed.entries}
+    wait_until(lambda: covered(tmp_path) >= expected, 120, parts)
+    assert sum(report.superseded for report in read_reports(tmp_path, "ledger")) == 0, "something came again"
+
+
+def slot_is_read(postgres: Database) -> bool:
+    return bool(postgres.query(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{postgres.slot}' AND active"))
+
+
+def records_on(cloud: ReshardingCloud, stream: str) -> int:
+    client, count = cloud.client("kinesis"), 0
+    for shard in client.list_shards(StreamName=stream)["Shards"]:
+        iterator = client.get_shard_iterator(
+            StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        count += len(client.get_records(ShardIterator=iterator)["Records"])
+    return count
