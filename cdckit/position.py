@@ -18,11 +18,13 @@ class Lsn(int):
     def parse(cls, text: str) -> Lsn:
         """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
         high, _, low = text.strip().partition("/")
-        try:  # this runs twice a record: `int` knows the digits, and what else it would take is refused before
-            if high.isalnum() and low.isalnum() and text.isascii() and len(high) <= 8 >= len(low) and "x" not in text.lower():
+        # this runs twice a record: `int` knows the digits, and what else it would take is refused before
+        plain = text.isascii() and high.isalnum() and low.isalnum() and "x" not in text and "X" not in text
+        if plain and len(high) <= 8 >= len(low):
+            try:
                 return cls((int(high, 16) << 32) | int(low, 16))
-        except ValueError:
-            pass
+            except ValueError:
+                pass
         raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
 
     def __str__(self) -> str:
