@@ -1,4 +1,5 @@
-"""``make bench``: runs the modules, prints one table, writes benchmarks/results/latest.json and latest.md.
+"""``make bench``: runs the modules, prints one table, writes benchmarks/results/latest.json and latest.md, and
+docs/performance.md from them.
 
 ``QUICK=1`` makes each module do less; ``--only producer`` (repeatable) runs some and keeps the others' last rows.
 """
@@ -16,9 +17,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import Row
+from benchmarks import Row, page
 
-MODULES = ("producer", "snapshot", "kit", "search", "parquet", "audit", "tail")
+MODULES = (
+    "producer", "order", "snapshot", "kit", "search", "parquet", "audit", "tail", "way", "shards", "backlog",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{name}: {error!r}", file=sys.stderr)
             failed = True
     _write(list(kept.values()))
+    page.main()
     return int(failed)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import boto3
+
 from benchmarks import Row
-from benchmarks.stdio import BATCH, Measured, bare, lines, run
+from benchmarks.stdio import BATCH, SHARD, Measured, bare, lines, run
 from cdcctl.stack import aws
 from consumers.leases import LeaseTable
 
@@ -26,7 +28,7 @@ def rows(quick: bool) -> Iterator[Row]:
     messages = list(lines(count))
     record_bytes = sum(map(len, messages)) * 3 / 4 / count  # base64 in the protocol, not on the stream
     reference = run(bare(), {}, messages, count)
-    null = _measure("null", "benchmarks.null_sink:open_sink", messages, count, {})
+    null = _null(messages)
     yield Row("kit.throughput_vs_kclpy", null.rate, reference.rate, "records/s", note="null sink, stdio protocol")
     yield Row("kit.rss_vs_kclpy", null.rss_mb, reference.rss_mb, "MB", "lower", f"after {count:,} records")
     with tempfile.TemporaryDirectory() as name:
@@ -34,8 +36,7 @@ def rows(quick: bool) -> Iterator[Row]:
         daemon = cloud.start()
         try:
             for satellite in SATELLITES:
-                part = messages[: (20 if quick else 100)]
-                found = _measure(satellite, None, part, len(part) * BATCH, cloud.environ)
+                found = measure_satellite(satellite, messages[: (20 if quick else 100)], cloud.environ)
                 limit = _SHARD_BYTES / record_bytes
                 note = f"{found.rss_mb:.0f} MB, durable"
                 yield Row(f"kit.{satellite}_vs_shard_limit", found.rate, limit, "changes/s", note=note)
@@ -43,21 +44,28 @@ def rows(quick: bool) -> Iterator[Row]:
             daemon.stop()
 
 
-def _measure(name: str, sink: str | None, messages: list[bytes], count: int, aws_environ: dict[str, str]) -> Measured:
+def measure_satellite(name: str, messages: list[bytes], aws_environ: dict[str, str]) -> Measured:
+    """A satellite's child on one shard, with a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        environ = {**aws_environ, "CDC_DATA": folder, "CDC_CONFIG": f"{folder}/none.toml", "CDC_APP_PREFIX": "bench"}
-        if sink is not None:
-            environ["CDC_SINK"] = sink
-        if aws_environ:
-            _seed(name, aws_environ)
-        return run([sys.executable, "-m", "consumers.main", name], environ, messages, count)
+        environ = child_environ(name, folder, aws_environ, [SHARD])
+        return run([sys.executable, "-m", "consumers.main", name], environ, messages, len(messages) * BATCH)
 
 
-def _seed(name: str, environ: dict[str, str]) -> None:
-    import boto3
-
+def child_environ(name: str, folder: str, aws_environ: dict[str, str], shards: Sequence[str]) -> dict[str, str]:
+    """What a child runs with; its leases are there, as the daemon's would be."""
     client = boto3.client(
-        "dynamodb", endpoint_url=environ["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="local",
+        "dynamodb", endpoint_url=aws_environ["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="local",
         aws_secret_access_key="local",
     )  # fmt: skip
-    LeaseTable(f"bench-{name}", client).seed(["shardId-000000000000"])
+    LeaseTable(f"bench-{name}", client).seed(shards)
+    return {**aws_environ, **_settings(folder)}
+
+
+def _null(messages: list[bytes]) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**_settings(folder), "CDC_SINK": "benchmarks.null_sink:open_sink"}
+        return run([sys.executable, "-m", "consumers.main", "null"], environ, messages, len(messages) * BATCH)
+
+
+def _settings(folder: str) -> dict[str, str]:
+    return {"CDC_DATA": folder, "CDC_CONFIG": f"{folder}/none.toml", "CDC_APP_PREFIX": "bench"}

@@ -7,18 +7,14 @@ changes a second, from just before each INSERT to the request that carries it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from benchmarks import Row
+from benchmarks.backlogs import HUGE, connected, copied_slot, database, running_cluster
 from benchmarks.producer_peers import (
     DEBEZIUM,
     Run,
@@ -32,17 +28,6 @@ from benchmarks.producer_peers import (
 )  # fmt: skip
 from cdcctl.stack import postgres as stack
 
-_SETTINGS = "max_wal_size = '8GB'\nmax_slot_wal_keep_size = '-1'\nmax_replication_slots = 20\nautovacuum = off\n"
-_TABLE = """
-CREATE TABLE orders (id bigint PRIMARY KEY, customer integer NOT NULL, status text, amount numeric(12,2), note text,
-                     at timestamptz DEFAULT now())
-"""
-_ROW = "i, i % 1000, 'pending', i * 1.5, repeat('x', 160) || i, now()"
-_SMALL = f"""
-CREATE PROCEDURE fill(n integer) LANGUAGE plpgsql AS $$
-BEGIN FOR i IN 1..n LOOP INSERT INTO orders SELECT {_ROW}; COMMIT; END LOOP; END $$
-"""
-_HUGE = f"INSERT INTO orders SELECT {_ROW} FROM generate_series(1, %s) i"
 _TUNED = {"max_batch_size": "16384", "max_queue_size": "65536", "poll_interval_ms": "50"}
 _RATE = 200
 
@@ -50,54 +35,16 @@ _RATE = 200
 def rows(quick: bool) -> Iterator[Row]:
     """Every comparison; a minute when `quick`, else about eight."""
     changes, seconds = (60_000, 4) if quick else (250_000, 15)
-    with _cluster() as cluster:
-        for name, fill in (("", "CALL fill(%s)"), ("huge_", _HUGE)):
+    with running_cluster() as cluster:
+        for name, fill in (("", "CALL fill(%s)"), ("huge_", HUGE)):
             yield from _throughput(cluster, name, fill, changes)
         yield from _latency(cluster, seconds)
 
 
-@contextlib.contextmanager
-def _cluster() -> Iterator[stack.Cluster]:
-    with tempfile.TemporaryDirectory(prefix="cdc-bench-") as folder:
-        Path(folder).chmod(0o755)
-        made = stack.create(Path(folder) / "cluster")
-        with (made.folder / "data" / "postgresql.conf").open("a") as conf:
-            conf.write(_SETTINGS)
-        made.start()
-        try:
-            yield made
-        finally:
-            made.stop("immediate")
-
-
-def _database(cluster: stack.Cluster, name: str) -> str:
-    """A fresh database with the table, and two slots at its beginning: `wal2json` and `pgoutput`."""
-    with _cursor(cluster.dsn) as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    dsn = cluster.dsn.replace(f"/{stack.DATABASE}", f"/{name}")
-    with _cursor(dsn) as cursor:
-        cursor.execute(_TABLE)
-        cursor.execute(_SMALL)
-        cursor.execute("CREATE PUBLICATION pub FOR TABLE orders")
-        for plugin in ("wal2json", "pgoutput"):
-            cursor.execute("SELECT pg_create_logical_replication_slot(%s, %s)", (f"{name}_{plugin}", plugin))
-    return dsn
-
-
-@contextlib.contextmanager
-def _cursor(dsn: str) -> Iterator[Any]:
-    connection = psycopg2.connect(dsn)
-    connection.autocommit = True
-    try:
-        yield connection.cursor()
-    finally:
-        connection.close()
-
-
 def _throughput(cluster: stack.Cluster, name: str, fill: str, changes: int) -> Iterator[Row]:
-    database = f"{name}small" if not name else "huge"
-    dsn = _database(cluster, database)
-    with _cursor(dsn) as cursor:
+    where = "small" if not name else "huge"
+    dsn = database(cluster, where)
+    with connected(dsn) as cursor:
         cursor.execute(fill.replace("%s", str(changes)))
         cursor.execute("CHECKPOINT")
         cursor.execute("SELECT pg_current_wal_lsn()")
@@ -107,16 +54,16 @@ def _throughput(cluster: stack.Cluster, name: str, fill: str, changes: int) -> I
             plugin: str, start: Callable[..., AbstractContextManager[int]], most: int = changes, **how: str
         ) -> Run:
             with (
-                _slot(cursor, f"{database}_{plugin}") as slot,
+                copied_slot(cursor, f"{where}_{plugin}") as slot,
                 stub(*(["--unpack"] if "aggregate" in how else [])) as counting,
                 start(dsn, slot, counting.port, **how) as pid,
             ):
                 return measured(pid, counting, most)
 
-        limit = max(peeked(cursor, f"{database}_wal2json", changes) for _ in range(2))
+        limit = max(peeked(cursor, f"{where}_wal2json", changes) for _ in range(2))
         best = max((drain("wal2json", ours) for _ in range(2)), key=lambda run: run.rate)
         packed = drain("wal2json", ours, aggregate="yes")
-        with _slot(cursor, f"{database}_wal2json") as slot:
+        with copied_slot(cursor, f"{where}_wal2json") as slot:
             client = recvlogical(stack.binaries() / "pg_recvlogical", dsn, slot, end, changes)
         yield Row(
             f"producer.{name}throughput_vs_decoding", best.rate, limit, "changes/s", note="the limit: peek_changes"
@@ -147,25 +94,9 @@ def _against_debezium(name: str, best: Run, peers: list[Run]) -> Iterator[Row]:
     yield Row(f"producer.{name}rss_vs_debezium", best.rss, rss, "MB", "lower")
 
 
-@contextlib.contextmanager
-def _slot(cursor: Any, pattern: str) -> Iterator[str]:
-    """A copy of the slot, so that the next producer finds the same backlog."""
-    name = f"{pattern}_run"
-    cursor.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", (pattern, name))
-    try:
-        yield name
-    finally:
-        for _ in range(100):
-            cursor.execute("SELECT active FROM pg_replication_slots WHERE slot_name = %s", (name,))
-            if not cursor.fetchone()[0]:
-                break
-            time.sleep(0.1)
-        cursor.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-
-
 def _latency(cluster: stack.Cluster, seconds: int) -> Iterator[Row]:
-    dsn = _database(cluster, "steady")
-    with _cursor(dsn) as cursor:
+    dsn = database(cluster, "steady")
+    with connected(dsn) as cursor:
         mine = _steady(cursor, dsn, "wal2json", ours, seconds)
         note = f"p50 {_quantile(mine, 0.5):.1f}, p99 {_quantile(mine, 0.99):.1f} ms"
         if not (DEBEZIUM / ".installed").exists():
@@ -183,7 +114,7 @@ def _steady(
     """Milliseconds from just before each INSERT to the arrival of the request that carries it."""
     cursor.execute("TRUNCATE orders")
     with (
-        _slot(cursor, f"steady_{plugin}") as slot,
+        copied_slot(cursor, f"steady_{plugin}") as slot,
         stub("--keep") as counting,
         start(dsn, slot, counting.port, **how),
     ):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import Row
-from benchmarks.producer import _cluster, _cursor
+from benchmarks.backlogs import connected, running_cluster
 from benchmarks.producer_peers import ROOT, stub
 
 _TABLES = {
@@ -42,7 +42,7 @@ class _Nowhere:
 def rows(quick: bool) -> Iterator[Row]:
     """A row a table, and the memory of a table four times as large beside the smaller one's."""
     count = 150_000 if quick else 600_000
-    with _cluster() as cluster, _cursor(cluster.dsn) as cursor, stub() as counting:
+    with running_cluster() as cluster, connected(cluster.dsn) as cursor, stub() as counting:
         cursor.execute("SELECT pg_create_logical_replication_slot('cdc', 'wal2json')")
         for name, text in _TABLES.items():
             _create(cursor, name, text, count if name == "short" else count // 4)

@@ -15,6 +15,7 @@ from pathlib import Path
 from cdckit.envelope import VERSION, Stamp, splice
 
 BATCH = 1000
+SHARD = "shardId-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,17 @@ def lines(count: int, first: int = 1, keys: int = 20_000) -> Iterable[bytes]:
         yield json.dumps({"action": "processRecords", "records": records, "millisBehindLatest": 0}).encode() + b"\n"
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], messages: Sequence[bytes], records: int) -> Measured:
+def run(
+    command: Sequence[str], environ: Mapping[str, str], messages: Sequence[bytes], records: int, shard: str = SHARD
+) -> Measured:
     """Start the child, hand it the messages one by one, and time them (its start-up and first message left out)."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env={**os.environ, **environ},
     ) as child:  # fmt: skip
         daemon = _Daemon(child)
-        daemon.ask(
-            b'{"action":"initialize","shardId":"shardId-000000000000","sequenceNumber":"0","subSequenceNumber":0}\n'
-        )
+        opening = {"action": "initialize", "shardId": shard, "sequenceNumber": "0", "subSequenceNumber": 0}
+        daemon.ask(json.dumps(opening).encode() + b"\n")
         daemon.ask(messages[0])
         started = time.monotonic()
         for message in messages[1:]:

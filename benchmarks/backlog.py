@@ -1,0 +1,64 @@
+"""What a change costs when the backlog is ten and a hundred times as large: flat, if nothing grows with it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import Row
+from benchmarks.backlogs import HUGE, connected, copied_slot, database, running_cluster
+from benchmarks.kit import measure_satellite
+from benchmarks.producer_peers import measured, ours, stub
+from benchmarks.stdio import lines
+from cdcctl.stack import aws
+
+_TIMES = (1, 10, 100)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Microseconds a change of the producer and of each satellite, each size beside the smallest."""
+    yield from _grown("producer", _producer(5_000 if quick else 20_000), "CPU-us/change")
+    with tempfile.TemporaryDirectory() as name:
+        cloud = aws.create(Path(name))
+        daemon = cloud.start()
+        try:
+            for satellite in ("search", "audit"):
+                taken = _satellite(satellite, 2_000 if quick else 5_000, cloud.environ)
+                yield from _grown(satellite, taken, "us/change")
+        finally:
+            daemon.stop()
+
+
+def _grown(name: str, costs: Iterator[tuple[int, float]], unit: str) -> Iterator[Row]:
+    _, first = next(costs)
+    for (changes, cost), times in zip(costs, _TIMES[1:], strict=True):
+        yield Row(f"backlog.{name}_{times}x", cost, first, unit, "lower", f"{changes:,} changes")
+
+
+def _producer(least: int) -> Iterator[tuple[int, float]]:
+    """CPU, not wall: the smallest backlog is drained in a fraction of a second."""
+    with running_cluster() as cluster:
+        for times in _TIMES:
+            changes, name = least * times, f"backlog{times}"
+            with connected(dsn := database(cluster, name)) as cursor:
+                _fill(cursor, changes)
+                with (
+                    copied_slot(cursor, f"{name}_wal2json") as slot,
+                    stub() as counting,
+                    ours(dsn, slot, counting.port) as pid,
+                ):
+                    yield changes, measured(pid, counting, changes).cpu
+
+
+def _fill(cursor: Any, changes: int, a_transaction: int = 1_000) -> None:
+    for start in range(0, changes, a_transaction):
+        cursor.execute(HUGE.replace("(1, %s)", f"({start + 1}, {start + a_transaction})"))
+
+
+def _satellite(name: str, least: int, environ: dict[str, str]) -> Iterator[tuple[int, float]]:
+    for times in _TIMES:
+        changes = least * times
+        found = measure_satellite(name, list(lines(changes, keys=changes // 2)), environ)
+        yield changes, 1e6 / found.rate

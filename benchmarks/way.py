@@ -1,0 +1,74 @@
+"""The whole way at 200 changes a second: commit to durable in each satellite, and its first change after a start.
+
+Latencies are the consumers' own figures, counted for every change from its commit to the flush that made it durable;
+beside them the same changes as a bare GetRecords loop sees them, five reads a second on each shard.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import Row
+from benchmarks.search_latency import at_share, milliseconds, running, watch
+from consumers.figures import merged_latencies, quantile, read_reports
+from producer.source import Source
+from tests.postgres import open_folder
+
+_SATELLITES = ("search", "parquet", "audit", "replica")
+_RATE = 200
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """p50 and p99 of each satellite, and seconds from its start to its first change."""
+    seconds = 10 if quick else 40
+    with open_folder() as folder:
+        started = time.time()
+        with running(folder, *_SATELLITES) as source:
+            source.query("INSERT INTO notes VALUES (-1, 'first')")
+            first = {name: _first_change(folder, name) - started for name in _SATELLITES}
+            seen = _steady(source, seconds)
+            time.sleep(6)  # the columnar writer flushes every few seconds
+        for name in _SATELLITES:
+            yield from _latencies(folder, name, seen)
+            yield Row(f"way.{name}_first_change", first[name], min(first.values()), "s", "lower", "beside the fastest")
+
+
+def _latencies(folder: Path, name: str, seen: list[float]) -> Iterator[Row]:
+    counted = merged_latencies(read_reports(folder, name))
+    note = f"{sum(counted.values())} changes at {_RATE} a second; beside a GetRecords loop"
+    for share in (0.50, 0.99):
+        ours = quantile(counted, share)
+        assert ours is not None
+        yield Row(f"way.{name}_commit_to_durable_p{share * 100:.0f}", ours, at_share(seen, share), "ms", "lower", note)
+
+
+def _steady(source: Source, seconds: int) -> list[float]:
+    """Insert; milliseconds from each commit until the bare loop had the change."""
+    committed: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, args=(seen, done.is_set))
+    watcher.start()
+    time.sleep(1)
+    started = time.monotonic()
+    for number in range(seconds * _RATE):
+        source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{number}x and some words beside it " * 5))
+        committed[number] = time.monotonic()
+        time.sleep(max(0.0, started + number / _RATE - time.monotonic()))
+    time.sleep(3)
+    done.set()
+    watcher.join()
+    return [milliseconds(seen[number] - at) for number, at in committed.items()]
+
+
+def _first_change(folder: Path, name: str, seconds: float = 120) -> float:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for report in read_reports(folder, name):
+            if report.first_change is not None:
+                return report.first_change
+        time.sleep(0.1)
+    raise TimeoutError(f"{name} applied nothing, see {folder / 'logs'}")
