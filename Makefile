@@ -1,6 +1,7 @@
 # The project's commands; each installs what it needs first.
 PY = .venv/bin/python
 ARGS =
+WORKERS = 2
 ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
@@ -13,8 +14,8 @@ help:  ## Show these commands
 demo: install system  ## Run the whole way of a change on this machine (ARGS='-o json', ARGS=--keep)
 	@.venv/bin/cdcctl demo $(ARGS)
 
-test: install system servers  ## Run the whole test suite (ARGS='-k name')
-	$(PY) -m pytest $(ARGS)
+test: install system servers  ## Run the whole test suite (ARGS='-k name' WORKERS=1)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: install system servers  ## Run the kill and fault tests with their full counts (ARGS='-k name')
 	CDC_CHAOS=full $(PY) -m pytest -m chaos --timeout 3600 $(ARGS)
