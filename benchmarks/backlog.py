@@ -19,7 +19,7 @@ _TIMES = (1, 10, 100)
 
 def rows(quick: bool) -> Iterator[Row]:
     """Microseconds a change of the producer and of each satellite, each size beside the smallest."""
-    yield from _grown("producer", _producer(5_000 if quick else 20_000), "CPU-us/change")
+    yield from _grown("producer", _producer(10_000 if quick else 30_000), "CPU-us/change")
     with tempfile.TemporaryDirectory() as name:
         cloud = aws.create(Path(name))
         daemon = cloud.start()

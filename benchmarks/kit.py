@@ -52,13 +52,14 @@ def measure_satellite(name: str, messages: list[bytes], aws_environ: dict[str, s
 
 
 def child_environ(name: str, folder: str, aws_environ: dict[str, str], shards: Sequence[str]) -> dict[str, str]:
-    """What a child runs with; its leases are there, as the daemon's would be."""
+    """What a child runs with: an application of its own, for a store is claimed by one; its leases are there."""
     client = boto3.client(
         "dynamodb", endpoint_url=aws_environ["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="local",
         aws_secret_access_key="local",
     )  # fmt: skip
-    LeaseTable(f"bench-{name}", client).seed(shards)
-    return {**aws_environ, **_settings(folder)}
+    settings = _settings(folder)
+    LeaseTable(f"{settings['CDC_APP_PREFIX']}-{name}", client).seed(shards)
+    return {**aws_environ, **settings}
 
 
 def _null(messages: list[bytes]) -> Measured:
@@ -68,4 +69,4 @@ def _null(messages: list[bytes]) -> Measured:
 
 
 def _settings(folder: str) -> dict[str, str]:
-    return {"CDC_DATA": folder, "CDC_CONFIG": f"{folder}/none.toml", "CDC_APP_PREFIX": "bench"}
+    return {"CDC_DATA": folder, "CDC_CONFIG": f"{folder}/none.toml", "CDC_APP_PREFIX": Path(folder).name}

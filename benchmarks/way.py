@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import Row
-from benchmarks.search_latency import at_share, milliseconds, running, watch
+from benchmarks.search_latency import at_share, milliseconds, running, wait_until_watched, watch
 from consumers.figures import merged_latencies, quantile, read_reports
 from producer.source import Source
 from tests.postgres import open_folder
@@ -52,7 +52,7 @@ def _steady(source: Source, seconds: int) -> list[float]:
     done = threading.Event()
     watcher = threading.Thread(target=watch, args=(seen, done.is_set))
     watcher.start()
-    time.sleep(1)
+    wait_until_watched(source, seen)
     started = time.monotonic()
     for number in range(seconds * _RATE):
         source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{number}x and some words beside it " * 5))

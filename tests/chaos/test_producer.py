@@ -188,7 +188,7 @@ def test_killed_at_random_moments_it_loses_nothing_and_acknowledges_nothing_earl
                 environ["CDC_AGGREGATE"] = "yes" if number % 2 else "no"
                 with started(environ) as process:
                     proxy.faults = Faults(reject=0.1, drop=0.05, stalled=chance.random() < 0.3)
-                    wait_until_active(postgres)
+                    wait_until_active(postgres, process)
                     time.sleep(chance.uniform(0.0, 1.0))
                     force_keepalives(postgres)
                     time.sleep(chance.uniform(0.0, 0.3))
@@ -259,9 +259,10 @@ def started(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def wait_until_active(postgres: Database) -> None:
-    deadline = time.monotonic() + 30
+def wait_until_active(postgres: Database, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
     while not postgres.query(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{postgres.slot}' AND active"):
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the producer does not stream"
         time.sleep(0.05)
 
@@ -296,7 +297,7 @@ def test_a_stream_that_stalls_and_goes_away_takes_no_memory(postgres: Database, 
             "CDC_SLOT": settings.slot, "CDC_STREAM": settings.stream, "CDC_CONFIG": os.devnull,
         }  # fmt: skip
         process = ends.enter_context(started(environ))
-        wait_until_active(postgres)
+        wait_until_active(postgres, process)
         os.kill(kinesis.pid, signal.SIGSTOP)
         postgres.run(
             f"INSERT INTO hot SELECT -i, 0, repeat('x', 900000) FROM generate_series(1, {large}) i",
