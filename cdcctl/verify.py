@@ -28,7 +28,8 @@ def verify(
     context: typer.Context,
     satellite: Annotated[str, typer.Argument(help="search, parquet, audit or replica.")],
     table: Annotated[
-        list[str] | None, typer.Option("--table", help="Only tables that match this glob; repeatable.")
+        list[str] | None,
+        typer.Option("--table", help="Only tables that match this glob, schema.name or name; repeatable."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", min=1, help="Read at most so many source rows a second.")
@@ -54,7 +55,7 @@ def verify(
     with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source:
         fence = open_fence(source, found, satellite, timeout, stopping.is_set)
         check = Verification(source, found, satellite, fence.pass_, rate)
-        verdicts, mended = list(check.run(check.tables(table or []), _teller(output_format))), Repaired()
+        verdicts, mended = check.run(check.tables(table or []), _teller(output_format)), Repaired()
         if repair and not all(verdict.equal for verdict in verdicts):
             verdicts, mended = repaired(check, verdicts, _teller(output_format))
     if output_format is Format.JSON:
@@ -76,7 +77,7 @@ def _teller(output_format: Format) -> Callable[[Table, str], None]:
 def _print(satellite: str, verdicts: Sequence[Verdict], limit: int) -> None:
     output.print_table(
         ["table", "rows", "verdict", "fence"],
-        [(one.table, f"{one.rows:,}", _told(one), "" if one.skipped else one.fence) for one in verdicts],
+        [(one.table, f"{one.rows:,}", str(one), "" if one.skipped else one.fence) for one in verdicts],
     )
     differing = [difference for verdict in verdicts for difference in verdict.differences]
     for difference in differing[:limit]:
@@ -86,25 +87,20 @@ def _print(satellite: str, verdicts: Sequence[Verdict], limit: int) -> None:
     if differing:
         output.note(f"[red]{satellite} does not equal the source[/]; dead letters? [bold]cdcctl dlq ls {satellite}[/]")
         output.note(f"[bold]cdcctl verify {satellite} --repair[/] publishes these rows anew")
+    elif unsettled := sum(verdict.unsettled for verdict in verdicts):
+        output.note(
+            f"[yellow]{satellite} equals the source but for {unsettled} rows that nothing can be said of[/]: "
+            "they changed at every look; verify again when less is going on"
+        )
     else:
         output.note(f"[green]{satellite} equals the source[/] in all that was compared")
-
-
-def _told(verdict: Verdict) -> str:
-    if verdict.skipped:
-        return f"not compared: {verdict.skipped}"
-    parts = [f"✗ {len(verdict.differences)} differ" if verdict.differences else "✓ equal"]
-    if verdict.looked_at < verdict.suspects:
-        parts.append(f"of {verdict.looked_at:,} looked at; {verdict.suspects:,} suspected")
-    parts += [f"{verdict.unsettled} kept changing"] if verdict.unsettled else []
-    parts += [f"{verdict.unverifiable} cells are NaN or infinite"] if verdict.unverifiable else []
-    return ", ".join(parts)
 
 
 def _as_json(satellite: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "satellite": satellite,
         "equal": all(verdict.equal for verdict in verdicts),
+        "unsettled": sum(verdict.unsettled for verdict in verdicts),
         "tables": [
             {
                 "table": str(one.table), "rows": one.rows, "equal": None if one.skipped else one.equal,

@@ -33,7 +33,7 @@ class Selection:
         return (
             self.since.reached(change)
             and (self.until is None or not self.until.passed(change))
-            and (not self.tables or _matches(change.table, self.tables))
+            and (not self.tables or named_by(self.tables, change.table))
             and (not self.ops or change.op in self.ops)
             and (not self.keys or not self.keys.isdisjoint(_key_texts(change)))
             and (self.where is None or self.where.holds(change))
@@ -51,7 +51,8 @@ class Selection:
 
 
 @lru_cache(maxsize=4096)
-def _matches(table: Table, globs: Sequence[str]) -> bool:
+def named_by(globs: Sequence[str], table: Table) -> bool:
+    """Whether one of the globs means the table: ``public.ord*``, or ``ord*`` in any schema."""
     full = f"{table.schema}.{table.name}"
     return any(fnmatchcase(full if "." in glob else table.name, glob) for glob in globs)
 

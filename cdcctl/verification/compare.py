@@ -4,12 +4,16 @@ First the hashes of key ranges; then, in the ranges that differ, the digest of e
 from the source before a fence and again after the satellite was read behind it. A row that did not change meanwhile
 must be the same on both sides. One that did may be older or newer there: it is looked at again. A difference is told
 only when two looks in a row show the same two rows.
+
+A fence takes as long as the satellite's checkpoints are apart, so the tables share them: a comparison is a generator
+that stops where it needs a fence, and `side_by_side` raises one for all that wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cdcctl.verification.canon import Canon, RangeSums, Row, range_of
 from cdcctl.verification.source import SourceTable
@@ -18,10 +22,13 @@ from cdckit.position import Lsn
 
 MOST_DIFFERENCES = 1_000
 """When so many keys of a table are known to differ, no more are looked at."""
-_AT_ONCE = 2_000
+_AT_FIRST, _AT_ONCE = 2_000, 20_000  # keys that are looked at again: few first, a satellite may be far off
 _ROUNDS = 6
+Found = TypeVar("Found")
 Satellite = Callable[[], Iterable[tuple[str, Row]]]
 Progress = Callable[[str], None]
+Comparison = Generator[None, Lsn, "Verdict"]
+"""Yields where it needs a fence, is sent the one that was passed, returns the verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +76,59 @@ class Verdict:
         """Whether nothing was found to differ, among what could be compared."""
         return not self.differences
 
+    def __str__(self) -> str:
+        """The verdict in a few words; what could not be compared is never called equal."""
+        if self.skipped:
+            return f"not compared: {self.skipped}"
+        settled = "~ equal" if self.unsettled else "✓ equal"
+        parts = [f"✗ {len(self.differences):,} differ" if self.differences else settled]
+        if self.looked_at < self.suspects:
+            parts.append(f"of {self.looked_at:,} looked at; {self.suspects:,} suspected")
+        parts += [f"but {self.unsettled:,} kept changing: not compared"] if self.unsettled else []
+        parts += [f"{self.unverifiable:,} cells are NaN or infinite"] if self.unverifiable else []
+        return ", ".join(parts)
 
-def compare(
-    source: SourceTable, canon: Canon, satellite: Satellite, fence: Callable[[], Lsn], tell: Progress = lambda _: None
-) -> Verdict:
-    """Compare the two sides. `satellite` gives its rows as they are when it is called; `fence` passes one.
 
-    Raises whatever the sides and the fence raise.
+def compare(source: SourceTable, canon: Canon, satellite: Satellite, tell: Progress = lambda _: None) -> Comparison:
+    """Compare the two sides. `satellite` gives its rows as they are when it is called.
+
+    Raises whatever the sides raise.
     """
     found = Verdict(source.table)
     tell("hashing the source")
     mine = _sums(source.rows(), canon)
-    found.rows, found.unverifiable, found.fence = mine.rows, source.unverifiable, fence()
+    found.rows, found.unverifiable = mine.rows, source.unverifiable
+    found.fence = yield
     tell("hashing the satellite")
     ranges = mine.differing(_sums(satellite(), canon))
     if not ranges:
         return found
     tell(f"{len(ranges)} of the key ranges differ: comparing their rows")
     digests = {key: canon.digest(key, row) for key, row in source.rows() if range_of(key) in ranges}
-    found.fence = fence()
+    found.fence = yield
     suspects = _suspects(digests, ((key, row) for key, row in satellite() if range_of(key) in ranges), canon)
     found.suspects = len(suspects)
-    ordered = sorted(suspects)
-    for start in range(0, len(ordered), _AT_ONCE):
-        if len(found.differences) >= MOST_DIFFERENCES:
-            break
-        some = ordered[start : start + _AT_ONCE]
-        found.looked_at += len(some)
-        _settle(found, source, canon, satellite, fence, some, tell)
+    ordered, size = sorted(suspects), _AT_FIRST
+    while found.looked_at < len(ordered) and len(found.differences) < MOST_DIFFERENCES:
+        some = ordered[found.looked_at : found.looked_at + size]
+        found.looked_at, size = found.looked_at + len(some), _AT_ONCE
+        yield from _settle(found, source, canon, satellite, some, tell)
     return found
+
+
+def side_by_side(steps: Sequence[Generator[None, Lsn, Found]], fence: Callable[[], Lsn]) -> list[Found]:
+    """What each of them returns; all that wait for a fence get the same one. Raises what they and the fence raise."""
+    done, waiting = dict[int, Found](), dict(enumerate(steps))
+    passed: Lsn | None = None
+    while waiting:
+        for number, step in list(waiting.items()):
+            try:
+                next(step) if passed is None else step.send(passed)
+            except StopIteration as ended:
+                done[number] = ended.value
+                del waiting[number]
+        passed = fence() if waiting else None
+    return [done[number] for number in sorted(done)]
 
 
 def at_rest(source: SourceTable, canon: Canon, satellite: Satellite) -> list[Difference]:
@@ -123,16 +154,15 @@ def _suspects(digests: dict[str, int], rows: Iterable[tuple[str, Row]], canon: C
 
 
 def _settle(
-    found: Verdict, source: SourceTable, canon: Canon, satellite: Satellite, fence: Callable[[], Lsn],
-    keys: Iterable[str], tell: Progress,
-) -> None:  # fmt: skip
+    found: Verdict, source: SourceTable, canon: Canon, satellite: Satellite, keys: Iterable[str], tell: Progress
+) -> Generator[None, Lsn, None]:
     open_keys, seen = set(keys), dict[str, Difference]()
     for _ in range(_ROUNDS):
         if not open_keys:
             break
         tell(f"looking at {len(open_keys)} rows again")
         before = source.lookup(open_keys)
-        found.fence = fence()
+        found.fence = yield
         theirs = {key: row for key, row in satellite() if key in open_keys}
         after = source.lookup(open_keys)
         for key in sorted(open_keys):

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from cdcctl.verification.canon import Canon, Row
-from cdcctl.verification.compare import MOST_DIFFERENCES, Verdict, compare
+from cdcctl.verification.compare import MOST_DIFFERENCES, Verdict, compare, side_by_side
 from cdcctl.verification.source import SourceTable, tables
 from cdckit.change import Table
 from cdckit.position import Lsn
@@ -36,7 +36,8 @@ def verify(side: SourceTable, held: dict[str, Row], fence: Callable[[], None] = 
         fence()
         return Lsn(1)
 
-    return compare(side, Canon(side.columns), lambda: list(held.items()), passed)
+    [found] = side_by_side([compare(side, Canon(side.columns), lambda: list(held.items()))], passed)
+    return found
 
 
 def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: SourceTable) -> None:
@@ -110,6 +111,31 @@ def test_an_empty_satellite_is_told_without_looking_at_every_row(side: SourceTab
     verdict = verify(side, {})
     assert verdict.suspects == 3000
     assert MOST_DIFFERENCES <= len(verdict.differences) == verdict.looked_at < 3000
+
+
+def test_a_row_that_never_rests_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
+    held = dict(side.rows())
+    hot = '["k\\"7",7]'
+    held[hot] = {**held[hot], "n": -1}
+    verdict = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
+    assert (verdict.differences, verdict.unsettled) == ([], 1)
+    assert str(verdict) == "~ equal, but 1 kept changing: not compared"
+
+
+def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> None:
+    """Three tables, one of which differs: as many fences as that one needs alone."""
+    held, fences = dict(side.rows()), list[Lsn]()
+    other = {**held, '["k\\"7",7]': {**held['["k\\"7",7]'], "n": 10}}
+
+    def passed() -> Lsn:
+        fences.append(Lsn(len(fences) + 1))
+        return fences[-1]
+
+    canon, sides = Canon(side.columns), (held, other, held)
+    found = side_by_side([compare(side, canon, one.items) for one in sides], passed)
+    assert [len(one.differences) for one in found] == [0, 1, 0]
+    assert [one.fence for one in found] == [1, len(fences), 1]
+    assert len(fences) == 4, "hashes, rows, and two looks at what differs"
 
 
 def test_tables_are_listed(side: SourceTable) -> None:
