@@ -1,7 +1,8 @@
 """Keeping a table's files few and large: merging small ones, removing expired ones; beside readers and writers.
 
 Merging is a commit that changes no row: who reads an older version goes on reading its files until they expire, and
-who appends at the same time is not disturbed. Two who merge the same files: one of them gives up, nothing is lost.
+who appends at the same time is not disturbed. delta-rs (1.6.6) lets two who merge the same files both commit, which
+would double every row in them: so one merges at a time, and looks at the table only when it is its turn.
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ def tidy(lake: Lake, ref: TableRef, goal: Goal, *, orphans: bool = True) -> Done
     Raises SatelliteError when there is no such table or the store fails, and when another one merged the same files.
     """
     table = lake.open(ref)
-    before = [size for sizes in file_sizes(table).values() for size in sizes]
     try:
         with _alone(lake, ref):
+            table.update_incremental()  # what another one merged meanwhile must not be merged again
+            before = [size for sizes in file_sizes(table).values() for size in sizes]
             _merge(lake, ref, table, goal)
         expired = table.vacuum(goal.retention_hours, dry_run=False, enforce_retention_duration=False, full=orphans)
     except CommitFailedError as error:

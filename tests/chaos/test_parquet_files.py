@@ -1,8 +1,10 @@
 """The lake's files under a long stream of mixed schema versions: few and large, the same answers at every moment."""
 
+import fcntl
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,22 @@ def test_expired_files_go_and_no_reader_of_a_kept_version_loses_one(tmp_path: Pa
     table = lake.open(ORDERS)
     assert len(table.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)) == 21
     assert connect(tmp_path).sql("SELECT count(*) FROM orders").fetchall() == [(4_000,)]
+
+
+def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
+    """Several shards' consumers find the same small files, and wait for each other: the nemesis found rows twice."""
+    write(tmp_path, mixed(4_000), a_flush=200)
+    lake = Lake.at(tmp_path)
+    with (tmp_path / "main/public/orders/_upkeep.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(3) as pool:
+            done = [pool.submit(tidy, lake, ORDERS, Goal()) for _ in range(3)]
+            threading.Event().wait(0.5)  # they have opened the table, and stand before the lock
+            fcntl.flock(lock, fcntl.LOCK_UN)
+    assert sorted(one.result().files_before for one in done) == [1, 1, 20]
+    assert connect(tmp_path).sql("SELECT count(*), count(DISTINCT _position) FROM orders_changes").fetchall() == [
+        (4_000, 4_000)
+    ]
 
 
 def test_the_consumer_merges_in_the_background(tmp_path: Path) -> None:
