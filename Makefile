@@ -17,8 +17,9 @@ demo: install system  ## Run the whole way of a change on this machine (ARGS='-o
 test: install system servers  ## Run the whole test suite (ARGS='-k name' WORKERS=1)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-chaos: install system servers  ## Run the kill and fault tests with their full counts (ARGS='-k name')
-	CDC_CHAOS=full $(PY) -m pytest -m chaos --timeout 3600 $(ARGS)
+chaos: install system servers  ## The nemesis, then every kill test in full (only the nemesis: MINUTES=2 SEED=7; only tests: ARGS='-k name')
+	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))
+	$(if $(if $(ARGS),,$(MINUTES)$(SEED)),,CDC_CHAOS=full $(PY) -m pytest -m chaos --timeout 3600 $(ARGS))
 
 bench: install system servers  ## Measure against peers and limits (QUICK=1; ARGS='--only producer')
 	@scripts/test-servers.sh debezium

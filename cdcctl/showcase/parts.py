@@ -14,16 +14,17 @@ from cdckit.errors import CdcError
 
 @dataclass(slots=True)
 class Parts:
-    """Background `cdcctl` processes with a log file each."""
+    """Background `cdcctl` processes with a log file each; `program` is the module that they run."""
 
     logs: Path
     environ: Mapping[str, str]
+    program: str = "cdcctl.main"
     running: dict[str, Daemon] = field(default_factory=dict)
 
     def start(self, name: str, arguments: Sequence[str], folder: Path | None = None) -> None:
         """Start ``cdcctl ARGUMENTS`` as `name`, in `folder` (else the working folder)."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "cdcctl.main", *arguments]
+        command = [sys.executable, "-m", self.program, *arguments]
         self.running[name] = Daemon.spawn(
             command, self.logs / f"{name}.log", {**os.environ, **self.environ}, folder or Path.cwd()
         )

@@ -1,0 +1,32 @@
+"""The whole system for two minutes under the nemesis, with a fresh seed: no law is broken (docs/reliability.md)."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.nemesis import report
+from tests.nemesis.run import Plan, run
+from tests.nemesis.timeline import Timeline
+from tests.resharding_aws import ReshardingCloud
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
+SECONDS = 120.0
+
+
+def test_two_minutes_under_the_nemesis_break_no_law(
+    resharding_aws: ReshardingCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = time.time_ns() % 1_000_000_000
+    with capsys.disabled():
+        sys.stdout.write(f"\nseed {seed}: repeat it by make chaos MINUTES=2 SEED={seed}\n")
+    folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"  # kept when it fails, with the parts' logs
+    outcome = run(Plan(seed, SECONDS, folder), Timeline(), resharding_aws)
+    with capsys.disabled():
+        sys.stdout.write(report.table(outcome) + "\n")
+    report.write(outcome)
+    assert not outcome.findings, report.failure(outcome)
+    assert outcome.changes > 0
+    assert sum(outcome.faults.values()) > 0

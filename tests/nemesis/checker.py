@@ -1,0 +1,194 @@
+"""Asks what the laws ask of everything that was collected after a run; pure.
+
+What was committed is known from a second replication slot of the same database, which no part under test reads, and
+from the transaction ids whose commit the workload itself was told of. So nothing here trusts the producer's own word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from cdckit.change import Op
+from cdckit.position import Lsn, Position
+from consumers.figures import Report
+from tests.stream_audit import StreamAudit
+
+LOST, DUPLICATED, REORDERED, WRONG = "lost", "duplicated", "reordered", "wrong"
+KINDS = (LOST, DUPLICATED, REORDERED, WRONG)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """One change as the second slot tells it. `end` acknowledges its transaction; `content` is wal2json's object.
+
+    `content` is None for the two halves of a key change, which the producer makes.
+    """
+
+    position: Position
+    op: Op
+    table: str
+    key: str
+    xid: int
+    end: Lsn
+    content: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One record of the stream: a change where it came first, and when Kinesis took it (Unix seconds)."""
+
+    position: Position
+    op: Op
+    table: str
+    key: str
+    arrived: float
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the slot said it was acknowledged to, at the latest at `moment` (Unix seconds)."""
+
+    moment: float
+    confirmed: Lsn
+
+
+@dataclass(frozen=True)
+class Satellite:
+    """One satellite at the end: how it differs from its source, and how often it holds each change where it keeps all.
+
+    `reports` are its shards' accounts as they were seen during the run. `broken` tells of its own proof.
+    """
+
+    name: str
+    differences: Sequence[str] = ()
+    holds: Mapping[Position, int] | None = None
+    reports: Sequence[Report] = ()
+    dead_letters: Sequence[str] = ()
+    broken: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was collected. `known` are transactions with changes whose commit PostgreSQL confirmed to the writer."""
+
+    committed: Sequence[Committed] = ()
+    known: Collection[int] = ()
+    stream: StreamAudit = field(default_factory=StreamAudit)
+    seen: Mapping[Position, Seen] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+    satellites: Sequence[Satellite] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A breach: its kind, the law (DESIGN.md's number) that it breaks, and what was seen."""
+
+    kind: str
+    law: int
+    text: str
+
+
+def check(evidence: Evidence) -> list[Finding]:
+    """Every breach of every law."""
+    return [
+        *_whole(evidence),
+        *_ordered(evidence.stream),
+        *_acknowledged_late(evidence),
+        *(finding for satellite in evidence.satellites for finding in _satellite(satellite, evidence)),
+    ]
+
+
+def count(findings: Iterable[Finding]) -> Mapping[str, int]:
+    """How many of each kind, none left out."""
+    found = Counter(finding.kind for finding in findings)
+    return {kind: found[kind] for kind in KINDS}
+
+
+def _whole(evidence: Evidence) -> Iterator[Finding]:
+    """Law 1: each committed change is in the stream, word for word, and nothing else is."""
+    expected = {change.position: change for change in evidence.committed}
+    for xid in sorted(set(evidence.known) - {change.xid for change in evidence.committed}):
+        yield Finding(LOST, 1, f"transaction {xid} was committed, and the database's own log does not have it")
+    for position, change in expected.items():
+        seen = evidence.seen.get(position)
+        if seen is None:
+            yield Finding(LOST, 1, f"{_name(change)} was committed and is not in the stream")
+        elif (seen.op, seen.table, seen.key) != (change.op, change.table, change.key):
+            yield Finding(WRONG, 1, f"{_name(change)} is in the stream as {_name(seen)}")
+        elif change.content is not None and change.content != seen.content:
+            yield Finding(WRONG, 1, f"{_name(change)} has other values in the stream")
+    for position in evidence.seen.keys() - expected.keys():
+        yield Finding(WRONG, 1, f"{_name(evidence.seen[position])} is in the stream and was never committed")
+
+
+def _ordered(stream: StreamAudit) -> Iterator[Finding]:
+    """Law 3: a key's changes came in the order in which they were committed."""
+    for row, changes in stream.by_key.items():
+        for one, other in pairwise(changes):
+            if other.position < one.position:
+                yield Finding(REORDERED, 3, f"{row}: {one.position} came before {other.position}")
+
+
+def _acknowledged_late(evidence: Evidence) -> Iterator[Finding]:
+    """Law 1: when the slot said that it was acknowledged to here, Kinesis had everything up to here."""
+    ordered = sorted(evidence.committed, key=lambda change: change.end)
+    samples = sorted(evidence.samples, key=lambda sample: sample.confirmed)
+    at, latest, worst = 0, 0.0, None
+    told = set[Position]()
+    for sample in samples:
+        while at < len(ordered) and ordered[at].end <= sample.confirmed:
+            seen = evidence.seen.get(ordered[at].position)
+            if seen is not None and seen.arrived > latest:
+                latest, worst = seen.arrived, ordered[at]
+            at += 1
+        if worst is not None and latest > sample.moment and worst.position not in told:
+            told.add(worst.position)
+            late = latest - sample.moment
+            yield Finding(
+                WRONG,
+                1,
+                f"the slot was acknowledged to {sample.confirmed} {late:.3f} s before the stream had {_name(worst)}",
+            )
+
+
+def _satellite(satellite: Satellite, evidence: Evidence) -> Iterator[Finding]:
+    name = satellite.name
+    for difference in satellite.differences:
+        yield Finding(WRONG, 5, f"{name} does not equal the source: {difference}")
+    for broken in satellite.broken:
+        yield Finding(WRONG, 5, f"{name}: {broken}")
+    for letter in satellite.dead_letters:
+        yield Finding(WRONG, 4, f"{name} gave up a change that can be applied: {letter}")
+    yield from _accounts(name, satellite.reports)
+    if satellite.holds is not None:
+        yield from _log(name, satellite.holds, evidence.seen)
+
+
+def _accounts(name: str, reports: Iterable[Report]) -> Iterator[Finding]:
+    """Law 4: read = applied + superseded + dead-lettered, whenever it was looked."""
+    for report in reports:
+        told = report.applied + report.superseded + report.dead_lettered
+        if report.read != told:
+            yield Finding(WRONG, 4, f"{name} {report.shard}: {report.read} read, {told} accounted for")
+        if report.stopped:
+            yield Finding(WRONG, 4, f"{name} {report.shard} gave up: {report.stopped}")
+
+
+def _log(name: str, holds: Mapping[Position, int], seen: Mapping[Position, Seen]) -> Iterator[Finding]:
+    """Laws 2 and 5: a satellite that keeps every change has each one that the stream has, once."""
+    for position in seen.keys() - holds.keys():
+        yield Finding(LOST, 2, f"{name} never got {_name(seen[position])}, which is in the stream")
+    for position in holds.keys() - seen.keys():
+        yield Finding(WRONG, 5, f"{name} has {position}, which is not in the stream")
+    for position, times in holds.items():
+        if times > 1:
+            yield Finding(DUPLICATED, 5, f"{name} has {position} {times} times")
+
+
+def _name(change: Committed | Seen) -> str:
+    return f"{change.op} {change.table} {change.key} at {change.position}"

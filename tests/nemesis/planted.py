@@ -1,0 +1,120 @@
+"""Bugs that break one law each, to be planted into the real parts: the checker must find them. Nothing shipped has one.
+
+A bug is a set of replacements, made by `setattr` in a process of its own or by pytest's monkeypatch in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from cdckit.change import Change, Op
+from cdckit.position import Lsn
+from cdckit.rows import NOWHERE, RowState, merge
+from consumers import kcl
+from consumers.dead_letters import RawRecord
+from consumers.parquet.changelog import ChangeLog
+from consumers.search.sqlite import store as embedded
+from consumers.shard import ShardWorker
+from producer.gate import Gate
+from producer.ledger import Ledger
+
+Set = Callable[[Any, str, Any], None]
+
+
+def plant(bug: str, put: Set) -> None:
+    """Plant it, none where it has no name; `put` is `setattr`, or something that can undo it."""
+    if bug:
+        BUGS[bug](put)
+
+
+def acknowledges_early(put: Set) -> None:
+    """Law 1: what was read is acknowledged, whether the stream has it or not."""
+
+    def settle(self: Ledger) -> Lsn:
+        ends = [ticket.end for ticket in self._tickets if ticket.end is not None]
+        if ends:
+            self.flushed = max(self.flushed, self._end(ends[-1]))
+        return whole(self)
+
+    whole = Ledger.settle
+    put(Ledger, "settle", settle)
+
+
+def checkpoints_early(put: Set) -> None:
+    """Law 2: the checkpoint names what was applied, and not yet flushed."""
+
+    def apply(self: ShardWorker, records: Sequence[RawRecord]) -> None:
+        whole(self, records)
+        self._unmarked.mark = self._unflushed.last
+
+    whole = ShardWorker._apply
+    put(ShardWorker, "_apply", apply)
+    put(ShardWorker, "_must_checkpoint", lambda self: self._unmarked.mark is not None)
+
+
+def sends_a_key_twice_at_once(put: Set) -> None:
+    """Law 3: a request holds several records of a key; those that are refused go again, behind the others."""
+
+    def add(self: Any, entry: Any) -> None:
+        self.entries += 1
+        self.size += entry.size
+        self._ready.append(entry)
+
+    def accepted(self: Any, entries: Sequence[Any]) -> None:
+        self.entries -= len(entries)
+        self.size -= sum(entry.size for entry in entries)
+
+    put(Gate, "add", add)
+    put(Gate, "accepted", accepted)
+
+
+def goes_on_after_errors(put: Set) -> None:
+    """Law 4: an error that nobody expected is logged, and the next batch is asked for: kclpy's own behaviour."""
+    put(kcl, "_exit", lambda: None)
+
+
+def appends_again(put: Set) -> None:
+    """Law 5: the lake takes what it has already."""
+
+    def append(self: ChangeLog, *arguments: Any) -> Any:
+        self._known = _Nothing()  # type: ignore[assignment]
+        return whole(self, *arguments)
+
+    whole = ChangeLog._append_new
+    put(ChangeLog, "_append_new", append)
+
+
+class _Nothing:
+    """Knows no position."""
+
+    def among(self, *_: Any) -> frozenset[str]:
+        return frozenset()
+
+    def committed(self, *_: Any) -> None:
+        """Forgets."""
+
+
+def takes_what_is_older(put: Set) -> None:
+    """Law 5: the last change that comes wins, not the one with the highest position."""
+
+    def last(held: RowState | None, change: Change, floor: str = NOWHERE) -> RowState | None:
+        fresh = merge(None, change)
+        if held is None or fresh is None or change.op is not Op.UPDATE:
+            return fresh
+        return structs.replace(fresh, values={**held.values, **fresh.values})
+
+    put(embedded, "merge", last)
+
+
+BUGS: Mapping[str, Callable[[Set], None]] = {
+    "acknowledges-early": acknowledges_early,
+    "checkpoints-early": checkpoints_early,
+    "swaps-a-key": sends_a_key_twice_at_once,
+    "goes-on-after-errors": goes_on_after_errors,
+    "appends-again": appends_again,
+    "takes-what-is-older": takes_what_is_older,
+}
+"""By name."""
