@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.errors import SatelliteError, UsageError
+
+_NOT_SO = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+
+
+class _Object(TypedDict):
+    Bucket: str
+    Key: str
 
 
 def storage_options(url: str) -> dict[str, str]:
@@ -19,6 +29,14 @@ def storage_options(url: str) -> dict[str, str]:
     if scheme != "s3":
         raise UsageError(f"a lake cannot be at {scheme}://", "use a folder or s3://bucket/prefix")
     return {"aws_conditional_put": "etag", **_credentials(), **_endpoint()}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An object as it is now: what tells it from another, and how old it is, in seconds by the store's own clock."""
+
+    tag: str
+    age: float
 
 
 class Bucket:
@@ -32,7 +50,41 @@ class Bucket:
     def put(self, path: str, content: bytes) -> None:
         """Store an object below the prefix; it is there whole, or not at all. Raises SatelliteError."""
         with self._translated("write"):
-            self._client.put_object(Bucket=self._name, Key=f"{self._prefix}/{path}".lstrip("/"), Body=content)
+            self._client.put_object(**self._object(path), Body=content)
+
+    def put_if(self, path: str, content: bytes, tag: str | None = None) -> str | None:
+        """Store it in place of the one with this tag, or where there is none; its tag, or None when it was not so.
+
+        Raises SatelliteError.
+        """
+        with self._translated("write"):
+            try:
+                if tag is None:
+                    return self._client.put_object(**self._object(path), Body=content, IfNoneMatch="*")["ETag"]
+                return self._client.put_object(**self._object(path), Body=content, IfMatch=tag)["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _NOT_SO:
+                    return None
+                raise
+
+    def seen(self, path: str) -> Seen | None:
+        """An object as it is now; None when there is none. Raises SatelliteError."""
+        with self._translated("read"):
+            try:
+                found = self._client.get_object(**self._object(path))
+            except self._client.exceptions.NoSuchKey:
+                return None
+        found["Body"].close()
+        now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return Seen(found["ETag"], (now - found["LastModified"]).total_seconds())
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone already is no error. Raises SatelliteError."""
+        with self._translated("write"):
+            self._client.delete_object(**self._object(path))
+
+    def _object(self, path: str) -> _Object:
+        return {"Bucket": self._name, "Key": f"{self._prefix}/{path}".lstrip("/")}
 
     def table_paths(self) -> Iterator[str]:
         """The paths of the folders three levels down: source/schema/table. Raises SatelliteError."""

@@ -23,10 +23,12 @@ from consumers.parquet import durable
 from consumers.parquet.files import COMPRESSION_LEVEL, ROW_GROUP
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.schema import META, Columns
+from consumers.parquet.turns import turn
 
 MEGABYTE = 1024 * 1024
 WRITER = WriterProperties(compression="ZSTD", compression_level=COMPRESSION_LEVEL, max_row_group_size=ROW_GROUP)
 _SORTING_MEMORY = 512 * MEGABYTE
+_LOCK = "_upkeep.lock"
 _SEVERAL = 16
 _MANY = 100
 
@@ -77,7 +79,7 @@ def _is_due(sizes: Sequence[int], goal: Goal, *, closed: bool) -> bool:
 def tidy(lake: Lake, ref: TableRef, goal: Goal, *, orphans: bool = True) -> Done:
     """Merge small files towards the goal, then delete what expired (`orphans`: also what no commit ever named).
 
-    Raises SatelliteError when there is no such table or the store fails, and when another one merged the same files.
+    Raises SatelliteError when there is no such table or the store fails, and when another host merges its files now.
     """
     table = lake.open(ref)
     try:
@@ -122,10 +124,11 @@ def _lake_columns(table: DeltaTable, ref: TableRef, names: Sequence[str]) -> lis
 
 @contextmanager
 def _alone(lake: Lake, ref: TableRef) -> Iterator[None]:
-    # One merges, others of this host wait, then find little to do; on an object store the commit itself decides.
-    if not lake.is_local:
-        yield
+    # One merges, others of this host wait, then find little to do; on an object store they come again later.
+    if lake.bucket is not None:
+        with turn(lake.bucket, f"{ref.path}/{_LOCK}"):
+            yield
         return
-    with (Path(lake.uri(ref)) / "_upkeep.lock").open("w") as lock:
+    with (Path(lake.uri(ref)) / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -19,6 +19,7 @@ from consumers.parquet.lake import Lake
 from consumers.parquet.query import connect
 from consumers.parquet.report import find_tables
 from consumers.parquet.sink import open_sink
+from consumers.parquet.turns import turn
 from consumers.parquet.upkeep import Goal, tidy
 from tests.local_aws import Cloud
 
@@ -76,6 +77,42 @@ def test_merging_reading_and_redelivery(url: str) -> None:
     assert deliver(writer, change("D", 7, at=40)) == Outcome(applied=1)
     assert len(dict(current_rows(url, "main", ref.table))) == 29
     assert connect(url).sql("SELECT sum(n) FROM orders").fetchall() == [(sum(range(1, 31)) - 7,)]
+
+
+def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url: str) -> None:
+    deliver(sink(url), change("I", 1, {"n": 1}, at=1))
+    deliver(sink(url), change("I", 2, {"n": 2}, at=2))
+    lake = Lake.at(url)
+    [ref] = find_tables(lake, ["orders"])
+    bucket, path = lake.bucket, f"{ref.path}/_upkeep.lock"
+    assert bucket is not None
+    with turn(bucket, path):
+        with pytest.raises(SatelliteError, match="another process works on"):
+            tidy(lake, ref, Goal())
+        with pytest.raises(SatelliteError), turn(bucket, path):
+            pass
+    assert bucket.seen(path) is None, "given back"
+    assert bucket.put_if(path, b"left by a kill") is not None
+    with pytest.raises(SatelliteError), turn(bucket, path):
+        pass
+    while (left := bucket.seen(path)) is None or left.age <= 0.5:
+        threading.Event().wait(0.1)
+    with turn(bucket, path, seconds=0.5):
+        taken = bucket.seen(path)
+        assert taken is not None
+        assert taken.tag != left.tag
+    assert tidy(lake, ref, Goal()).files_after == 1
+
+
+def test_a_turn_is_renewed_while_it_lasts(url: str) -> None:
+    bucket = Lake.at(url).bucket
+    assert bucket is not None
+    with turn(bucket, "lock", seconds=0.2):
+        tags = {bucket.seen("lock")}
+        while len({found.tag for found in tags if found}) < 3:
+            threading.Event().wait(0.02)
+            tags.add(bucket.seen("lock"))
+    assert bucket.seen("lock") is None
 
 
 def test_partitions_of_any_text(url: str) -> None:
