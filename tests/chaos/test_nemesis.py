@@ -21,11 +21,11 @@ def test_two_minutes_under_the_nemesis_break_no_law(
 ) -> None:
     seed = time.time_ns() % 1_000_000_000
     with capsys.disabled():
-        sys.stdout.write(f"\nseed {seed}: repeat it by make chaos MINUTES=2 SEED={seed}\n")
+        sys.stderr.write(f"\nseed {seed}: repeat it by make chaos MINUTES=2 SEED={seed}\n")
     folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"  # kept when it fails, with the parts' logs
     outcome = run(Plan(seed, SECONDS, folder), Timeline(), resharding_aws)
     with capsys.disabled():
-        sys.stdout.write(report.table(outcome) + "\n")
+        sys.stderr.write(report.table(outcome) + "\n")
     report.write(outcome)
     assert not outcome.findings, report.failure(outcome)
     assert outcome.changes > 0
