@@ -1,4 +1,4 @@
-"""KPL aggregated records: many records in one, as the KCL unpacks them (no dependency, no protobuf compiler).
+"""KPL aggregated records: many records in one, as the KCL unpacks them (no protobuf compiler).
 
 Four magic bytes, a protobuf message, and the MD5 of the message::
 
@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 _DIGEST = 16
@@ -29,8 +30,7 @@ _KEYS, _HASH_KEYS, _RECORDS = 0x0A, 0x12, 0x1A  # field number << 3 | length-del
 _KEY_INDEX, _HASH_KEY_INDEX, _DATA = 0x08, 0x10, 0x1A
 
 
-@dataclass(frozen=True, slots=True)
-class SubRecord:
+class SubRecord(msgspec.Struct, frozen=True, gc=False):
     """One record inside an aggregated one. `hash_key` (decimal) overrides the partition key's own."""
 
     partition_key: str
@@ -48,7 +48,9 @@ def pack(records: Iterable[SubRecord]) -> bytes:
     """One aggregated record of all these, in this order."""
     keys: dict[str, int] = {}
     hash_keys: dict[str, int] = {}
-    packed = [_packed(record, keys, hash_keys) for record in records]
+    packed: list[bytes] = []
+    for record in records:
+        packed += (_before_data(record, keys, hash_keys), record.data)
     head = [_field(_KEYS, key.encode()) for key in keys] + [_field(_HASH_KEYS, key.encode()) for key in hash_keys]
     message = b"".join(head + packed)
     return MAGIC + message + hashlib.md5(message, usedforsecurity=False).digest()
@@ -69,14 +71,15 @@ def _intact(message: bytes, digest: bytes) -> bool:
     return hashlib.md5(message, usedforsecurity=False).digest() == digest
 
 
-def _packed(record: SubRecord, keys: dict[str, int], hash_keys: dict[str, int]) -> bytes:
-    index = keys.setdefault(record.partition_key, len(keys))
-    parts = [b"\x08", _varint(index)]
-    if record.hash_key is not None:
-        parts += [b"\x10", _varint(hash_keys.setdefault(record.hash_key, len(hash_keys)))]
-    data = record.data
-    parts += [b"\x1a", _varint(len(data)), data]
-    return _field(_RECORDS, b"".join(parts))
+def _before_data(record: SubRecord, keys: dict[str, int], hash_keys: dict[str, int]) -> bytes:
+    """All of a record but its data, which comes last: it is not copied until everything is joined."""
+    size, number = len(record.data), _varint(keys.setdefault(record.partition_key, len(keys)))
+    if record.hash_key is None:
+        fields = b"\x08%b\x1a%b" % (number, _varint(size))
+    else:
+        place = _varint(hash_keys.setdefault(record.hash_key, len(hash_keys)))
+        fields = b"\x08%b\x10%b\x1a%b" % (number, place, _varint(size))
+    return b"\x1a%b%b" % (_varint(len(fields) + size), fields)
 
 
 def _records(message: bytes) -> Sequence[SubRecord]:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
 
+import msgspec
+
 from cdckit.aggregation import OVERHEAD, OVERHEAD_A_RECORD, SubRecord, pack
 from producer.lanes import Bounds
 from producer.ledger import Ticket
@@ -24,8 +26,7 @@ PACK_BYTES = 512 * 1024
 _KEY = "cdc"  # of the record as a whole; nobody reads it
 
 
-@dataclass(slots=True, eq=False)
-class Item:
+class Item(msgspec.Struct, eq=False, gc=False):
     """One change in a lane. `number` is its place in commit order; a truncate's copies share one."""
 
     number: int
@@ -153,18 +154,18 @@ class AggregateLanes:
     def _forget(self, items: Sequence[Item]) -> None:
         for item in items:
             item.ticket.outstanding -= 1
-            self.size -= item.size
+        self.size -= sum([item.size for item in items])
         self.entries -= len(items)
 
     def _pack(self, lane: _Lane) -> Packed:
-        items: list[Item] = []
-        size, queue = OVERHEAD + len(_KEY), lane.queue
-        while queue and (not items or size + queue[0].size <= self._pack_bytes):
+        queue = lane.queue
+        items = [queue.popleft()]
+        size = OVERHEAD + len(_KEY) + items[0].size
+        while queue and (size := size + queue[0].size) <= self._pack_bytes:
             items.append(queue.popleft())
-            size += items[-1].size
         if len(items) == 1:
             record = items[0].record
             text = entry(record.data, record.partition_key, items[0].hash_key)
-            return Packed(text, items, lane.shard.id, size, record.partition_key)
-        data = pack(SubRecord(item.record.partition_key, item.record.data, item.hash_key) for item in items)
+            return Packed(text, items, lane.shard.id, items[0].size, record.partition_key)
+        data = pack([SubRecord(item.record.partition_key, item.record.data, item.hash_key) for item in items])
         return Packed(entry(data, _KEY, str(lane.shard.low)), items, lane.shard.id, len(data) + len(_KEY))

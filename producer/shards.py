@@ -30,5 +30,7 @@ class ShardMap:
 
     def of_bytes(self, partition_key: bytes) -> Shard:
         """As `of`, for a key that is encoded already."""
+        if len(self.shards) == 1:
+            return self.shards[0]
         number = int.from_bytes(hashlib.md5(partition_key, usedforsecurity=False).digest())
         return self.shards[max(0, bisect_right(self._lows, number) - 1)]
