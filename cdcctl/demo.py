@@ -22,7 +22,9 @@ def demo(
     ] = 12,
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", help="Save the last frame as an SVG image, and top's as status.svg beside it."),
+        typer.Option(
+            "--svg", help="Save the last frame as an SVG image, and those of top, tail, replay and verify beside it."
+        ),
     ] = None,
     output_format: Output = Format.TABLE,
 ) -> None:

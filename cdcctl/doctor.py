@@ -58,5 +58,6 @@ def _print(finding: Finding) -> None:
 
 def _summary(found: Sequence[Finding]) -> str:
     counts = Counter(finding.level for finding in found)
-    told = [f"{counts[level]} {level}" for level in Level if counts[level]]
+    many = {Level.WARNING} if counts[Level.WARNING] > 1 else set[Level]()
+    told = [f"{counts[level]} {level}{'s' if level in many else ''}" for level in Level if counts[level]]
     return f"[dim]{', '.join(told)}[/]"

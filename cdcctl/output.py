@@ -195,9 +195,14 @@ def live(console: Console, *, whole_screen: bool = False) -> Live:
 SVG_COLUMNS = 120
 
 
-def save_svg(frame: Screen, path: Path, title: str) -> None:
-    """Write a frame as an SVG image, `SVG_COLUMNS` wide."""
-    console = Console(record=True, file=io.StringIO(), width=SVG_COLUMNS, force_terminal=True)
+def as_printed(text: str) -> Screen:
+    """What a command has printed on a terminal, with its colours."""
+    return Group(Text.from_ansi(text))
+
+
+def save_svg(frame: Screen, path: Path, title: str, columns: int = SVG_COLUMNS) -> None:
+    """Write a frame as an SVG image, so many columns wide."""
+    console = Console(record=True, file=io.StringIO(), width=columns, force_terminal=True)
     console.print(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     console.save_svg(str(path), title=title)
@@ -206,6 +211,13 @@ def save_svg(frame: Screen, path: Path, title: str) -> None:
 def note(markup: str) -> None:
     """Progress and remarks, on stderr."""
     stderr().print(markup)
+
+
+def passing(text: str = "") -> None:
+    """A line on stderr that the next one, or a note, takes the place of; none takes it away. On a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text[: stderr().width - 1]}\x1b[K")
+        sys.stderr.flush()
 
 
 def failure(error: CdcError) -> None:

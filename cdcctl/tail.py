@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -23,7 +23,7 @@ from consumers.begin import LATEST, Begin
 from consumers.feed import Feed, Rows, Seen
 from consumers.points import Point
 from consumers.probe import Probe
-from consumers.reader import StreamReader
+from consumers.reader import Page, StreamReader
 
 _WINDOW = timedelta(seconds=1)
 
@@ -101,20 +101,24 @@ def tail(
             feed, seen = last_changes(feed_from, last, asked, probe)
         else:
             feed, seen = feed_from(LATEST if asked is None else probe.begin(asked, datetime.now(UTC))), []
-        if output_format is TailFormat.PRETTY and not stats:
+        if output_format is TailFormat.PRETTY and follow and not stats:
             output.note(f"[dim]watching stream {output.escape(found.stream)}; Ctrl-C stops[/]")
         feed.reader.stop_when_caught_up = not follow
-        _show(feed, printer, seen, Orderer(timedelta(seconds=window), whole=tx) if ordered or tx else None)
+        more = feed.batches() if follow or last is None else ()  # the last N are N, whatever came meanwhile
+        _show(seen, more, feed.reader, printer, Orderer(timedelta(seconds=window), whole=tx) if ordered or tx else None)
 
 
-def _show(feed: Feed, printer: Printer, seen: Sequence[Seen], orderer: Orderer | None) -> None:
+def _show(
+    seen: Sequence[Seen], more: Iterable[tuple[Page, list[Seen]]], reader: StreamReader, printer: Printer,
+    orderer: Orderer | None,
+) -> None:  # fmt: skip
     try:
         printer.show(seen)
-        for page, found in feed.batches():
+        for page, found in more:
             if orderer is None:
                 printer.show(found)
             else:
-                printer.show(orderer.take(page, found, feed.reader.reading, datetime.now(UTC)))
+                printer.show(orderer.take(page, found, reader.reading, datetime.now(UTC)))
         if orderer is not None:
             printer.show(orderer.rest())
     finally:

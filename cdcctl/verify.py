@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -52,7 +51,7 @@ def verify(
     if satellite not in SATELLITES:
         raise UsageError(f"{satellite!r} cannot be verified", f"known: {', '.join(SATELLITES)}")
     found = settings(context)
-    with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source:
+    with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source, _line_taken_away():
         fence = open_fence(source, found, satellite, timeout, stopping.is_set)
         check = Verification(source, found, satellite, fence.pass_, rate)
         verdicts, mended = check.run(check.tables(table or []), _teller(output_format)), Repaired()
@@ -69,9 +68,18 @@ def verify(
 
 
 def _teller(output_format: Format) -> Callable[[Table, str], None]:
-    if output_format is Format.JSON or not sys.stderr.isatty():
+    if output_format is Format.JSON:
         return lambda _table, _text: None
-    return lambda table, text: output.note(f"[dim]{output.escape(str(table))}: {text} …[/]")
+    return lambda table, text: output.passing(f"{table}: {text} …")
+
+
+@contextmanager
+def _line_taken_away() -> Iterator[None]:
+    """What tells how far it is does not stand above a result, nor above an error."""
+    try:
+        yield
+    finally:
+        output.passing()
 
 
 def _print(satellite: str, verdicts: Sequence[Verdict], limit: int) -> None:

@@ -11,6 +11,8 @@ _NEARLY_LOST = 0.25  # of the retention
 _SLOW = 60.0
 OK, WARNING, DANGER = "ok", "warning", "danger"
 
+_VERIFIABLE = ["search", "parquet", "audit", "replica"]
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
@@ -27,7 +29,10 @@ def advise(health: Health) -> Advice:
     for level in (DANGER, WARNING):
         if first := next((one for one in found if one.level == level), None):
             return first
-    return Advice(OK, "all is well", "cdcctl verify search proves that a satellite equals the source")
+    running = [one.name for one in health.consumers if one.name in _VERIFIABLE]
+    return Advice(
+        OK, "all is well; prove that a satellite equals the source", f"cdcctl verify {(running or _VERIFIABLE)[0]}"
+    )
 
 
 def exceeded(health: Health, most_seconds: float) -> list[str]:

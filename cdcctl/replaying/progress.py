@@ -61,8 +61,7 @@ class Progress:
     def close(self) -> None:
         """Take the line away."""
         if self._line:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            output.passing()
 
     def _beyond(self) -> int:
         """Milliseconds of the stream that nobody wants."""
@@ -74,5 +73,4 @@ class Progress:
 
     def _draw(self) -> None:
         self._line = True
-        sys.stderr.write(f"\r{self.text(output.stderr().width - 1)}\x1b[K")
-        sys.stderr.flush()
+        output.passing(self.text(output.stderr().width - 1))

@@ -19,6 +19,7 @@ from cdcctl import output
 from cdcctl.health.look import Looker
 from cdcctl.showcase.parts import Parts
 from cdcctl.showcase.screen import Watcher, screen
+from cdcctl.showcase.shots import save_shots
 from cdcctl.showcase.workload import HERO, TABLES, Shop
 from cdcctl.stack import state
 from cdcctl.top import History, frame
@@ -154,6 +155,7 @@ class Demonstration:
         if svg is not None:
             output.save_svg(screen(self._title(up_at), watcher, self.folder, CONSUMERS), svg, "cdcctl demo")
             output.save_svg(self._status(), svg.with_name("status.svg"), "cdcctl top")
+            save_shots(svg.parent, self.environ)
         return not stopping.is_set()
 
     def _status(self) -> output.Screen:
