@@ -111,15 +111,15 @@ def to_stdout(
     """
     found = settings(context)
     if resume is not None:
-        on_stdout.write(resumed(resume, on_stdout.NAME, (since, until, table, where, dry_run)), resume)
+        journal = resumed(resume, on_stdout.NAME, (since, until, table, where, dry_run))
+        on_stdout.write(journal, found, resume)
         return
     chosen, probe = wanted(since, until, table, where), Probe(found.stream)
     begin = probe.begin(chosen.since, datetime.now(UTC))
     if dry_run:
         foresee(probe, begin, chosen, output_format)
     else:
-        journal = begun(on_stdout.NAME, found, chosen, begin, table, where)
-        on_stdout.write(journal, fresh_folder(found, on_stdout.NAME))
+        on_stdout.write(begun(on_stdout.NAME, found, chosen, begin, table, where), found)
 
 
 app.command("swap")(standing.swap)

@@ -88,11 +88,12 @@ def tail(
     view = View(tuple(name.strip() for name in columns.split(",")) if columns else (), tx, diff, lag)
     printer = _printer(output_format, view, stats=stats)
     probe = Probe(found.stream)
+    only = _only(shard, probe)
     with stop_on_signals() as stopping:
 
         def feed_from(begin: Begin) -> Feed:
             reader = StreamReader(
-                found.stream, begin, not follow, stopping.is_set, probe.client, only=_only(shard), pace=probe.pace
+                found.stream, begin, not follow, stopping.is_set, probe.client, only=only, pace=probe.pace
             )
             reader.open()
             return Feed(reader, chosen, Rows() if output_format is TailFormat.PRETTY else None)
@@ -143,9 +144,16 @@ def _printer(output_format: TailFormat, view: View, *, stats: bool) -> Printer:
     return _PRINTERS[output_format](view)
 
 
-def _only(wanted: Sequence[str] | None) -> Callable[[str], bool]:
-    """Whether a shard was asked for: by its id, or by the number at its end."""
+def _only(wanted: Sequence[str] | None, probe: Probe) -> Callable[[str], bool]:
+    """Whether a shard was asked for: by its id, or by the number at its end. Raises UsageError when it is none."""
     if not wanted:
         return lambda _: True
-    numbers = {int(one) for one in wanted if one.isdigit()}
-    return lambda shard: shard in wanted or int(shard.rpartition("-")[2]) in numbers
+    known = [shard["ShardId"] for shard in probe.shards()]
+    asked = {one: [shard for shard in known if _is(shard, one)] for one in wanted}
+    if missing := [one for one, found in asked.items() if not found]:
+        raise UsageError(f"the stream {probe.stream!r} has no shard {missing[0]}", f"it has {', '.join(known)}")
+    return lambda shard: any(_is(shard, one) for one in wanted)
+
+
+def _is(shard: str, asked: str) -> bool:
+    return shard == asked or (asked.isdigit() and int(shard.rpartition("-")[2]) == int(asked))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from cdcctl.choosing import selection
@@ -58,7 +60,15 @@ def resumed(folder: Path, consumer: str, others: Sequence[object]) -> Journal:
 
 
 def fresh_folder(settings: Settings, consumer: str, named: Path | None = None) -> Path:
-    """Where a replay that begins now keeps what it makes. Raises UsageError when the named one is in use."""
-    if named is not None and ((named / consumer).exists() or (named / FILE).exists()):
-        raise UsageError(f"{named} holds a replay already", "name another folder with --into, or use --resume")
-    return named or settings.folder / "replays" / f"{consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    """A folder for what a replay that begins now makes, nobody else's. Raises UsageError when the named one is used."""
+    if named is not None:
+        if (named / consumer).exists() or (named / FILE).exists():
+            raise UsageError(f"{named} holds a replay already", "name another folder with --into, or use --resume")
+        return named
+    plain = f"{consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    for number in count(1):  # two may begin in one second
+        path = settings.folder / "replays" / (plain if number == 1 else f"{plain}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError

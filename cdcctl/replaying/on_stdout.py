@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 
 from cdcctl import output
-from cdcctl.replaying.asked import end_of, selected
+from cdcctl.replaying.asked import end_of, fresh_folder, selected
 from cdcctl.replaying.progress import Progress
 from cdcctl.signals import stop_on_signals
 from cdcctl.tailing.printers import JsonLines, View
 from cdckit.errors import StreamError
+from cdckit.settings import Settings
 from consumers.feed import Feed
 from consumers.reader import StreamReader
 from consumers.replay import FILE, Journal, write_journal
@@ -21,25 +22,25 @@ from consumers.replay import FILE, Journal, write_journal
 NAME = "stdout"
 
 
-def write(journal: Journal, folder: Path) -> None:
-    """Print what is left of the range. Interrupted, `folder` keeps where it stopped; done, the folder is removed.
+def write(journal: Journal, settings: Settings, kept: Path | None = None) -> None:
+    """Print what is left of the range. Interrupted, a folder keeps where it stopped; done, it is removed.
 
-    Raises StreamError, typer.Exit when it was interrupted.
+    `kept` is the folder of one that was interrupted before. Raises StreamError, typer.Exit when it was interrupted.
     """
     with stop_on_signals() as stopping:
-        reader = StreamReader(
-            journal.stream, journal.begin, True, stopping.is_set, marks=dict(journal.marks)
-        )  # fmt: skip
+        reader = StreamReader(journal.stream, journal.begin, True, stopping.is_set, marks=dict(journal.marks))
         try:
             _print_pages(Feed(reader, selected(journal)), journal)
         except StreamError:
-            _keep(journal, folder)
+            _keep(journal, kept or fresh_folder(settings, NAME))
             raise
     if stopping.is_set():
-        _keep(journal, folder)
+        _keep(journal, kept or fresh_folder(settings, NAME))
         raise typer.Exit(130)
-    if (folder / FILE).exists():
-        shutil.rmtree(folder)
+    if kept is not None:
+        (kept / FILE).unlink()
+        with suppress(OSError):  # something else lies there
+            kept.rmdir()
 
 
 def _print_pages(feed: Feed, journal: Journal) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from cdcctl.replaying.asked import fresh_folder
 from cdcctl.tailing.printers import JsonLines
 from cdckit.change import Change
 from cdckit.position import Position
+from cdckit.settings import Settings
 from consumers.begin import EARLIEST
 from consumers.leases import LeaseTable
 from consumers.shards import list_shards, parents
@@ -100,6 +102,11 @@ def test_isolated_and_stdout_equal_a_plain_reading(
     assert sorted(one["position"] for one in printed if "position" in one) == mixed.positions(wanted)
     [listed] = json.loads(cdcctl("replay", "ls", "-o", "json").stdout)
     assert listed["folder"] == answer["folder"]
+
+
+def test_two_that_begin_in_one_second_have_a_folder_each(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path))
+    assert len({fresh_folder(settings, "audit") for _ in range(3)}) == 3
 
 
 def test_a_range_by_lsn(mixed: MixedStream, cdcctl: Caller) -> None:

@@ -109,6 +109,8 @@ def test_one_shard_alone(stream: MixedStream, cdcctl: Caller) -> None:
         seen = cdcctl("tail", "--from-beginning", "--no-follow", "--shard", str(number), "-o", "jsonl").objects
         everything += seen
     assert positions(everything) == stream.positions()
+    refused = cdcctl("tail", "--no-follow", "--shard", "7", status=2)
+    assert "has no shard 7" in refused.stderr
 
 
 def test_every_format_shows_the_same_changes(stream: MixedStream, cdcctl: Caller) -> None:
