@@ -20,7 +20,7 @@ from producer.backfill import Asked, backfill, chosen
 from producer.credentials import SourceDsn
 from producer.fill import Figures
 from producer.source import Source
-from producer.telling import end_bar, teller
+from producer.telling import telling
 
 _SLACK = timedelta(seconds=60)  # between this clock and Kinesis'
 _PATIENCE = 6 * 3600.0
@@ -56,9 +56,9 @@ def _told(settings: Settings, names: Sequence[str], rate: float | None, stopping
 
 def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None, stopping: Callable[[], bool]) -> None:
     tables = chosen(settings, [])
-    output.note(f"bootstrap: publishing the rows of {len(tables)} tables")
-    figures, done = backfill(settings, Asked(tables, rate=rate), stopping, teller("bootstrap"))
-    end_bar()
+    output.note(f"bootstrap: publishing the rows of {len(tables)} {'table' if len(tables) == 1 else 'tables'}")
+    with telling("bootstrap") as tell:
+        figures, done = backfill(settings, Asked(tables, rate=rate), stopping, tell)
     if not done:
         output.note("the bootstrap is paused: --bootstrap goes on with it")
         return

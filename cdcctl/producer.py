@@ -22,7 +22,7 @@ from producer.credentials import SourceDsn
 from producer.fill import WORKERS
 from producer.guard import judge, parse_size
 from producer.source import Source
-from producer.telling import end_bar, teller
+from producer.telling import telling
 
 app = typer.Typer(no_args_is_help=True, help="Publish the source's changes to the stream.")
 
@@ -92,9 +92,8 @@ def run_backfill(
     found = settings(context)
     logs.configure("backfill", found.log_format, verbose=verbose)
     asked = Asked(chosen(found, tables), where, parse_rate(rate), workers)
-    with stop_on_signals() as stopping:
-        figures, done = backfill(found, asked, stopping.is_set, teller("backfill"))
-    end_bar()
+    with stop_on_signals() as stopping, telling("backfill") as tell:
+        figures, done = backfill(found, asked, stopping.is_set, tell)
     if output_format is Format.JSON:
         output.print_json(
             {"rows": figures.rows, "tables": figures.tables, "seconds": round(figures.seconds, 3), "complete": done,
@@ -102,7 +101,8 @@ def run_backfill(
         )  # fmt: skip
     else:
         output.print_text(
-            f"{figures.rows:,} rows of {figures.tables} tables are on the stream, {figures.rate:,.0f} a second"
+            f"{figures.rows:,} rows of {figures.tables} table{'s' * (figures.tables != 1)} are on the stream, "
+            f"{figures.rate:,.0f} a second"
         )
     if not done:
         output.note("paused: the same command goes on from here")

@@ -26,7 +26,7 @@ from producer.kinesis import Publisher, Target
 from producer.masking import Masks
 from producer.plain import PlainLanes
 from producer.progress import Part, Plan, Progress
-from producer.ranges import cut
+from producer.ranges import cut, expected
 from producer.reading import Batch, Pace, Reading, Task, plan_of
 from producer.relay import MOST_PENDING, MOST_PENDING_BYTES
 from producer.routing import Origin
@@ -137,7 +137,10 @@ def _begin(where: Where, wanted: Wanted, progress: Progress) -> Figures:
         there = {shape.table: shape for shape in shapes(source, set(wanted.tables).__contains__)}
         plan = progress.plan
         if plan is None or plan.epoch != where.origin.epoch or not all(_fits(part, there) for part in plan.parts):
-            parts = [Part(table, cut(source, there[table], ROWS_A_RANGE), there[table].rows) for table in there]
+            parts = [
+                Part(shape.table, cut(source, shape, ROWS_A_RANGE), expected(source, shape, wanted.where))
+                for shape in there.values()
+            ]
             progress.begin(Plan(where.origin.epoch, parts))
         else:
             logger.info("going on: %d ranges with %s rows are done already", len(progress.done), f"{progress.rows:,}")

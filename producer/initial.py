@@ -20,7 +20,7 @@ from producer.shapes import shapes
 from producer.slot import Exported
 from producer.source import Source
 from producer.stream import Stream
-from producer.telling import end_bar, teller
+from producer.telling import telling
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +72,19 @@ class Initial:
             with closing(Source(self._dsn())) as source:
                 found = [shape.table for shape in shapes(source, tables.wants)]
             wanted = Wanted(f"snapshot-{self._settings.source}", "snapshot", found)
-            figures, done = fill(where, wanted, stopping, teller("snapshot"), exported)
-            end_bar()
+            with telling("snapshot") as tell:
+                figures, done = fill(where, wanted, stopping, tell, exported)
         finally:
             if exported is not None:
                 exported.close()
         how = "done" if done else "not finished: it goes on at the next start"
         logger.info(
-            "snapshot %s: %s rows of %d tables, %s/s", how, f"{figures.rows:,}", figures.tables, f"{figures.rate:,.0f}"
+            "snapshot %s: %s rows of %d table%s, %s/s",
+            how,
+            f"{figures.rows:,}",
+            figures.tables,
+            "s" * (figures.tables != 1),
+            f"{figures.rate:,.0f}",
         )
         if done:
             self._note(where.origin, _DONE)

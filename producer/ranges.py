@@ -37,6 +37,14 @@ def cut(source: Source, shape: Shape, rows_a_range: int) -> list[Range]:
     return [Range(after, upto) for after, upto in zip([None, *bounds], [*bounds, None], strict=True)]
 
 
+def expected(source: Source, shape: Shape, where: str) -> int:
+    """How many rows satisfy an SQL condition (empty: all of them), as the server's planner thinks."""
+    if not where:
+        return shape.rows
+    [(plan,)] = source.query(f"EXPLAIN (FORMAT JSON) SELECT FROM ONLY {shape.table} WHERE ({where}\n)")
+    return int(plan[0]["Plan"]["Plan Rows"])
+
+
 def condition(shape: Shape, part: Range) -> str:
     """SQL for the rows of a range; ``true`` for all."""
     if not shape.key:

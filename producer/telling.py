@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from producer.fill import Figures, Tell
@@ -12,30 +15,77 @@ from producer.fill import Figures, Tell
 logger = logging.getLogger(__name__)
 
 _LINE_SECONDS = 10.0
-_WIDTH = 24
+_WIDTH, _NARROWEST = 24, 6
+_ERASE = "\r\x1b[2K"
 
 
-def teller(what: str, stream: TextIO | None = None) -> Tell:
-    """For `stream` (stderr): a bar where it is a terminal."""
+@contextmanager
+def telling(what: str, stream: TextIO | None = None) -> Iterator[Tell]:
+    """Tell on `stream` (stderr), by a bar where that is a terminal; log lines that come meanwhile push it down."""
     out = stream or sys.stderr
-    return _bar(what, out) if out.isatty() else _lines(what)
+    if not out.isatty():
+        yield _lines(what)
+        return
+    eraser, root = _Eraser(out), logging.getLogger()
+    root.handlers.insert(0, eraser)
+    try:
+        yield eraser.bar(what)
+    finally:
+        root.removeHandler(eraser)
+        eraser.end()
 
 
 def shown(figures: Figures) -> str:
-    """``45 %, 450,000 of about 1,000,000 rows, 52,000/s, 11 s left``."""
+    """``45%, 450,000 of about 1,000,000 rows, 52,000/s, 11 s left``."""
     share = figures.rows / figures.total if figures.total else 1.0
     left = "" if figures.eta is None or share >= 1 else f", {_spoken(figures.eta)} left"
     return f"{min(share, 1.0):.0%}, {figures.rows:,} of about {figures.total:,} rows, {figures.rate:,.0f}/s{left}"
 
 
-def _bar(what: str, out: TextIO) -> Tell:
-    def tell(figures: Figures) -> None:
-        share = min(1.0, figures.rows / figures.total) if figures.total else 1.0
-        bar = "█" * round(share * _WIDTH) + "░" * (_WIDTH - round(share * _WIDTH))
-        out.write(f"\r\x1b[2K{what} {bar} {shown(figures)}")
-        out.flush()
+def line(what: str, figures: Figures, columns: int) -> str:
+    """The bar and what it shows, on one line of a terminal: a line that wrapped could not be drawn again."""
+    text = shown(figures)
+    growing = len(f"{figures.total:,}") - len(f"{figures.rows:,}") + 2  # room for what comes: a bar keeps its width
+    width = min(_WIDTH, columns - len(what) - len(text) - 3 - max(0, growing))
+    if width < _NARROWEST:
+        return f"{what} {text}"[: columns - 1]
+    full = round(width * min(1.0, figures.rows / figures.total)) if figures.total else width
+    return f"{what} {'█' * full}{'░' * (width - full)} {text}"
 
-    return tell
+
+class _Eraser(logging.Handler):
+    """Draws the bar, and takes it away before a log line is written."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out, self._drawn = out, False
+
+    def bar(self, what: str) -> Tell:
+        def tell(figures: Figures) -> None:
+            self._out.write(_ERASE + line(what, figures, _columns(self._out)))
+            self._out.flush()
+            self._drawn = True
+
+        return tell
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 -- the next handler writes it
+        if self._drawn:
+            self._out.write(_ERASE)
+            self._out.flush()
+            self._drawn = False
+
+    def end(self) -> None:
+        """Leave the bar's line."""
+        if self._drawn:
+            self._out.write("\n")
+            self._out.flush()
+
+
+def _columns(out: TextIO) -> int:
+    try:
+        return os.get_terminal_size(out.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def _lines(what: str) -> Tell:
@@ -48,14 +98,6 @@ def _lines(what: str) -> Tell:
             logger.info("%s: %s", what, shown(figures))
 
     return tell
-
-
-def end_bar(stream: TextIO | None = None) -> None:
-    """Leave the bar's line."""
-    out = stream or sys.stderr
-    if out.isatty():
-        out.write("\n")
-        out.flush()
 
 
 def _spoken(seconds: float) -> str:
