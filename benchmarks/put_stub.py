@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "first", "last"}`` (times
 of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with its arrival.
---unpack counts the changes inside aggregated records.
+--unpack counts the changes inside aggregated records. --file PATH appends each request's body, its length before it.
 Every local AWS slows as it stores more; this one stores nothing unless told to.
 """
 
@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from functools import lru_cache
+from pathlib import Path
+from typing import IO
 
 from pybase64 import b64decode
 
@@ -27,8 +30,8 @@ _HEAD = (
 class Kept:
     """What came in since it was last asked for."""
 
-    def __init__(self, keep: bool, unpack: bool) -> None:
-        self.keep, self.unpack = keep, unpack
+    def __init__(self, keep: bool, unpack: bool, file: IO[bytes] | None = None) -> None:
+        self.keep, self.unpack, self.file = keep, unpack, file
         self.bodies: list[tuple[float, bytes]] = []
         self.tags: dict[str, str] = {}
         self.reset()
@@ -92,6 +95,10 @@ class Connection(asyncio.BufferedProtocol):
             changes = _changes(bytes(self.buffer[start:end])) if kept.unpack else count
             kept.records, kept.requests, kept.last = kept.records + changes, kept.requests + 1, now
             kept.first = kept.first or now
+            if kept.file is not None:
+                kept.file.write((end - start).to_bytes(8))
+                kept.file.write(self.buffer[start:end])
+                kept.file.flush()
             if kept.keep:
                 kept.bodies.append((now, bytes(self.buffer[start:end])))
             return put_answer(count)
@@ -147,4 +154,6 @@ async def serve(port: int, kept: Kept) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), Kept("--keep" in sys.argv, "--unpack" in sys.argv)))
+    with Path(sys.argv[sys.argv.index("--file") + 1] if "--file" in sys.argv else os.devnull).open("ab") as _file:
+        _kept = Kept("--keep" in sys.argv, "--unpack" in sys.argv, _file if "--file" in sys.argv else None)
+        asyncio.run(serve(int(sys.argv[1]), _kept))

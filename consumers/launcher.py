@@ -94,7 +94,7 @@ class Launcher:
         """Run until `stop`; 0 after a graceful end, ConsumerError's exit status when the consumer gave up for good."""
         delay = 1.0
         if self._launch.begin != EARLIEST and LeaseTable(self._launch.application).read():
-            self._emit("it has checkpoints and goes on from there: --from counts at a first start only")
+            self._emit("it has checkpoints and goes on from there: --from and --bootstrap move a first start only")
         while True:
             started, clock = time.monotonic(), time.time()
             status = self._run_once()

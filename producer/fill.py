@@ -135,17 +135,15 @@ def _begin(where: Where, wanted: Wanted, progress: Progress) -> Figures:
     """Make the plan, or take up the one that there is."""
     with closing(Source(where.dsn())) as source:
         there = {shape.table: shape for shape in shapes(source, set(wanted.tables).__contains__)}
+        sizes = {table: expected(source, shape, wanted.where) for table, shape in there.items()}
         plan = progress.plan
         if plan is None or plan.epoch != where.origin.epoch or not all(_fits(part, there) for part in plan.parts):
-            parts = [
-                Part(shape.table, cut(source, shape, ROWS_A_RANGE), expected(source, shape, wanted.where))
-                for shape in there.values()
-            ]
+            parts = [Part(table, cut(source, shape, ROWS_A_RANGE)) for table, shape in there.items()]
             progress.begin(Plan(where.origin.epoch, parts))
         else:
             logger.info("going on: %d ranges with %s rows are done already", len(progress.done), f"{progress.rows:,}")
     assert progress.plan is not None
-    total = max(sum(part.rows for part in progress.plan.parts), progress.rows)
+    total = max(sum(sizes.get(part.table, 0) for part in progress.plan.parts), progress.rows)
     return Figures(progress.rows, total, progress.rows, len(progress.plan.parts))
 
 

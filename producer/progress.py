@@ -19,11 +19,10 @@ from producer.ranges import Range
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One table's ranges, and how many rows it was thought to have."""
+    """One table's ranges."""
 
     table: Table
     ranges: Sequence[Range]
-    rows: int
 
 
 class Plan(msgspec.Struct, frozen=True):

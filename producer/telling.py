@@ -37,6 +37,8 @@ def telling(what: str, stream: TextIO | None = None) -> Iterator[Tell]:
 
 def shown(figures: Figures) -> str:
     """``45%, 450,000 of about 1,000,000 rows, 52,000/s, 11 s left``."""
+    if figures.rows > figures.total:
+        return f"{figures.rows:,} rows, about {figures.total:,} were expected, {figures.rate:,.0f}/s"
     share = figures.rows / figures.total if figures.total else 1.0
     left = "" if figures.eta is None or share >= 1 else f", {_spoken(figures.eta)} left"
     return f"{min(share, 1.0):.0%}, {figures.rows:,} of about {figures.total:,} rows, {figures.rate:,.0f}/s{left}"

@@ -14,15 +14,19 @@ from consumers.reader import StreamReader
 from consumers.registry import find_factory
 from consumers.shard import Cadence, Mark, ShardWorker
 from producer.source import Source
+from tests.file_stream import FileStream
 
 SATELLITES = ("search", "parquet", "audit", "replica")
 
 
-def filled(settings: Settings, folder: Path, names: Sequence[str] = SATELLITES) -> dict[str, list[str]]:
-    """Apply the whole stream to fresh satellites in `folder`; the errors of each one's dead letters."""
+def filled(
+    settings: Settings, folder: Path, names: Sequence[str] = SATELLITES, kept: FileStream | None = None
+) -> dict[str, list[str]]:
+    """Apply the whole stream (or what is `kept`) to fresh satellites in `folder`; the errors of their dead letters."""
     openings = {name: Opening(settings, name, find_factory(name, None)) for name in names}
     workers: dict[tuple[str, str], ShardWorker] = {}
-    for page in StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True).pages():
+    reader = kept or StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True)
+    for page in reader.pages():
         for name, opening in openings.items():
             if (name, page.shard) not in workers:
                 workers[name, page.shard] = opening.shadow(page.shard, folder, Cadence(2.0))
