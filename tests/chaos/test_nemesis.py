@@ -16,14 +16,19 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 SECONDS = 120.0
 
 
+def tell(line: str) -> None:
+    """Captured: shown when it fails."""
+    sys.stdout.write(f"{line}\n")
+
+
 def test_two_minutes_under_the_nemesis_break_no_law(
     resharding_aws: ReshardingCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = time.time_ns() % 1_000_000_000
     with capsys.disabled():
-        sys.stderr.write(f"\nseed {seed}: repeat it by make chaos MINUTES=2 SEED={seed}\n")
+        sys.stderr.write(f"\nrepeat it: python -m tests.nemesis --minutes 2 --search sqlite --seed {seed}\n")
     folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"  # kept when it fails, with the parts' logs
-    outcome = run(Plan(seed, SECONDS, folder), Timeline(), resharding_aws)
+    outcome = run(Plan(seed, SECONDS, folder), Timeline(tell), resharding_aws)
     with capsys.disabled():
         sys.stderr.write(report.table(outcome) + "\n")
     report.write(outcome)

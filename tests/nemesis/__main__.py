@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from cdckit.errors import CdcError
 from tests.nemesis import report
 from tests.nemesis.run import Plan, run
 from tests.nemesis.timeline import Timeline
@@ -19,8 +21,17 @@ def main(arguments: list[str] | None = None) -> int:
     seed = asked.seed if asked.seed is not None else time.time_ns() % 1_000_000_000
     folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"
     plan = Plan(seed, asked.minutes * 60, folder, asked.search == "opensearch", asked.plant, asked.rate)
-    sys.stderr.write(f"seed {seed}: repeat it by make chaos MINUTES={asked.minutes:g} SEED={seed}\n")
-    outcome = run(plan, Timeline(_tell))
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background SIGINT would be ignored: what runs is to end
+        signal.signal(number, signal.default_int_handler)
+    sys.stderr.write(
+        f"repeat it: python -m tests.nemesis --minutes {asked.minutes:g} --search {asked.search} --seed {seed}\n"
+    )
+    timeline = Timeline(_tell)
+    try:
+        outcome = run(plan, timeline)
+    except (CdcError, TimeoutError) as error:
+        sys.stdout.write(report.stuck(plan, timeline, error) + "\n")
+        return 1
     report.write(outcome)
     sys.stdout.write(report.table(outcome) + "\n")
     if outcome.findings:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.nemesis.checker import KINDS, count
-from tests.nemesis.run import Outcome
+from tests.nemesis.run import Outcome, Plan
+from tests.nemesis.timeline import Timeline
 
 RESULT = Path("build") / "chaos.json"
 _MOST_FINDINGS = 40
@@ -40,14 +41,23 @@ def table(outcome: Outcome) -> str:
     return "\n".join([lines[0], f"|{'-' * (widths[0] + 2)}|{'-' * (widths[1] + 2)}|", *lines[1:]])
 
 
+def stuck(plan: Plan, timeline: Timeline, error: Exception) -> str:
+    """The seed, and what happened until a run could not go on."""
+    return "\n".join([_failed(plan), "", *timeline.lines, "", f"  it did not come to an end: {error}"])
+
+
 def failure(outcome: Outcome) -> str:
     """The seed, what was found, and what happened when."""
     shown = [f"  {one.kind} (law {one.law}): {one.text}" for one in outcome.findings[:_MOST_FINDINGS]]
     more = len(outcome.findings) - len(shown)
     return "\n".join([
-        f"FAILED with seed {outcome.plan.seed}; the parts' logs are in {outcome.plan.folder / 'logs'}", "",
+        _failed(outcome.plan), "",
         *outcome.timeline.lines, "", *shown, *([f"  and {more} more"] if more else []),
     ])  # fmt: skip
+
+
+def _failed(plan: Plan) -> str:
+    return f"FAILED with seed {plan.seed}; the parts' logs are in {plan.folder / 'logs'}"
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections import Counter
@@ -73,6 +74,8 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
         evidence = _collect(place, watch, work, timeline)
     findings = check(evidence)
     timeline.add(f"checked: {len(findings)} findings")
+    if not findings:
+        shutil.rmtree(plan.folder, ignore_errors=True)
     return Outcome(
         plan, len(evidence.committed), evidence.stream.repeated, work.transactions, dict(struck), dict(place.restarts),
         dict(place.proxy.counts), watch.recovery_seconds(), findings, timeline,
