@@ -26,8 +26,12 @@ from tests.nemesis.checker import Evidence, Finding, Sample, check
 from tests.nemesis.driven import Driven, records
 from tests.nemesis.evidence import read_stream, satellite
 from tests.nemesis.planted import plant
+from tests.nemesis.run import Plan, run
+from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import open_slots, read_truth
 from tests.nemesis.workload import Workload
+from tests.resharding_aws import ReshardingCloud
+from tests.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 NOTHING = ""
@@ -208,3 +212,11 @@ def test_law_5_highest_position_wins(
     findings = judged(filled, tmp_path, how, again=True)
     kind = {"appends-again": {"duplicated"}, "takes-what-is-older": {"wrong"}}
     assert {finding.kind for finding in findings} == kind.get(bug, set()), findings[:5]
+
+
+@pytest.mark.skipif(not scale(0, 1), reason="a whole run: make chaos")
+@pytest.mark.timeout(1200)
+def test_a_whole_run_with_a_bug_is_found_out(resharding_aws: ReshardingCloud, tmp_path: Path) -> None:
+    plan = Plan(5, 60.0, tmp_path / "run", plant="acknowledges-early")
+    findings = run(plan, Timeline(), resharding_aws).findings
+    assert [one for one in findings if "before the stream had" in one.text]
