@@ -14,6 +14,7 @@ from tests.resharding_aws import ReshardingCloud
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 SECONDS = 120.0
+RATE = 8.0  # transactions a second: another test file runs beside this one
 
 
 def tell(line: str) -> None:
@@ -26,9 +27,9 @@ def test_two_minutes_under_the_nemesis_break_no_law(
 ) -> None:
     seed = time.time_ns() % 1_000_000_000
     with capsys.disabled():
-        sys.stderr.write(f"\nrepeat it: python -m tests.nemesis --minutes 2 --search sqlite --seed {seed}\n")
+        sys.stderr.write(f"\nrepeat it: python -m tests.nemesis --minutes 2 --rate 8 --search sqlite --seed {seed}\n")
     folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"  # kept when it fails, with the parts' logs
-    outcome = run(Plan(seed, SECONDS, folder), Timeline(tell), resharding_aws)
+    outcome = run(Plan(seed, SECONDS, folder, rate=RATE), Timeline(tell), resharding_aws)
     with capsys.disabled():
         sys.stderr.write(report.table(outcome) + "\n")
     report.write(outcome)

@@ -68,6 +68,8 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
         work = Workload(place.settings.dsn, plan.seed, plan.rate)
         work.create()
         struck = Counter[str]()
+        eventually(lambda: _follows(place), UP_SECONDS, "the satellites follow")
+        timeline.add("every satellite follows; the workload and the nemesis begin")
         with _background(lambda ended: work.run(ended.is_set, lambda: watch.full)):
             _trouble(plan, place, watch, struck)
         timeline.add(f"all is healed; {work.transactions} transactions were committed, {work.failed} failed")
@@ -84,11 +86,9 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
 
 def _trouble(plan: Plan, place: Place, watch: Watch, struck: Counter[str]) -> None:
     """Both lanes of faults until the time is over; each fault that began is healed."""
-    strokes = {**faults.STROKES, **(faults.OPENSEARCH if place.opensearch else {})}
-    eventually(lambda: _follows(place), UP_SECONDS, "the satellites follow")
-    place.timeline.add("every satellite follows; the nemesis begins")
     end = time.monotonic() + plan.seconds
     over = lambda: time.monotonic() > end  # noqa: E731
+    strokes = {**faults.STROKES, **(faults.OPENSEARCH if place.opensearch else {})}
     with _background(
         lambda _ended: _Lane(place, watch, struck, random.Random(f"{plan.seed} weather"), faults.WEATHER).run(over)
     ):

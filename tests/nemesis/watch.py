@@ -17,7 +17,7 @@ from tests.nemesis.checker import Sample
 from tests.nemesis.place import Place
 
 _EVERY = 0.1
-_FAR_BEHIND = 15.0  # seconds
+_FAR_BEHIND = 8.0  # seconds
 
 
 @dataclass
