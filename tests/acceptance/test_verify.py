@@ -26,7 +26,7 @@ from producer.source import Source
 from tests.acceptance.conftest import Whole, run_cdcctl
 from tests.scale import scale
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(scale(600, 7200))]
+pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(scale(900, 7200))]
 SATELLITES = ("search", "parquet", "audit", "replica")
 ROWS, RATE = scale(3_000, 1_000_000), scale(50, 500)
 LOST = ROWS // 3
