@@ -28,7 +28,7 @@ from tests.scale import scale
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(scale(900, 7200))]
 SATELLITES = ("search", "parquet", "audit", "replica")
-ROWS, RATE = scale(3_000, 1_000_000), scale(50, 500)
+ROWS, RATE = scale(3_000, 1_000_000), scale(20, 500)
 LOST = ROWS // 3
 _FACTS = f"""
 CREATE TABLE facts (id bigint PRIMARY KEY, n integer NOT NULL, price numeric(12,2), body text);
@@ -63,7 +63,7 @@ def test_each_satellite_is_proven_while_changes_go_on_and_a_lost_change_is_found
     for name in SATELLITES:
         whole.parts.start(name, ["consumer", "run", name])
     whole.shop.create()
-    with working(lambda ended: Shop.run(whole.shop, 50.0, ended)), working(lambda ended: move_facts(dsn, ended)):
+    with working(lambda ended: Shop.run(whole.shop, 25.0, ended)), working(lambda ended: move_facts(dsn, ended)):
         for name in SATELLITES:
             whole.wait(lambda name=name: sum(one.read for one in whole.reports(name)) > 0, 180)  # type: ignore[misc]
         lose(dsn, "facts", f"UPDATE facts SET price = -1 WHERE id = {LOST}")
