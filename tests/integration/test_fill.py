@@ -66,7 +66,7 @@ def producing(settings: Settings, postgres: Database, *, snapshot: bool = False)
             time.sleep(0.1)
         assert not errors, errors
         yield
-        caught_up(postgres, 120)
+        caught_up(postgres, scale(120, 900))
     finally:
         stopping.set()
         thread.join()
@@ -300,12 +300,14 @@ def test_large_changes_keep_their_order(settings: Settings, postgres: Database, 
     with producing(settings, postgres):
         backfill(settings, Asked(chosen(settings, [])), NEVER, SILENT)
         every = max(1, small // large)
-        for number in range(1, small + 1):
-            body = f"'small {number}'"
-            if number % every == 0:
-                lines = (1 + number // every % 9) * 1024 * 1024 // 32
-                body = f"(SELECT string_agg(md5(i::text || {number}), '') FROM generate_series(1, {lines}) i)"
-            postgres.run(f"UPDATE docs SET n = {number}, body = {body} WHERE id = 1 + {number} % 50")
+        with closing(psycopg2.connect(postgres.dsn)) as connection:
+            for number in range(1, small + 1):
+                body = f"'small {number}'"
+                if number % every == 0:
+                    lines = (1 + number // every % 9) * 1024 * 1024 // 32
+                    body = f"(SELECT string_agg(md5(i::text || {number}), '') FROM generate_series(1, {lines}) i)"
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(f"UPDATE docs SET n = {number}, body = {body} WHERE id = 1 + {number} % 50")
     by_key: dict[Any, list[int]] = {}
     for change in on_stream(settings):
         if change.op is Op.UPDATE and change.after is not None:
