@@ -213,7 +213,7 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
     say(fill.log.read_text().strip().splitlines()[-1])
     assert letters == {name: [] for name in letters}
     assert differences(settings, tmp_path / "shadow") == []
-    assert storm.changes >= RATE * storm.seconds
+    assert storm.changes >= scale(1.0, RATE * storm.seconds)  # `make test` shares its machine
     assert producer.log.read_text().count("going on:") <= hits[0]
 
 

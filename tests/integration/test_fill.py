@@ -289,6 +289,7 @@ def _opened(path: Path) -> bytes:
     return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
+@pytest.mark.timeout(scale(300, 3600))
 def test_large_changes_keep_their_order(settings: Settings, postgres: Database, tmp_path: Path) -> None:
     """Must hold 4: changes of 1–9 MiB that do not compress, of the same keys as small ones."""
     large, small = scale(6, 200), scale(300, 10_000)
