@@ -13,7 +13,7 @@ from tests.fault_proxy import Faults
 from tests.nemesis.place import SATELLITES, Place, eventually
 from tests.processes import kill
 
-_BACK = 120.0  # seconds that a part may take to be started again on a busy machine
+_BACK = 300.0  # seconds that a part may take to be started again on a busy machine
 _MOST_SHARDS = 3
 
 
