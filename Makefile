@@ -6,7 +6,7 @@ ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
 
-.PHONY: help demo test chaos bench lint install system servers lock package docs clean
+.PHONY: help demo test chaos fuzz bench lint install system servers lock package docs clean
 
 help:  ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -20,6 +20,9 @@ test: install system servers  ## Run the whole test suite (ARGS='-k name' WORKER
 chaos: install system servers  ## The nemesis, then every kill test in full (only the nemesis: MINUTES=2 SEED=7; only tests: ARGS='-k name')
 	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))
 	$(if $(if $(ARGS),,$(MINUTES)$(SEED)),,CDC_CHAOS=full $(PY) -m pytest -m chaos --timeout 3600 $(ARGS))
+
+fuzz: install  ## Feed what reads bytes from outside with mutated input (MINUTES=10 SEED=7)
+	$(PY) -m tests.fuzz --minutes $(or $(MINUTES),1) $(addprefix --seed ,$(SEED))
 
 bench: install system servers  ## Measure against peers and limits (QUICK=1; ARGS='--only producer')
 	@scripts/test-servers.sh debezium

@@ -37,6 +37,8 @@ MOST_BYTES = 64 * 1024 * 1024
 """A compressed record may unfold to this at the most; what claims more is refused before it takes the memory."""
 REFERENCE = b'{"action":"R"'
 """How a record begins that stands for an oversized change: see `cdckit.oversize`."""
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What reading JSON that others wrote may raise: no JSON or of another shape, no UTF-8, nested without end."""
 _GZIP = b"\x1f\x8b"
 _WBITS = zlib.MAX_WBITS | 16  # gzip's own header
 
@@ -114,7 +116,7 @@ def decode_row(payload: bytes) -> Row:
     """Read a wal2json format 2 row record (I, U, D or T). Raises EnvelopeError when it is none."""
     try:
         return _row_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EnvelopeError(f"not a wal2json row record: {error}") from error
 
 
@@ -197,7 +199,7 @@ def decode(data: bytes) -> Change:
         if text.startswith(_IS_MESSAGE):
             return _message(_message_decoder.decode(text))
         return _change(_record_decoder.decode(text))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise EnvelopeError(f"unreadable record: {error}", "see `cdcctl tail` for what is on the stream") from error
 
 
@@ -206,7 +208,7 @@ def place(data: bytes) -> tuple[Position, datetime]:
     try:
         found = _place_decoder.decode(plain(data))
         return _position(found.cdc), _commit_time(found.timestamp or found.cdc.time or None)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except UNREADABLE as error:
         raise EnvelopeError(f"unreadable record: {error}") from error
 
 

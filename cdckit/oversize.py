@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import REFERENCE, plain
+from cdckit.envelope import REFERENCE, UNREADABLE, plain
 from cdckit.errors import EnvelopeError
 
 MOST_BYTES = 1024 * 1024 * 1024
@@ -56,7 +56,7 @@ def reference(data: bytes, table: Table, kept: Kept) -> bytes:
     """The record that stands for this one. Raises EnvelopeError when `data` is no record of ours."""
     try:
         change = _change.decode(plain(data, MOST_BYTES))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EnvelopeError(f"not a record: {error}") from error
     parts: dict[str, Any] = {
         "action": "R", "xid": change.xid, "timestamp": change.timestamp, "lsn": change.lsn, "schema": table.schema,
@@ -74,7 +74,7 @@ def kept_in(data: bytes) -> Kept | None:
         return None
     try:
         kept = _reference.decode(data).kept
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EnvelopeError(f"unreadable reference to an oversized change: {error}") from error
     if not 0 < kept.bytes <= MOST_BYTES:
         raise EnvelopeError(f"a reference to a change of {kept.bytes:,} bytes: PostgreSQL has no such value")

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cdckit.change import Table
-from cdckit.errors import UsageError
+from cdckit.envelope import UNREADABLE
+from cdckit.errors import EnvelopeError, UsageError
 from producer.masks import Column, Mask, collides, rule_of
 from producer.wal2json import ACTION_AT, DELETE, INSERT, TRUNCATE
 
@@ -53,8 +54,15 @@ class Masks:
     def payload(self, payload: bytes) -> bytes:
         """A row message with its masked values in place of the plain ones; of other tables the very same bytes.
 
-        Raises UsageError when the mask would not hide what it is meant to: the row must not leave the host.
+        Raises UsageError when the mask would not hide what it is meant to: the row must not leave the host; and
+        EnvelopeError when `payload` is no row message (the error shows nothing of it).
         """
+        try:
+            return self._payload(payload)
+        except (*UNREADABLE, KeyError):
+            raise EnvelopeError("a row that is to be masked is not wal2json's") from None
+
+    def _payload(self, payload: bytes) -> bytes:
         match = _NAMED.search(payload)
         if match is None:
             return payload

@@ -107,7 +107,7 @@ class Relay:
     def _take(self, read: Sequence[bytes], ticket: Ticket) -> None:
         ledger, router, submit, changes = self._ledger, self._router, self._publisher.submit, 0
         for payload in read:  # what most of the producer's time goes to
-            action = payload[ACTION_AT]
+            action = payload[ACTION_AT] if len(payload) > ACTION_AT else 0
             if action in ROWS:
                 if ledger.begun is None:
                     raise unreadable(payload, "outside a transaction")
@@ -119,7 +119,7 @@ class Relay:
                 ledger.begun = payload
             elif action == COMMIT:
                 ledger.commit(payload)
-            else:
+            else:  # what is no message either is refused as unreadable
                 self._message(payload)
         self.changes += changes
 

@@ -16,7 +16,19 @@ from typing import Any
 import msgspec
 
 from cdckit.change import Table, key_text
-from cdckit.envelope import MESSAGES, VERSION, Row, Stamp, Stamper, decode_row, key_columns, old_key_columns, splice
+from cdckit.envelope import (
+    MESSAGES,
+    UNREADABLE,
+    VERSION,
+    Row,
+    Stamp,
+    Stamper,
+    decode_row,
+    key_columns,
+    old_key_columns,
+    splice,
+)
+from cdckit.errors import EnvelopeError
 from cdckit.settings import Settings
 from producer.masking import Masks
 from producer.rowtext import Layouts
@@ -30,6 +42,7 @@ from producer.wal2json import (
     LogicalMessage,
     commit_lsn,
     logical_message,
+    unreadable,
 )
 
 ANNOTATION_PREFIX = "cdc.annotation"
@@ -134,6 +147,8 @@ class Router:
 
     def take(self, payload: bytes) -> Sequence[Record]:
         """The records of any message, commits and starts included, for those who read a slot without a relay."""
+        if len(payload) <= ACTION_AT:
+            raise unreadable(payload, "too short")
         action = payload[ACTION_AT]
         if action == BEGIN:
             self.begin(payload)
@@ -182,7 +197,7 @@ class Router:
         """Attach it to the transaction's later changes; what is no JSON object is kept as text."""
         try:
             self._annotation = msgspec.json.decode(content, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._annotation = {"text": content}
         self._stamper = Stamper(_stamp(self._origin, self._annotation))
         self._stamper.begin(self._commit_lsn)
@@ -204,7 +219,11 @@ class Router:
         stamper = Stamper(_stamp(self._origin, self._annotation, key_change=True)) if self._annotation else self._moved
         stamper.begin(self._commit_lsn)
         old, new = (old_key_columns(row), key_columns(row)) if row.pk else (None, None)
-        source, (gone, come) = self._origin.source, _split(payload, row)
+        source = self._origin.source
+        try:
+            gone, come = _split(payload, row)
+        except (*UNREADABLE, KeyError) as error:
+            raise EnvelopeError(f"not a wal2json row record: {error}") from error
         return (
             Record(partition_key(source, table, old), stamper.splice(gone, index), table),
             Record(partition_key(source, table, new), stamper.splice(come, index + 1), table),
@@ -226,7 +245,7 @@ def _message_key(content: str) -> str:
     """Messages of one prefix keep their order; where each is a JSON object with a ``key``, those of one key do."""
     try:
         return key_text({"key": msgspec.json.decode(content, type=_Keyed).key})
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cdckit.envelope import UNREADABLE
 from cdckit.errors import SourceError
 from cdckit.position import Lsn
 
@@ -61,7 +62,7 @@ def end_and_time(payload: bytes) -> tuple[Lsn, str]:
     try:
         boundary = _boundary.decode(payload)
         return Lsn.parse(boundary.nextlsn), boundary.timestamp
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except UNREADABLE as error:
         raise unreadable(payload, error) from error
 
 
@@ -69,7 +70,7 @@ def logical_message(payload: bytes) -> LogicalMessage:
     """Read an M message. Raises SourceError when it is none."""
     try:
         read = _logical.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise unreadable(payload, error) from error
     return LogicalMessage(read.prefix, read.content, read.transactional, read.lsn, payload)
 

@@ -1,0 +1,65 @@
+"""What reads bytes from outside. Each may refuse an input with one of our errors; anything else is a crash."""
+
+from collections.abc import Callable, Mapping
+
+from cdckit.aggregation import unpack
+from cdckit.envelope import decode, decode_row, place
+from cdckit.errors import CdcError
+from cdckit.oversize import kept_in
+from producer.ledger import Ledger
+from producer.masking import Masks
+from producer.masks import parse_masks
+from producer.routing import Origin, Router
+from producer.wal2json import end_and_time
+
+ORIGIN = Origin("main", 1, "7300000000000000000", 1, "cdc")
+
+
+def _routed(data: bytes) -> None:
+    """As the producer takes a message in; what it makes of a row is read back as a consumer does."""
+    router = Router(ORIGIN, prefixes=["outbox"])
+    router.begin(b'{"action":"B","lsn":"0/1"}')
+    for record in router.take(data):
+        len(record.partition_key)
+
+
+def _masked(data: bytes) -> None:
+    masks = Masks(parse_masks("public.*.email=redact,public.*.note=last4,public.*.name=hash"), b"a key of the HMAC")
+    Router(ORIGIN, masks=masks).take(data)
+
+
+def _ended(data: bytes) -> None:
+    ledger = Ledger()
+    ledger.begun = data
+    ledger.commit(data)
+    ledger.settle()
+    end_and_time(data)
+
+
+def _unpacked(data: bytes) -> None:
+    for record in unpack(data, "key"):
+        decode(record.data)
+
+
+TARGETS: Mapping[str, Callable[[bytes], object]] = {
+    "envelope.decode": decode,
+    "envelope.place": place,
+    "envelope.decode_row": decode_row,
+    "oversize.kept_in": kept_in,
+    "aggregation.unpack": _unpacked,
+    "router": _routed,
+    "masks": _masked,
+    "ledger": _ended,
+}
+
+
+def refusals(data: bytes) -> Mapping[str, bool]:
+    """Which targets refused the input. Raises whatever else one of them raises."""
+    told = {}
+    for name, target in TARGETS.items():
+        try:
+            target(data)
+            told[name] = False
+        except CdcError:
+            told[name] = True
+    return told
