@@ -25,6 +25,7 @@ SHOTS: Mapping[str, Sequence[Sequence[str]]] = {
     "verify": [("verify", "search")],
 }
 _ROWS = 60
+_OVERRULE = ("COLUMNS", "LINES", "NO_COLOR")
 
 
 def save_shots(folder: Path, environ: Mapping[str, str], columns: int = output.SVG_COLUMNS) -> None:
@@ -41,6 +42,7 @@ def shot(command: Sequence[str], environ: Mapping[str, str], place: Path, column
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
     told = {**os.environ, **environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "TZ": "UTC"}
+    told = {name: value for name, value in told.items() if name not in _OVERRULE}  # the terminal itself says
     with subprocess.Popen(
         [sys.executable, "-m", "cdcctl.main", *command], env=told, cwd=place, stdin=slave, stdout=slave, stderr=slave
     ):  # fmt: skip
