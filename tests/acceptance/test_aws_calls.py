@@ -32,7 +32,7 @@ from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.upkeep import Goal, tidy
 from consumers.search.sink import open_sink
 from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_parquet_kcl import wait_until
+from tests.chaos.test_kit import wait_until
 from tests.histories import history
 from tests.iam import allows, unused
 from tests.lambda_function import Function

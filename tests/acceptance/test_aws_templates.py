@@ -26,7 +26,7 @@ from cdcctl.stack.processes import Daemon, free_port
 from consumers.figures import read_reports
 from consumers.leases import LeaseTable
 from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_parquet_kcl import wait_until
+from tests.chaos.test_kit import wait_until
 from tests.iam import pairs
 from tests.lambda_package import ARCH, VERSION, Package
 from tests.local_aws import Cloud

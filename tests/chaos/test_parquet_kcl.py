@@ -4,7 +4,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -16,7 +16,7 @@ from cdckit.errors import SatelliteError
 from cdckit.testing import MemorySink, deliver
 from consumers.parquet.current import current_rows
 from consumers.parquet.query import connect
-from tests.chaos.test_kit import Feed
+from tests.chaos.test_kit import Feed, wait_until
 from tests.kcl_parts import parts_in
 from tests.processes import descendants, kill
 from tests.resharding_aws import ReshardingCloud
@@ -60,12 +60,3 @@ def positions(folder: Path) -> list[str]:
     except (SatelliteError, duckdb.Error):
         return []
     return [position for (position,) in found]
-
-
-def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
-            pytest.fail(f"did not happen in {seconds} s:\n{logs}")
-        time.sleep(0.2)
