@@ -43,6 +43,7 @@ class Node:
             find_java(), "-Xmx640m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
             "org.codelibs.opensearch.runner.OpenSearchRunner", "-numOfNode", "1",
             "-basePath", str(self.folder / "node"), "-baseHttpPort", str(self.port - 1),
+            "-clusterName", f"tests-{self.port}",  # nodes of one name find each other by their ports, and join
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

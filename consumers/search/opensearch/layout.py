@@ -85,8 +85,10 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
     if document.base == NOWHERE:
         body["columns"] = sorted(document.values)
     if indexed is not None:
-        body |= {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}
-        body["facets"] = _facets(mapper.facets, indexed)
+        texts = {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}
+        body |= {name: text for name, text in texts.items() if text}  # an empty field costs as much as a short one
+        if mapper.facets:
+            body["facets"] = _facets(mapper.facets, indexed)
         if indexed.shown is not values:
             body["shown"] = encode(indexed.shown).decode()
     return body

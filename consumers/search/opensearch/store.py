@@ -18,22 +18,21 @@ from typing import Any
 
 from msgspec import structs
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import TransportError
 from opensearchpy.helpers import scan
 
 from cdckit.change import Change, Op, Table
-from cdckit.errors import PoisonChange, SatelliteError, TransientSinkError
+from cdckit.errors import TransientSinkError
 from cdckit.sink import Outcome
 from consumers.search.document import NOWHERE, Document, above, join, merge
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import IndexMapping, Mapper, TableMapper
 from consumers.search.opensearch import layout
+from consumers.search.opensearch.bulk import Bulk, Version, Write
 from consumers.search.opensearch.client import writing
+from consumers.search.opensearch.recent import Recent
 
-_MOST_BYTES = 8 * 1024 * 1024  # of one bulk request
 _TRIES = 8
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
-_REJECTED, _CONFLICT, _TOO_LARGE, _TOO_MUCH, _BUSY = 400, 409, 413, 429, (429, 503)
 
 Scope = tuple[str, Table]
 
@@ -47,8 +46,7 @@ class _Row:
     changes: list[Change] = field(default_factory=list)
     joined: Held | None = None
     applied: int = 0
-    body: bytes = b""
-    action: bytes = b""
+    write: Write | None = None
 
     @property
     def is_new(self) -> bool:
@@ -56,13 +54,8 @@ class _Row:
         return bool(self.changes) and self.changes[0].op is Op.INSERT
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A document as it was read: its source, and what a write must name."""
-
-    source: Mapping[str, Any]
-    seq_no: int
-    term: int
+Found = tuple[Mapping[str, Any], Version]
+"""A document's source as it was read, and the version that this was."""
 
 
 class Store:
@@ -71,7 +64,7 @@ class Store:
     def __init__(self, client: OpenSearch, url: str, index: str, mapping: IndexMapping) -> None:
         """Nothing is asked of the server yet."""
         self.index, self.mapping = index, mapping
-        self._client, self._url = client, url
+        self._client, self._url, self._bulk, self._recent = client, url, Bulk(client, index), Recent()
         self._mapper = Mapper(mapping)
         self._columns: dict[Scope, frozenset[str]] = {}
         self._trusting = True  # that a row which begins with an insert is new; not so while a range comes again
@@ -123,7 +116,7 @@ class Store:
     def _write(self, rows: Sequence[_Row]) -> int:
         """Merge and write these rows, each until nobody else came in between; how many changes had an effect."""
         self._learn_columns(rows)
-        waiting, passing = list(rows), 0
+        waiting, busy = list(rows), False
         for attempt in range(_TRIES):
             if not waiting:
                 break
@@ -131,14 +124,27 @@ class Store:
                 time.sleep(0.05 * 2**attempt * _JITTER.random())
             blind = [row for row in waiting if row.is_new] if self._trusting and not attempt else []
             floors = self._merge(waiting, blind)
-            again, passing = self._bulk([row for row in waiting if row.action])
+            again, busy = self._send(waiting)
             self._trusting = self._trusting and len(again) <= len(blind) // 10
-            waiting = [*again, *(row for row in blind if not row.action)]
+            waiting = [*again, *(row for row in blind if row.write is None)]
             self._look_again(floors)
         if waiting:
-            why = "is busy" if passing else "has other writers of the same rows"
+            why = "is busy" if busy else "has other writers of the same rows"
             raise TransientSinkError(f"OpenSearch {why}: {len(waiting)} rows were not written in {_TRIES} tries")
         return sum(row.applied for row in rows)
+
+    def _send(self, rows: Sequence[_Row]) -> tuple[list[_Row], bool]:
+        """Write them; returns those to be tried again, and whether the server was too busy for one."""
+        again, busy = list[_Row](), False
+        writes = [(row, row.write) for row in rows if row.write is not None]
+        for (row, write), result in zip(writes, self._bulk.write([write for _, write in writes]), strict=True):
+            if result.version is None:
+                self._recent.forget(write.name)
+                again.append(row)
+                busy = busy or result.busy
+            else:
+                self._recent.wrote(write.name, write.body, result.version)
+        return again, busy
 
     def _merge(self, rows: Sequence[_Row], blind: Sequence[_Row]) -> Mapping[Scope, str]:
         """Read what is held and work out what to write; returns the watermarks that were in force.
@@ -148,21 +154,21 @@ class Store:
         tables = {layout.table_id(*scope): scope for scope in {row.scope for row in rows}}
         ids = [layout.row_id(*row.scope, row.key) for row in rows]
         unread = set(map(id, blind))
-        found = self._read([*tables, *(name for row, name in zip(rows, ids, strict=True) if id(row) not in unread)])
+        asked = [name for row, name in zip(rows, ids, strict=True) if id(row) not in unread]
+        found = self._held(asked)
+        found |= self._read([*tables, *(name for name in asked if name not in found)])
         if not blind:
             self._trusting = not any(row.is_new and name in found for row, name in zip(rows, ids, strict=True))
-        floors = {
-            scope: str(found[name].source["floor"]) if name in found else NOWHERE for name, scope in tables.items()
-        }
+        floors = {scope: str(found[name][0]["floor"]) if name in found else NOWHERE for name, scope in tables.items()}
         for row, name in zip(rows, ids, strict=True):
             self._merge_row(row, name, found.get(name), floors[row.scope])
         return floors
 
-    def _merge_row(self, row: _Row, name: str, found: _Found | None, floor: str) -> None:
-        before = None if found is None else layout.held(found.source)
+    def _merge_row(self, row: _Row, name: str, found: Found | None, floor: str) -> None:
+        before = None if found is None else layout.held(found[0])
         document = None if before is None else above(before.document, floor)
         commit_time = "" if before is None else before.commit_time
-        row.applied, row.action, row.body = 0, b"", b""
+        row.applied, row.write = 0, None
         for change in row.changes:
             merged = merge(document, change, floor)
             if merged is not None:
@@ -174,56 +180,20 @@ class Store:
             document = merged
         if document == (None if before is None else before.document):
             return
-        guard = {} if found is None else {"if_seq_no": found.seq_no, "if_primary_term": found.term}
-        verb = "delete" if document is None else "create" if found is None else "index"
-        row.action = layout.encode({verb: {"_id": name, **guard}}) + b"\n"
+        body = b""
         if document is not None:
             mapper = self._mapper.table(row.scope[1])
             assert mapper is not None, "rows of tables that are not followed were left out"
-            row.body = layout.encode(layout.row_body(Held(*row.scope, row.key, document, commit_time), mapper)) + b"\n"
-
-    def _bulk(self, rows: Sequence[_Row]) -> tuple[list[_Row], bool]:
-        """Write them; returns those to be tried again, and whether the server was too busy for one."""
-        again: list[_Row] = []
-        busy = False
-        for chunk in _chunks(rows):
-            for row, item in zip(chunk, self._send(chunk), strict=True):
-                [result] = item.values()
-                if result["status"] in (_CONFLICT, *_BUSY):
-                    again.append(row)
-                    busy = busy or result["status"] in _BUSY
-                elif result["status"] == _REJECTED:
-                    raise _poison(row, result["error"])
-                elif "error" in result:
-                    why = result["error"].get("reason")
-                    raise SatelliteError(
-                        f"OpenSearch answers {result['status']} to writes of {self.index}: {why}",
-                        "see the index's blocks and the server's log; nothing is lost, the consumer goes on from there",
-                    )
-        return again, busy
-
-    def _send(self, rows: Sequence[_Row]) -> Sequence[Mapping[str, Any]]:
-        """One bulk request, or several when the server finds it too large; each row's result."""
-        body = b"".join(row.action + row.body for row in rows)
-        try:
-            answer = self._client.bulk(index=self.index, body=body, filter_path="items.*.status,items.*.error")
-        except TransportError as error:
-            if error.status_code not in (_TOO_LARGE, _TOO_MUCH) or (len(rows) == 1 and error.status_code == _TOO_MUCH):
-                raise
-            if len(rows) == 1:
-                raise _poison(rows[0], {"reason": f"{len(body)} bytes are too large for it"}) from error
-            half = len(rows) // 2
-            return [*self._send(rows[:half]), *self._send(rows[half:])]
-        items: Sequence[Mapping[str, Any]] = answer["items"]
-        return items
+            body = layout.encode(layout.row_body(Held(*row.scope, row.key, document, commit_time), mapper))
+        row.write = Write(name, None if found is None else found[1], body, f"{row.scope[1]} {row.key[:200]}")
 
     def _look_again(self, floors: Mapping[Scope, str]) -> None:
         """Rows were written: where a table was truncated meanwhile, sweep once more."""
         found = self._read([layout.table_id(*scope) for scope in floors])
         for scope, floor in floors.items():
             now = found.get(layout.table_id(*scope))
-            if now is not None and now.source["floor"] > floor:
-                self._sweep(scope, now.source["floor"])
+            if now is not None and now[0]["floor"] > floor:
+                self._sweep(scope, now[0]["floor"])
 
     def _truncate(self, scope: Scope, floor: str) -> bool:
         """Raise the watermark, then sweep: also when it stands there already, for the sweep may have been cut off."""
@@ -258,23 +228,24 @@ class Store:
         name = layout.table_id(*scope)
         for _ in range(_TRIES):
             found = self._read([name]).get(name)
-            held = layout.floor_of(found.source) if found else Floor(*scope, NOWHERE, (), "")
+            held = layout.floor_of(found[0]) if found else Floor(*scope, NOWHERE, (), "")
             wanted = replace(held, position=max(held.position, floor), columns=sorted(columns.union(held.columns)))
-            guard = {"if_seq_no": found.seq_no, "if_primary_term": found.term} if found else {}
-            row = _Row(scope, "")
-            row.action = layout.encode({"index" if found else "create": {"_id": name, **guard}}) + b"\n"
-            row.body = layout.encode(layout.floor_body(wanted)) + b"\n"
-            if (found and wanted == held) or not self._bulk([row])[0]:
+            write = Write(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)), f"{scope[1]}")
+            if (found and wanted == held) or self._bulk.write([write])[0].version:
                 self._columns[scope] = frozenset(wanted.columns)
                 return held.position
         raise TransientSinkError(f"OpenSearch has other writers of {scope[1]}'s watermark")
 
-    def _read(self, ids: Sequence[str]) -> Mapping[str, _Found]:
+    def _held(self, names: Iterable[str]) -> dict[str, Found]:
+        """Those of them that this process wrote last, as far as it remembers."""
+        return {name: found for name in names if (found := self._recent.get(name)) is not None}
+
+    def _read(self, ids: Sequence[str]) -> Mapping[str, Found]:
         if not ids:
             return {}
         answer = self._client.mget(index=self.index, body={"ids": list(ids)}, _source_includes=",".join(layout.STATE))
         return {
-            one["_id"]: _Found(one["_source"], one["_seq_no"], one["_primary_term"])
+            one["_id"]: (one["_source"], Version(one["_seq_no"], one["_primary_term"]))
             for one in answer["docs"]
             if one.get("found")
         }
@@ -288,21 +259,3 @@ def _kept(change: Change, mapper: TableMapper) -> Change:
 
 def _moved(before: Document | None, after: Document) -> bool:
     return before is None or before.position != after.position
-
-
-def _poison(row: _Row, error: Mapping[str, Any]) -> PoisonChange:
-    cause = error.get("caused_by", {}).get("reason", "")
-    return PoisonChange(f"OpenSearch rejects {row.scope[1]} {row.key[:200]}: {error.get('reason')} {cause}".strip())
-
-
-def _chunks(rows: Sequence[_Row]) -> Iterable[Sequence[_Row]]:
-    chunk: list[_Row] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += len(row.body)
-        if size >= _MOST_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
