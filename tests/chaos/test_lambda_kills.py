@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.chaos.test_producer import (
+    Held,
     assert_covers,
     caught_up,
     confirmed,
@@ -32,7 +33,7 @@ def test_killed_in_mid_batch_it_loses_nothing_and_acknowledges_nothing_early(
     """At each kill a request is with the stream, answered or not; what the slot then says must hold."""
     seed = int(os.environ.get("CDC_SEED") or time.time_ns() % 1_000_000)
     say(f"CDC_SEED={seed}")
-    chance, settings = random.Random(seed), settings_for(postgres, stream, "no")
+    chance, settings, held = random.Random(seed), settings_for(postgres, stream, "no"), Held(stream)
     with FaultProxy(cloud.url, seed=seed) as proxy, overlapping_writes(postgres, seed) as committed:
         for number in range(KILLS):
             environ = {
@@ -42,7 +43,7 @@ def test_killed_in_mid_batch_it_loses_nothing_and_acknowledges_nothing_early(
             kill_in_mid_batch(Function(environ, seconds=900), proxy, chance)
             at = confirmed(postgres)
             proxy.faults = Faults()
-            assert_covers(postgres, stream, at)
+            assert_covers(postgres, held.look(), at)
     with producing(settings):
         caught_up(postgres, 120)
     nothing_is_missing(stream, committed, KILLS)
