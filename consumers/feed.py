@@ -17,6 +17,7 @@ from consumers.ending import Ending
 from consumers.oversize import Fetcher
 from consumers.reader import Page, StreamReader
 from consumers.selection import Selection
+from consumers.strangers import Strangers
 
 _ROWS = 10_000
 _UNREADABLE = (EnvelopeError, TransientSinkError, ConsumerError)  # the store of an oversized change may be away
@@ -61,10 +62,13 @@ class Feed:
     selection: Selection
     rows: Rows | None = None
     ending: Ending = field(init=False)
+    _strangers: Strangers = field(init=False)
     _fetcher: Fetcher = field(default_factory=Fetcher)
 
     def __post_init__(self) -> None:
         self.ending = Ending(self.selection.until)
+        where = self.selection.where
+        self._strangers = Strangers(where.columns if where is not None else ())
 
     def batches(self) -> Iterator[tuple[Page, list[Seen]]]:
         """Each page, and what of it is wanted. Raises StreamError."""
@@ -73,6 +77,7 @@ class Feed:
             yield page, self._wanted(page, read)
             if self.ending.done(page, (one for one in read if isinstance(one, Change))):
                 self.reader.finish(page.shard)
+        self._strangers.tell()
 
     def _read(self, record: RawRecord) -> Change | CdcError:
         try:
@@ -88,6 +93,8 @@ class Feed:
                     found.append(Seen(page.shard, record, arrived, None, one))
                 continue
             known = self.rows.before(one) if self.rows is not None else None
+            if self.selection.of_table(one):
+                self._strangers.look(one)
             if takes(one):
                 found.append(Seen(page.shard, record, arrived, one, None, known))
         return found

@@ -33,11 +33,15 @@ class Selection:
         return (
             self.since.reached(change)
             and (self.until is None or not self.until.passed(change))
-            and (not self.tables or named_by(self.tables, change.table))
+            and self.of_table(change)
             and (not self.ops or change.op in self.ops)
             and (not self.keys or not self.keys.isdisjoint(_key_texts(change)))
             and (self.where is None or self.where.holds(change))
         )
+
+    def of_table(self, change: Change) -> bool:
+        """Whether the change is of a table that is asked for."""
+        return not self.tables or named_by(self.tables, change.table)
 
     def takes_unreadable(self, arrived: datetime) -> bool:
         """Whether a record that cannot be read is to be told: all that is known of it is when it arrived."""

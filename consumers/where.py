@@ -41,10 +41,11 @@ _EXAMPLE = "like: total > 100 and (status in ('new', 'paid') or note is null) an
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that was read; `text` is what it was read from."""
+    """A condition that was read; `text` is what it was read from, `columns` those that it names."""
 
     text: str
     test: Test
+    columns: frozenset[str] = frozenset()
 
     def holds(self, change: Change) -> bool:
         """Whether it is true of the change; unknown is not true."""
@@ -60,7 +61,7 @@ def parse(text: str) -> Condition:
         raise UsageError("a condition with too many parentheses", _EXAMPLE) from None
     if parser.kind != "end":
         parser.fail("'and', 'or' or the end is expected")
-    return Condition(text, test)
+    return Condition(text, test, frozenset(parser.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class _Parser:
 
     def __init__(self, text: str, tokens: list[_Token]) -> None:
         self._text, self._tokens, self._next = text, tokens, 0
+        self.columns: set[str] = set()
 
     @property
     def kind(self) -> str:
@@ -170,8 +172,10 @@ class _Parser:
         return constant({"true": True, "false": False, "null": None}.get(token.kind, _unquoted(token.text)))
 
     def _column(self, text: str) -> Getter:
-        side, dot, rest = ("", "", text) if text.startswith('"') else text.partition(".")
-        return column(_unquoted(rest.strip()), side.strip().lower()) if dot else column(_unquoted(text))
+        side, dot, rest = (text, "", "") if text.startswith('"') else text.partition(".")
+        name = _unquoted(rest.strip()) if dot else _unquoted(text)
+        self.columns.add(name)
+        return column(name, side.strip().lower() if dot else "")
 
     def _take(self) -> _Token:
         self._next += 1

@@ -56,6 +56,15 @@ def test_filters_equal_a_plain_reading(
     assert sum("unreadable" in one for one in seen.objects) == 3
 
 
+def test_a_misspelt_column_is_said(stream: MixedStream, cdcctl: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    flags = ("tail", "--from-beginning", "--no-follow", "-o", "jsonl", "--where")
+    assert positions(cdcctl(*flags, "valeu = 'value 3' or id < 0").objects) == []
+    assert "a column valeu; value is meant?" in caplog.text
+    caplog.clear()
+    cdcctl(*flags, "value = 'value 3'")
+    assert "--where" not in caplog.text
+
+
 def in_row(change: Change, value: str, above: int) -> bool:
     row = change.after if change.after is not None else change.before
     assert row is not None
