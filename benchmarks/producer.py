@@ -18,6 +18,7 @@ from benchmarks.backlogs import HUGE, connected, copied_slot, database, running_
 from benchmarks.producer_peers import (
     DEBEZIUM,
     Run,
+    bare,
     debezium,
     measured,
     naive,
@@ -65,11 +66,17 @@ def _throughput(cluster: stack.Cluster, name: str, fill: str, changes: int) -> I
         packed = drain("wal2json", ours, aggregate="yes")
         with copied_slot(cursor, f"{where}_wal2json") as slot:
             client = recvlogical(stack.binaries() / "pg_recvlogical", dsn, slot, end, changes)
+        with copied_slot(cursor, f"{where}_wal2json") as slot:
+            reading = bare(dsn, slot, changes)
         yield Row(
             f"producer.{name}throughput_vs_decoding", best.rate, limit, "changes/s", note="the limit: peek_changes"
         )
         yield Row(f"producer.{name}aggregate_throughput_vs_decoding", packed.rate, limit, "changes/s")
         yield Row(f"producer.{name}throughput_vs_pg_recvlogical", best.rate, client, "changes/s")
+        yield Row(
+            f"producer.{name}throughput_vs_reading", best.rate, reading, "changes/s",
+            note="the limit of any client: the same slot read over the wire, and nothing done with it",
+        )  # fmt: skip
         few = min(changes, 3_000)
         loop = drain("wal2json", naive, few)
         yield Row(
