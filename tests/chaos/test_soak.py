@@ -122,8 +122,10 @@ class Watched:
 
 
 def _kind(pid: int) -> str:
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return "daemon" if command[0].endswith(b"java") else "child" if b"child" in b" ".join(command) else "process"
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    if command.split(b"\0")[0].endswith(b"java"):
+        return "daemon"
+    return "child" if b"cdc-consumer" in command else "process"
 
 
 def _held(pid: int) -> Held:
