@@ -37,12 +37,18 @@ def seconds_to_read(parts: Iterable[Part], shards: Sequence[Shard]) -> float:
     """At the read limit: shards side by side, children after their parents."""
     own = {part.shard: part.bytes / READ_LIMIT for part in parts}
     known = {shard["ShardId"]: shard for shard in shards}
-    return max((_until_done(shard, own, known) for shard in known), default=0.0)
+    done: dict[str, float] = {}
+    for shard in known:
+        _until_done(shard, own, known, done)
+    return max(done.values(), default=0.0)
 
 
-def _until_done(shard: str, own: Mapping[str, float], known: Mapping[str, Shard]) -> float:
-    before = (_until_done(one, own, known) for one in parents(known[shard]) if one in known)
-    return own.get(shard, 0.0) + max(before, default=0.0)
+def _until_done(shard: str, own: Mapping[str, float], known: Mapping[str, Shard], done: dict[str, float]) -> float:
+    """`done` remembers: after many splits and merges the ways from a shard to its ancestors are beyond counting."""
+    if shard not in done:
+        before = (_until_done(one, own, known, done) for one in parents(known[shard]) if one in known)
+        done[shard] = own.get(shard, 0.0) + max(before, default=0.0)
+    return done[shard]
 
 
 def _part(probe: Probe, shard: str, begin: Begin, end: datetime) -> Part:

@@ -36,6 +36,16 @@ def parents(shard: Shard) -> list[str]:
     return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]
 
 
+def descendants(shard: str, shards: Mapping[str, Shard]) -> set[str]:
+    """The shards that came from this one, however many splits and merges later."""
+    found: set[str] = set()
+    newest = {shard}
+    while newest:
+        newest = {name for name, one in shards.items() if newest.intersection(parents(one))} - found
+        found |= newest
+    return found
+
+
 def is_open(shard: Shard) -> bool:
     """Whether records may still be put on it."""
     return "EndingSequenceNumber" not in shard["SequenceNumberRange"]

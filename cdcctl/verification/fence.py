@@ -22,6 +22,7 @@ from cdckit.errors import SatelliteError, SlotLost, SourceError, StreamError
 from cdckit.position import Lsn
 from cdckit.settings import Settings
 from consumers.leases import Lease, LeaseTable
+from consumers.shards import descendants
 from producer.source import Source
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Fence:
     def _passed(self, shard: str, shards: dict[str, Any], leases: dict[str, Lease], moment: datetime) -> bool:
         closed = "EndingSequenceNumber" in shards[shard]["SequenceNumberRange"]
         lease = leases.get(shard)
-        if lease is None:  # the KCL removes the lease of a shard that was read to its end
-            return closed and any(_is_child(shards[name], shard) for name in leases if name in shards)
+        if lease is None:  # the KCL removes the lease of a shard that was read to its end, in time its child's too
+            return closed and any(name in leases for name in descendants(shard, shards))
         if lease.checkpoint == "SHARD_END":
             return True
         if not lease.checkpoint.isdigit() and lease.checkpoint != "TRIM_HORIZON":
@@ -126,7 +127,3 @@ class Fence:
 
 def _more(record: Any, lease: Lease) -> bool:
     return len(unpack(record["Data"], record["PartitionKey"])) > lease.sub_sequence + 1
-
-
-def _is_child(shard: Any, parent: str) -> bool:
-    return parent in (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
