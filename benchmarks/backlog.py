@@ -19,13 +19,13 @@ _TIMES = (1, 10, 100)
 
 def rows(quick: bool) -> Iterator[Row]:
     """Microseconds a change of the producer and of each satellite, each size beside the smallest."""
-    yield from _grown("producer", _producer(10_000 if quick else 30_000), "CPU-us/change")
+    yield from _grown("producer", _producer(2_000 if quick else 30_000), "CPU-us/change")
     with tempfile.TemporaryDirectory() as name:
         cloud = aws.create(Path(name))
         daemon = cloud.start()
         try:
             for satellite in ("search", "audit"):
-                taken = _satellite(satellite, 2_000 if quick else 5_000, cloud.environ)
+                taken = _satellite(satellite, 1_000 if quick else 5_000, cloud.environ)
                 yield from _grown(satellite, taken, "us/change")
         finally:
             daemon.stop()

@@ -37,7 +37,7 @@ def rows(quick: bool) -> Iterator[Row]:
     """Order violations of both; none is right."""
     if not (DEBEZIUM / ".installed").exists():
         return
-    turns = 40 if quick else 200
+    turns = 20 if quick else 200
     with running_cluster() as made, connected(dsn := database(made, "hot")) as source:
         source.execute(f"INSERT INTO orders (id, customer) SELECT i, 0 FROM generate_series(1, {_KEYS}) i")
         for turn in range(1, turns):

@@ -20,7 +20,7 @@ _HEAD = """# Performance
 Made by `make bench` from [benchmarks/results/latest.json](../benchmarks/results/latest.json), on a machine with
 {cores} cores ({machine}, Python {python}) that ran everything: PostgreSQL, the producer, the stream or its stub, the
 peers. Each row is a ratio of two figures from the same run: compare ratios, not figures, with another machine.
-`QUICK=1 make bench` takes less than five minutes; `make bench ARGS='--only producer'` measures one part.
+`QUICK=1 make bench` takes about five minutes (its rows say so); `make bench ARGS='--only producer'` measures one part.
 
 The producers drain into a stub that only answers PutRecords, for every local AWS slows as it stores more. Against a
 *limit* (the server's own decoding, an engine's own bulk load, `COPY`) 1 cannot be reached; against a *peer* it should
@@ -96,9 +96,14 @@ def _picture(name: str, chart: str) -> str:
 def _table(rows: Iterable[Mapping[str, Any]]) -> str:
     return _TABLE + "".join(
         f"| {row['name']} | {number_text(row['ours'])} | {number_text(row['reference'])} | {row['ratio']:.3g} "
-        f"| {row['better']} | {row['unit']} | {row['note']} |\n"
+        f"| {row['better']} | {row['unit']} | {_note(row)} |\n"
         for row in rows
     )
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """What is to be known of the row; a QUICK one did less."""
+    return "; ".join(filter(None, (row["note"], "QUICK" if row.get("quick") else "")))
 
 
 def _lost(rows: Iterable[Mapping[str, Any]]) -> str:

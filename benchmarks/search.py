@@ -41,7 +41,7 @@ _WORDS = [first + second for first in _FIRST for second in _SECOND]
 
 def rows(quick: bool) -> Iterator[Row]:
     """Every comparison, the default engine first."""
-    documents = _documents(40_000 if quick else 200_000)
+    documents = _documents(20_000 if quick else 200_000)
     gc.collect()
     gc.freeze()  # the corpus is no part of either side's work
     note = "two inserts an update, batches of 2,000, each durable; best of three rounds in turns"
@@ -49,7 +49,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield Row("search.throughput_vs_engine", ours, reference, "documents/s", note=f"SQLite FTS5; {note}")
     with tempfile.TemporaryDirectory() as folder, running_opensearch(Path(folder)) as node:
         reference, ours = _best(
-            documents[: 20_000 if quick else 60_000],
+            documents[: 10_000 if quick else 60_000],
             lambda _, some: _opensearch_bulk(node, some),
             lambda folder, some: _satellite(folder, some, node.options(refresh_seconds=1.0)),
         )

@@ -34,8 +34,8 @@ _CHANGES_A_SECOND = 200
 
 def rows(quick: bool) -> Iterator[Row]:
     """Throughput, then latency."""
-    yield _throughput(60_000 if quick else 200_000)
-    yield from _latency(10 if quick else 40)
+    yield _throughput(30_000 if quick else 200_000)
+    yield from _latency(5 if quick else 40)
 
 
 def _throughput(count: int) -> Row:

@@ -23,7 +23,7 @@ _RATE = 200
 
 def rows(quick: bool) -> Iterator[Row]:
     """p50 and p99 of each satellite, and seconds from its start to its first change."""
-    seconds = 10 if quick else 40
+    seconds = 5 if quick else 40
     with open_folder() as folder:
         started = time.time()
         with running(folder, *_SATELLITES) as source:

@@ -32,11 +32,12 @@ SATELLITES = ("search", "parquet", "audit", "replica")
 CHANGES, ROWS, AT_ONCE = 1_000_000, 20_000, 2_000
 START = CHANGES // 4  # caches are full by then, pools have their threads, the JVM its classes
 _AHEAD = 20_000
+_LOOKS, _LOOK_SECONDS = 4, 5.0  # what lets go of a thread or a file that is idle (delta-rs: after 10 s) has time to
 _MOST_GROWTH, _MOST_MB = 0.15, 25
 REPORT = Path("build/soak.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """What one process holds."""
 
@@ -113,7 +114,16 @@ class Watched:
         return read
 
     def held(self) -> dict[str, Held]:
-        """Of each process, by part, place and pid."""
+        """Of each process, by part, kind and pid: the least that was seen in some looks."""
+        looks = [self._look(pause) for pause in [0.0] + [_LOOK_SECONDS] * (_LOOKS - 1)]
+        return {
+            name: Held(*(min(getattr(look[name], what) for look in looks) for what in Held.__slots__))
+            for name in looks[-1]
+            if all(name in look for look in looks)
+        }
+
+    def _look(self, pause: float) -> dict[str, Held]:
+        time.sleep(pause)
         return {
             f"{name} {_kind(pid)} {pid}": _held(pid)
             for name, daemon in self._parts.running.items()
@@ -125,7 +135,7 @@ def _kind(pid: int) -> str:
     command = Path(f"/proc/{pid}/cmdline").read_bytes()
     if command.split(b"\0")[0].endswith(b"java"):
         return "daemon"
-    return "child" if b"cdc-consumer" in command else "process"
+    return "child" if b"consumers.main" in command else "process"
 
 
 def _held(pid: int) -> Held:
