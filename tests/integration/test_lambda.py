@@ -91,7 +91,7 @@ def test_of_two_at_once_one_works_and_the_other_does_nothing(postgres: Database,
 def test_a_transaction_that_does_not_fit_into_a_run_is_told(postgres: Database, environ: dict[str, str]) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("INSERT INTO orders SELECT i, 0 FROM generate_series(1, 400000) i")
-    answer = Function(environ, seconds=5).invoke()
+    answer = Function(environ, seconds=12).invoke()
     assert answer.result["status"] == "unfinished", answer
     assert answer.result["changes"] > 0
     assert "larger than a run" in answer.log
