@@ -54,7 +54,8 @@ def rows(quick: bool) -> Iterator[Row]:
             lambda folder, some: _satellite(folder, some, node.options(refresh_seconds=1.0)),
         )
     yield Row("search.opensearch_throughput_vs_bulk", ours, reference, "documents/s", note=f"OpenSearch; {note}")
-    yield from latency_rows(quick)
+    if not quick:  # `way` has it too
+        yield from latency_rows()
 
 
 Side = Callable[[Path, Sequence["Document"]], float]

@@ -32,11 +32,11 @@ _POLL_SECONDS = 0.002
 _WORD = re.compile(rb"probe(\d+)x")
 
 
-def latency_rows(quick: bool) -> Iterator[Row]:
+def latency_rows() -> Iterator[Row]:
     """p50 and p99 in milliseconds; lower is better."""
     with open_folder() as folder, running(folder, "search") as source:
         _wait_until_found(folder, source)
-        found, seen = _measure(folder, source, 5 if quick else 40)
+        found, seen = _measure(folder, source, 40)
     note = f"SQLite FTS5, the whole way at {_CHANGES_A_SECOND} changes/s, {len(found)} probes; beside a GetRecords loop"
     for name, share in (("p50", 0.50), ("p99", 0.99)):
         yield Row(

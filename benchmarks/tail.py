@@ -34,7 +34,7 @@ _CHANGES_A_SECOND = 200
 
 def rows(quick: bool) -> Iterator[Row]:
     """Throughput, then latency."""
-    yield _throughput(30_000 if quick else 200_000)
+    yield _throughput(12_000 if quick else 200_000)
     yield from _latency(5 if quick else 40)
 
 
