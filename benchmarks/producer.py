@@ -94,7 +94,7 @@ def _throughput(
 def _against_debezium(name: str, best: Run, peers: list[Run]) -> Iterator[Row]:
     shown = "; ".join(
         f"{how}: {run.rate:,.0f}/s {run.cpu:.0f} CPU-s/M {run.rss:.0f} MB"
-        for how, run in zip(("default", "tuned"), peers, strict=False)
+        for how, run in zip(("default", "tuned")[: len(peers)], peers, strict=True)
     )
     yield Row(
         f"producer.{name}throughput_vs_debezium", best.rate, max(run.rate for run in peers), "changes/s", note=shown

@@ -93,7 +93,7 @@ class Feed:
                     found.append(Seen(page.shard, record, arrived, None, one))
                 continue
             known = self.rows.before(one) if self.rows is not None else None
-            if self.selection.of_table(one):
+            if self._strangers.wanted and self.selection.of_table(one):
                 self._strangers.look(one)
             if takes(one):
                 found.append(Seen(page.shard, record, arrived, one, None, known))

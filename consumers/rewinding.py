@@ -16,7 +16,7 @@ from consumers.leases import Lease
 from consumers.points import SLACK
 from consumers.probe import Probe
 from consumers.reader import SHARD_END
-from consumers.shards import Shard, is_open, parents
+from consumers.shards import Shard, ancestors, is_open, parents
 
 # the first record of a window that reaches further and further back, until it lies before what is wanted
 _BACK = (*(timedelta(minutes=one) for one in (0, 10, 120)), *(timedelta(days=one) for one in (1, 7, 30, 366)))
@@ -55,10 +55,10 @@ def plan(
     known = {shard["ShardId"]: shard for shard in shards}
     marks: dict[str, str] = {}
     for shard in first:
-        behind = any(one in leases and leases[one].checkpoint != SHARD_END for one in _ancestors(known, shard))
+        behind = any(one in leases and leases[one].checkpoint != SHARD_END for one in ancestors(shard, known))
         if not behind and _is_later(leases.get(shard), wanted := mark(shard)):
             marks[shard] = wanted
-    dropped = [one for one in leases if one in known and not marks.keys().isdisjoint(_ancestors(known, one))]
+    dropped = [one for one in leases if one in known and not marks.keys().isdisjoint(ancestors(one, known))]
     return Rewind(marks, dropped)
 
 
@@ -68,7 +68,7 @@ def after(shards: Sequence[Shard], read_to: Mapping[str, str], leases: Mapping[s
     unfinished = {shard for shard, mark in read_to.items() if mark != SHARD_END}
     marks = {shard: mark for shard, mark in read_to.items() if shard in unfinished or shard in leases}
     unread = [shard for shard in leases if shard in known and shard not in read_to]
-    dropped = [shard for shard in unread if not unfinished.isdisjoint(_ancestors(known, shard))]
+    dropped = [shard for shard in unread if not unfinished.isdisjoint(ancestors(shard, known))]
     return Rewind(marks | {shard: EARLIEST.kind for shard in unread if shard not in dropped}, dropped)
 
 
@@ -97,10 +97,3 @@ def _is_later(lease: Lease | None, mark: str) -> bool:
 
 def _known_parents(known: Mapping[str, Shard], shard: str) -> list[str]:
     return [one for one in parents(known[shard]) if one in known]
-
-
-def _ancestors(known: Mapping[str, Shard], shard: str) -> set[str]:
-    found = set[str]()
-    for one in _known_parents(known, shard):
-        found |= {one} | _ancestors(known, one)
-    return found

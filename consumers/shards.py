@@ -36,13 +36,14 @@ def parents(shard: Shard) -> list[str]:
     return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]
 
 
-def descendants(shard: str, shards: Mapping[str, Shard]) -> set[str]:
-    """The shards that came from this one, however many splits and merges later."""
+def ancestors(shard: str, known: Mapping[str, Shard]) -> set[str]:
+    """The shards that this one came from, however many splits and merges ago, as far as the stream still knows them."""
     found: set[str] = set()
-    newest = {shard}
-    while newest:
-        newest = {name for name, one in shards.items() if newest.intersection(parents(one))} - found
-        found |= newest
+    waiting = [shard]
+    while waiting:
+        new = [one for one in parents(known[waiting.pop()]) if one in known and one not in found]
+        found.update(new)
+        waiting += new
     return found
 
 

@@ -22,10 +22,15 @@ class Strangers:
         """`columns` are those that the condition names."""
         self._unknown, self._seen, self._rows = set(columns), set[str](), 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether more rows are to be looked at."""
+        return bool(self._unknown)
+
     def look(self, change: Change) -> None:
         """Take in a change of a table that is asked for."""
         row = change.after  # a delete has its key alone, as a rule
-        if not self._unknown or row is None:
+        if not self.wanted or row is None:
             return
         self._unknown.difference_update(row)
         self._seen.update(row)

@@ -22,7 +22,7 @@ from cdckit.errors import SatelliteError, SlotLost, SourceError, StreamError
 from cdckit.position import Lsn
 from cdckit.settings import Settings
 from consumers.leases import Lease, LeaseTable
-from consumers.shards import descendants
+from consumers.shards import ancestors, is_open
 from producer.source import Source
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ class Fence:
         return now + timedelta(seconds=1), {shard["ShardId"]: shard for page in pages for shard in page["Shards"]}
 
     def _passed(self, shard: str, shards: dict[str, Any], leases: dict[str, Lease], moment: datetime) -> bool:
-        closed = "EndingSequenceNumber" in shards[shard]["SequenceNumberRange"]
+        closed = not is_open(shards[shard])
         lease = leases.get(shard)
         if lease is None:  # the KCL removes the lease of a shard that was read to its end, in time its child's too
-            return closed and any(name in leases for name in descendants(shard, shards))
+            return closed and any(shard in ancestors(name, shards) for name in leases if name in shards)
         if lease.checkpoint == "SHARD_END":
             return True
         if not lease.checkpoint.isdigit() and lease.checkpoint != "TRIM_HORIZON":

@@ -1,6 +1,5 @@
 """A fence asks each shard's lease; the KCL removes the leases of shards that were read to their end long ago."""
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,18 +25,14 @@ SHARDS = [
 ]  # fmt: skip
 
 
-@dataclass
 class Kinesis:
     """A stream that was split, merged and split, and holds no record any more."""
-
-    asked: list[str] = field(default_factory=list)
 
     def get_paginator(self, _: str) -> Any:
         page = {"Shards": SHARDS, "ResponseMetadata": {"HTTPHeaders": {}}}
         return SimpleNamespace(paginate=lambda **_: [page])
 
     def get_shard_iterator(self, ShardId: str, **_: str) -> dict[str, str]:  # noqa: N803 -- boto3's names
-        self.asked.append(ShardId)
         return {"ShardIterator": ShardId}
 
     def get_records(self, **_: object) -> dict[str, Any]:
