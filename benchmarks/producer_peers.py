@@ -163,8 +163,8 @@ def bare(dsn: str, slot: str, changes: int) -> float:
         while count < changes:
             read = reader.messages(1_000)
             count += sum(payload[ACTION_AT] in ROWS for payload in read)
-            if not read:
-                reader.wait(1.0)
+            if reader.drained:  # as the relay does: to be woken for each message halves the rate
+                time.sleep(0.004) if read else reader.wait(1.0)
     return changes / (time.perf_counter() - started)
 
 

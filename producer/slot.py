@@ -10,10 +10,15 @@ the standby status update is written here, on the same libpq connection, which p
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import select
+import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -27,6 +32,8 @@ from producer.source import connect, translated
 
 _POSTGRES_EPOCH = 946_684_800  # 2000-01-01 in Unix seconds
 _STATUS = struct.Struct("!cQQQqB")
+_WINDOW = 128 * 1024
+_NEAR_SECONDS = 0.003  # at this round trip the window carries 40 MB/s, more than a server decodes
 _NEVER = 86_400  # seconds between psycopg2's own reports: ours replace them
 BUSY_SECONDS = 6.0
 """How long a slot that is in use is waited for: a killed producer's walsender takes that to notice its socket."""
@@ -75,6 +82,7 @@ class SlotReader:
         cursor: Any = self._connection.cursor()
         self._cursor = cursor
         self._read_message: Callable[[], Any] = cursor.read_message
+        _narrow(self.fileno())
         try:
             self._start_patiently(busy_seconds)
         except BaseException:
@@ -135,6 +143,27 @@ class SlotReader:
             self._cursor.start_replication(
                 slot_name=self.slot, options=dict(OPTIONS), decode=False, status_interval=_NEVER
             )
+
+
+def _narrow(descriptor: int) -> None:
+    """Keep the TCP window small, so that the server's messages travel together.
+
+    The server sends each message by itself (``WalSndWriteData``), and three make a small transaction. Into the window
+    that the kernel would open by and by each goes as a packet of its own; behind a closed one they queue up, and go as
+    one segment when the reader, who comes now and then, opens it. That halves the walsender's time.
+    """
+    with closing(socket.socket(fileno=os.dup(descriptor))) as duplicate:
+        if duplicate.family == socket.AF_UNIX or _round_trip(duplicate) > _NEAR_SECONDS:
+            return
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW)
+
+
+def _round_trip(peer: socket.socket) -> float:
+    """Seconds, as the kernel measured (``tcpi_rtt`` of Linux's ``struct tcp_info``); infinite where it does not say."""
+    if not sys.platform.startswith("linux"):
+        return math.inf
+    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 72)
+    return int.from_bytes(info[68:72], sys.byteorder) / 1e6
 
 
 def _libpq() -> ctypes.PyDLL:
