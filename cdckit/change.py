@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -47,7 +48,7 @@ class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     name: str
 
     def __str__(self) -> str:
-        return f"{quote_name(self.schema)}.{quote_name(self.name)}"
+        return _table_text(self.schema, self.name)
 
     @classmethod
     def parse(cls, text: str) -> Table:
@@ -61,6 +62,11 @@ class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
             if quoted or bare
         ]
         return cls("public", names[0]) if len(names) == 1 else cls(names[0], names[1])
+
+
+@lru_cache(maxsize=4096)
+def _table_text(schema: str, name: str) -> str:
+    return f"{quote_name(schema)}.{quote_name(name)}"
 
 
 def key_text(values: Mapping[str, Value]) -> str:

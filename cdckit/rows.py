@@ -53,6 +53,8 @@ def merge(held: RowState | None, change: Change, floor: str = NOWHERE) -> RowSta
 
 def above(held: RowState, floor: str) -> RowState | None:
     """The row after a truncate at `floor`: None when it is gone, else without what came from below."""
+    if floor == NOWHERE:
+        return held
     if held.position <= floor:
         return None
     kept = _drop_below(held, floor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One document to be written over the version it had when it was read; None: it was not there. No body: a delete.
-
-    `what` is told when the server rejects it.
-    """
+    """A document to be written over the version it had when it was read; None: it was not there. No body: a delete."""
 
     name: str
     over: Version | None
     body: bytes
-    what: str
 
     @property
     def lines(self) -> bytes:
@@ -100,9 +97,26 @@ class Bulk:
         return items
 
 
+def overlapped(
+    write: Callable[[Sequence[Write]], list[Result]], batches: Iterable[Sequence[Write]]
+) -> Iterator[list[Result]]:  # fmt: skip
+    """The results of each batch, in order; while one is being written, the next is asked for.
+
+    Nothing is on its way any more when this ends, however it ends.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="bulk") as pool:
+        ahead: Future[list[Result]] | None = None
+        for batch in batches:
+            before, ahead = ahead, pool.submit(write, batch)  # after the one before, whose results are not waited for
+            if before is not None:
+                yield before.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
 def _poison(write: Write, error: Mapping[str, Any]) -> PoisonChange:
     cause = error.get("caused_by", {}).get("reason", "")
-    return PoisonChange(f"OpenSearch rejects {write.what}: {error.get('reason')} {cause}".strip())
+    return PoisonChange(f"OpenSearch rejects {write.name[:200]}: {error.get('reason')} {cause}".strip())
 
 
 def _chunks(writes: Sequence[Write]) -> Iterable[Sequence[Write]]:

@@ -30,8 +30,10 @@ _ANALYZERS: Mapping[str, Mapping[str, object]] = {
     "trigram": {"tokenizer": "trigram", "filter": ["lowercase"]},
 }
 _KEYWORD = {"type": "keyword"}
+_FILTER = {"type": "keyword", "doc_values": False}
+_COLUMN = {"type": "keyword", "index": False}
 _KEPT = {"type": "keyword", "index": False, "doc_values": False}
-_FLAG = {"type": "boolean"}
+_FLAG = {"type": "boolean", "doc_values": False}
 _TEXT = {"type": "text", "analyzer": "words"}
 encode = msgspec.json.Encoder(decimal_format="number").encode
 decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -51,10 +53,11 @@ def index_body(
         },
     }
     kinds = {
-        "source": _KEYWORD, "table": _KEYWORD, "kind": _KEYWORD, "position": _KEYWORD, "base": _KEYWORD,
-        "floor": _KEYWORD, "columns": _KEYWORD, "facets": {**_KEYWORD, "ignore_above": 1000},
+        "source": _FILTER, "table": _KEYWORD, "kind": _FILTER, "position": _COLUMN, "base": _COLUMN,
+        "floor": _FILTER, "columns": _FILTER, "facets": {**_KEYWORD, "ignore_above": 1000},
         "key": _KEPT, "cells": _KEPT, "fills": _KEPT, "shown": _KEPT, "title": _TEXT, "body": _TEXT, "tags": _TEXT,
-        "deleted": _FLAG, "visible": _FLAG, "commit_time": {"type": "date"}, "touched": {"type": "long"},
+        "deleted": _FLAG, "visible": _FLAG, "commit_time": {"type": "date", "index": False},
+        "touched": {"type": "long", "index": False},
     }  # fmt: skip
     meta = {"mapping": mapping.encode(), **notes}
     return {"settings": settings, "mappings": {"dynamic": "strict", "_meta": meta, "properties": kinds}}
@@ -80,7 +83,8 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
         "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
         "deleted": document.deleted, "visible": indexed is not None, "base": document.base,
         "cells": encode({} if document.deleted else document.values).decode(),
-        "fills": encode(document.fills).decode(), "commit_time": row.commit_time, "touched": round(time.time() * 1000),
+        "fills": encode(document.fills).decode() if document.fills else "{}",
+        "commit_time": row.commit_time, "touched": round(time.time() * 1000),
     }  # fmt: skip
     if document.base == NOWHERE:
         body["columns"] = sorted(document.values)

@@ -11,8 +11,8 @@ truncate and a late insert, whoever comes second sees the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from random import SystemRandom
 from typing import Any
 
@@ -20,39 +20,21 @@ from msgspec import structs
 from opensearchpy import OpenSearch
 from opensearchpy.helpers import scan
 
-from cdckit.change import Change, Op, Table
+from cdckit.change import Change, Op
 from cdckit.errors import TransientSinkError
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE, Document, above, join, merge
+from consumers.search.document import NOWHERE
 from consumers.search.engine import Floor, Held
-from consumers.search.mapping import IndexMapping, Mapper, TableMapper
+from consumers.search.mapping import IndexMapping, Mapper
 from consumers.search.opensearch import layout
-from consumers.search.opensearch.bulk import Bulk, Version, Write
+from consumers.search.opensearch.bulk import Bulk, Version, Write, overlapped
 from consumers.search.opensearch.client import writing
 from consumers.search.opensearch.recent import Recent
+from consumers.search.opensearch.row import Row, Scope, kept
 
 _TRIES = 8
+_AT_ONCE = 500  # rows a request: so many are merged while as many are written
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
-
-Scope = tuple[str, Table]
-
-
-@dataclass(slots=True)
-class _Row:
-    """One row to be written: what shall be done to it, and after `merge` what came of it."""
-
-    scope: Scope
-    key: str
-    changes: list[Change] = field(default_factory=list)
-    joined: Held | None = None
-    applied: int = 0
-    write: Write | None = None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether its first change is an insert: most likely nothing is held of it."""
-        return bool(self.changes) and self.changes[0].op is Op.INSERT
-
 
 Found = tuple[Mapping[str, Any], Version]
 """A document's source as it was read, and the version that this was."""
@@ -76,7 +58,7 @@ class Store:
         """
         applied = 0
         with writing(self._url):
-            rows: dict[tuple[Scope, str], _Row] = {}
+            rows: dict[tuple[Scope, str], Row] = {}
             for change in changes:
                 scope = (change.source, change.table)
                 mapper = self._mapper.table(change.table)
@@ -86,8 +68,11 @@ class Store:
                     applied += self._write(list(rows.values())) + self._truncate(scope, change.position.sort_key)
                     rows = {}
                 else:
-                    row = rows.setdefault((scope, change.key_text), _Row(scope, change.key_text))
-                    row.changes.append(_kept(change, mapper))
+                    key = change.key_text
+                    row = rows.get((scope, key))
+                    if row is None:
+                        row = rows[scope, key] = Row(scope, key)
+                    row.changes.append(kept(change, mapper))
             applied += self._write(list(rows.values()))
         return Outcome(applied, len(changes) - applied)
 
@@ -100,12 +85,12 @@ class Store:
                     scope = (floor.source, floor.table)
                     self._change_table(scope, floor.position, frozenset(floor.columns) - mapper.excluded)
                     self._sweep(scope, floor.position)
-            chunk: list[_Row] = []
+            chunk: list[Row] = []
             for held in rows:
                 if mapper := self._mapper.table(held.table):
                     values = mapper.kept(held.document.values)
                     joined = replace(held, document=structs.replace(held.document, values=values))
-                    chunk.append(_Row((held.source, held.table), held.key, joined=joined))
+                    chunk.append(Row((held.source, held.table), held.key, joined=joined))
                     count += 1
                 if len(chunk) == size:
                     self._write(chunk)
@@ -113,7 +98,7 @@ class Store:
             self._write(chunk)
         return count
 
-    def _write(self, rows: Sequence[_Row]) -> int:
+    def _write(self, rows: Sequence[Row]) -> int:
         """Merge and write these rows, each until nobody else came in between; how many changes had an effect."""
         self._learn_columns(rows)
         waiting, busy = list(rows), False
@@ -123,9 +108,10 @@ class Store:
             if attempt:
                 time.sleep(0.05 * 2**attempt * _JITTER.random())
             blind = [row for row in waiting if row.is_new] if self._trusting and not attempt else []
-            floors = self._merge(waiting, blind)
-            again, busy = self._send(waiting)
-            self._trusting = self._trusting and len(again) <= len(blind) // 10
+            floors = self._floors({row.scope for row in waiting})
+            again, busy = self._send(waiting, blind, floors)
+            if blind:
+                self._trusting = len(again) <= len(blind) // 10
             waiting = [*again, *(row for row in blind if row.write is None)]
             self._look_again(floors)
         if waiting:
@@ -133,67 +119,67 @@ class Store:
             raise TransientSinkError(f"OpenSearch {why}: {len(waiting)} rows were not written in {_TRIES} tries")
         return sum(row.applied for row in rows)
 
-    def _send(self, rows: Sequence[_Row]) -> tuple[list[_Row], bool]:
-        """Write them; returns those to be tried again, and whether the server was too busy for one."""
-        again, busy = list[_Row](), False
-        writes = [(row, row.write) for row in rows if row.write is not None]
-        for (row, write), result in zip(writes, self._bulk.write([write for _, write in writes]), strict=True):
-            if result.version is None:
-                self._recent.forget(write.name)
-                again.append(row)
-                busy = busy or result.busy
-            else:
-                self._recent.wrote(write.name, write.body, result.version)
+    def _send(
+        self, rows: Sequence[Row], blind: Sequence[Row], floors: Mapping[Scope, str]
+    ) -> tuple[list[Row], bool]:  # fmt: skip
+        """Merge and write them, the next while some are on their way: their keys differ, so their order is free.
+
+        Returns those to be tried again, and whether the server was too busy for one.
+        """
+        unread = frozenset(map(id, blind))
+        chunks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+        merged = (self._merge(chunk, unread, floors) for chunk in chunks)
+        again, busy = list[Row](), False
+        for chunk, results in zip(chunks, overlapped(self._bulk.write, merged), strict=True):
+            written = [(row, row.write) for row in chunk if row.write is not None]
+            for (row, write), result in zip(written, results, strict=True):
+                if result.version is None:
+                    self._recent.forget(write.name)
+                    again.append(row)
+                    busy = busy or result.busy
+                else:
+                    self._recent.wrote(write.name, write.body, result.version)
         return again, busy
 
-    def _merge(self, rows: Sequence[_Row], blind: Sequence[_Row]) -> Mapping[Scope, str]:
-        """Read what is held and work out what to write; returns the watermarks that were in force.
+    def _merge(
+        self, rows: Sequence[Row], unread: Collection[int], floors: Mapping[Scope, str]
+    ) -> Sequence[Write]:  # fmt: skip
+        """Read what is held and work out what to write.
 
-        `blind` rows are taken for new without a look: OpenSearch refuses to create one that is there.
+        Rows of these identities are taken for new without a look: OpenSearch refuses to create one that is there.
         """
-        tables = {layout.table_id(*scope): scope for scope in {row.scope for row in rows}}
         ids = [layout.row_id(*row.scope, row.key) for row in rows]
-        unread = set(map(id, blind))
         asked = [name for row, name in zip(rows, ids, strict=True) if id(row) not in unread]
         found = self._held(asked)
-        found |= self._read([*tables, *(name for name in asked if name not in found)])
-        if not blind:
+        found |= self._read([name for name in asked if name not in found])
+        if not unread:
             self._trusting = not any(row.is_new and name in found for row, name in zip(rows, ids, strict=True))
-        floors = {scope: str(found[name][0]["floor"]) if name in found else NOWHERE for name, scope in tables.items()}
         for row, name in zip(rows, ids, strict=True):
             self._merge_row(row, name, found.get(name), floors[row.scope])
-        return floors
+        return [row.write for row in rows if row.write is not None]
 
-    def _merge_row(self, row: _Row, name: str, found: Found | None, floor: str) -> None:
+    def _floors(self, scopes: Iterable[Scope]) -> Mapping[Scope, str]:
+        """The tables' watermarks that are in force."""
+        tables = {layout.table_id(*scope): scope for scope in scopes}
+        found = self._read(list(tables))
+        return {scope: str(found[name][0]["floor"]) if name in found else NOWHERE for name, scope in tables.items()}
+
+    def _merge_row(self, row: Row, name: str, found: Found | None, floor: str) -> None:
         before = None if found is None else layout.held(found[0])
-        document = None if before is None else above(before.document, floor)
-        commit_time = "" if before is None else before.commit_time
-        row.applied, row.write = 0, None
-        for change in row.changes:
-            merged = merge(document, change, floor)
-            if merged is not None:
-                commit_time = change.commit_time.isoformat() if _moved(document, merged) else commit_time
-                document, row.applied = merged, row.applied + 1
-        if row.joined is not None and (standing := above(row.joined.document, floor)):
-            merged = standing if document is None else join(document, standing)
-            commit_time = row.joined.commit_time if _moved(document, merged) else commit_time
-            document = merged
-        if document == (None if before is None else before.document):
+        after = row.after(before, floor)
+        row.write = None
+        if (after and after.document) == (before and before.document):
             return
-        body = b""
-        if document is not None:
-            mapper = self._mapper.table(row.scope[1])
-            assert mapper is not None, "rows of tables that are not followed were left out"
-            body = layout.encode(layout.row_body(Held(*row.scope, row.key, document, commit_time), mapper))
-        row.write = Write(name, None if found is None else found[1], body, f"{row.scope[1]} {row.key[:200]}")
+        mapper = self._mapper.table(row.scope[1])
+        assert mapper is not None, "rows of tables that are not followed were left out"
+        body = b"" if after is None else layout.encode(layout.row_body(after, mapper))
+        row.write = Write(name, None if found is None else found[1], body)
 
     def _look_again(self, floors: Mapping[Scope, str]) -> None:
         """Rows were written: where a table was truncated meanwhile, sweep once more."""
-        found = self._read([layout.table_id(*scope) for scope in floors])
-        for scope, floor in floors.items():
-            now = found.get(layout.table_id(*scope))
-            if now is not None and now[0]["floor"] > floor:
-                self._sweep(scope, now[0]["floor"])
+        for scope, floor in self._floors(floors).items():
+            if floor > floors[scope]:
+                self._sweep(scope, floor)
 
     def _truncate(self, scope: Scope, floor: str) -> bool:
         """Raise the watermark, then sweep: also when it stands there already, for the sweep may have been cut off."""
@@ -212,9 +198,9 @@ class Store:
         late = {"query": {"bool": {"filter": [*own, {"range": {"base": {"lte": floor}}}]}}, "_source": ["key"]}
         keys = [hit["_source"]["key"] for hit in scan(self._client, index=self.index, query=late, size=1_000)]
         for start in range(0, len(keys), 1_000):
-            self._write([_Row(scope, key) for key in keys[start : start + 1_000]])
+            self._write([Row(scope, key) for key in keys[start : start + 1_000]])
 
-    def _learn_columns(self, rows: Sequence[_Row]) -> None:
+    def _learn_columns(self, rows: Sequence[Row]) -> None:
         seen: dict[Scope, set[str]] = {}
         for row in rows:
             for change in row.changes:
@@ -230,7 +216,7 @@ class Store:
             found = self._read([name]).get(name)
             held = layout.floor_of(found[0]) if found else Floor(*scope, NOWHERE, (), "")
             wanted = replace(held, position=max(held.position, floor), columns=sorted(columns.union(held.columns)))
-            write = Write(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)), f"{scope[1]}")
+            write = Write(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)))
             if (found and wanted == held) or self._bulk.write([write])[0].version:
                 self._columns[scope] = frozenset(wanted.columns)
                 return held.position
@@ -249,13 +235,3 @@ class Store:
             for one in answer["docs"]
             if one.get("found")
         }
-
-
-def _kept(change: Change, mapper: TableMapper) -> Change:
-    if change.after is None or not mapper.excluded:
-        return change
-    return replace(change, after=mapper.kept(change.after))
-
-
-def _moved(before: Document | None, after: Document) -> bool:
-    return before is None or before.position != after.position
