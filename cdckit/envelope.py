@@ -190,8 +190,10 @@ def old_key_columns(row: Row) -> Mapping[str, Value]:
 
 def decode(data: bytes) -> Change:
     """Read one record of the stream. Raises EnvelopeError when it is no change of ours."""
-    text = plain(data)
     try:
+        if data.startswith(_ARE_ROWS):  # most are
+            return _change(_record_decoder.decode(data))
+        text = plain(data)
         if text.startswith(REFERENCE):
             raise EnvelopeError(
                 "a reference to an oversized change", "consumers.oversize.Fetcher fetches what it names"
@@ -212,6 +214,7 @@ def place(data: bytes) -> tuple[Position, datetime]:
         raise EnvelopeError(f"unreadable record: {error}") from error
 
 
+_ARE_ROWS = tuple(b'{"action":"%b"' % op.value.encode() for op in Op)
 _IS_MESSAGE = b'{"action":"M"'
 
 
@@ -243,21 +246,11 @@ def _change(record: _Record) -> Change:
     op = _OPS.get(record.action) or Op(record.action)
     after = None if op in (Op.DELETE, Op.TRUNCATE) else {column.name: column.value for column in record.columns}
     before = {column.name: column.value for column in record.identity} if record.identity else None
-    return Change(
-        op=op,
-        source=stamp.source,
-        table=_table(record.schema, record.table),
-        position=_position(stamp),
-        commit_time=_commit_time(record.timestamp),
-        key=_key(record, op, after or {}, before or {}),
-        after=after,
-        before=before,
-        types=_types(record),
-        lsn=Lsn.parse(record.lsn) if record.lsn else NO_LSN,
-        xid=record.xid,
-        annotation=stamp.annotation,
-        key_change=stamp.key_change,
-    )
+    return Change(  # in the order of its fields: names take a third longer
+        op, stamp.source, _table(record.schema, record.table), _position(stamp), _commit_time(record.timestamp),
+        _key(record, op, after or {}, before or {}), after, before, _types(record),
+        Lsn.parse(record.lsn) if record.lsn else NO_LSN, record.xid, stamp.annotation, stamp.key_change,
+    )  # fmt: skip
 
 
 _OPS = {op.value: op for op in Op}

@@ -83,6 +83,8 @@ def kept_in(data: bytes) -> Kept | None:
 
 def weight(data: bytes) -> int:
     """The bytes that the record's change takes in memory, about; for bounds."""
+    if not data.startswith(REFERENCE):
+        return len(data)
     try:
         kept = kept_in(data)
     except EnvelopeError:

@@ -18,14 +18,13 @@ class Lsn(int):
     def parse(cls, text: str) -> Lsn:
         """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
         high, _, low = text.strip().partition("/")
-        # this runs twice a record: `int` knows the digits, and what else it would take is refused before
-        plain = text.isascii() and high.isalnum() and low.isalnum() and "x" not in text and "X" not in text
-        if plain and len(high) <= 8 >= len(low):
-            try:
-                return cls((int(high, 16) << 32) | int(low, 16))
-            except ValueError:
-                pass
-        raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
+        try:  # this runs twice a record: `fromhex` is quick, and takes neither signs nor prefixes as `int` does
+            eight = bytes.fromhex(high.zfill(8) + low.zfill(8))
+        except ValueError:
+            eight = b""
+        if len(eight) != 8 or not high or not low:
+            raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
+        return cls(int.from_bytes(eight))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"

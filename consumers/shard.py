@@ -19,6 +19,7 @@ from cdckit.sink import Outcome, Paced, Received, Sink
 from consumers.dead_letters import DeadLetterStore, RawRecord
 from consumers.delivery import DeadShare, Delivery, TooManyDeadLetters, patiently
 from consumers.figures import ShardFigures
+from consumers.garbage import no_search
 
 MOST_UNFLUSHED = 20_000
 MOST_UNFLUSHED_BYTES = 32 * 1024 * 1024
@@ -104,6 +105,7 @@ class ShardWorker:
         self._flush_seconds = max(cadence.flush_seconds, asked)
         self._unflushed, self._unmarked = _Unflushed(), _Unmarked()
 
+    @no_search()
     def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
         """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
         for some in portions(records):
@@ -116,12 +118,14 @@ class ShardWorker:
             self._checkpoint(checkpoint)
         self.figures.seen(millis_behind)
 
+    @no_search()
     def finish(self, checkpoint: Checkpoint) -> None:
         """The lease is about to be handed on, or the process to end: flush and checkpoint what was applied."""
         self._flush()
         self._checkpoint(checkpoint)
         self.figures.write()
 
+    @no_search()
     def ended(self, checkpoint_end: Callable[[], None]) -> None:
         """The shard is closed and read to its end: flush, then tell the KCL so that the children may start."""
         self._flush()
@@ -141,7 +145,7 @@ class ShardWorker:
             pending.since = started
         pending.read += len(records)
         pending.dead += len(records) - len(accepted)
-        pending.size += sum(weight(record.data) for record in records)
+        pending.size += sum([weight(record.data) for record in records])
         pending.last = Mark(records[-1].sequence_number, records[-1].sub_sequence_number)
         if accepted:
             pending.newest = accepted[-1].change

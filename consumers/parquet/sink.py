@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,8 +87,7 @@ class ParquetSink:
     def _write(self) -> None:
         for ref in list(self._buffers):
             buffer = self._buffers[ref]
-            with _no_garbage():
-                added = self._log(ref).append(buffer.changes, self._progress)
+            added = self._log(ref).append(buffer.changes, self._progress)
             del self._buffers[ref]
             self._buffered -= buffer.delivered
             self._done += Outcome(applied=added, superseded=buffer.delivered - added)
@@ -104,15 +100,3 @@ class ParquetSink:
         if len(self._logs) > OPEN_LOGS:
             self._logs.popitem(last=False)
         return log
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    # Millions of objects are made that all live to the end: looking for garbage among them takes a third of the time.
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
