@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from cdckit.change import Change, Op, Table, Value
@@ -44,12 +44,14 @@ def indexed(index: Reader, source: str, word: str) -> Found:
     return {hit.key: (hit.values, hit.snippet) for hit in hits if hit.source == source}
 
 
-def test_any_order_with_duplicates_converges(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", range(scale(1, 40)))
+def test_any_order_with_duplicates_converges(tmp_path: Path, run: int) -> None:
     sink, numbers = opened(tmp_path), itertools.count(1)
 
     with closing(open_index(tmp_path)) as index:
 
-        @settings(max_examples=scale(250, 10_000), deadline=None)
+        @seed(run)
+        @settings(max_examples=250, deadline=None)
         @given(steps=histories(), data=st.data())
         def converges(steps: list[Step], data: st.DataObject) -> None:
             number = next(numbers)
