@@ -108,6 +108,7 @@ class Store:
             if attempt:
                 time.sleep(0.05 * 2**attempt * _JITTER.random())
             blind = [row for row in waiting if row.is_new] if self._trusting and not attempt else []
+            self._trusting = True  # unless it turns out otherwise
             floors = self._floors({row.scope for row in waiting})
             again, busy = self._send(waiting, blind, floors)
             if blind:
@@ -152,8 +153,8 @@ class Store:
         asked = [name for row, name in zip(rows, ids, strict=True) if id(row) not in unread]
         found = self._held(asked)
         found |= self._read([name for name in asked if name not in found])
-        if not unread:
-            self._trusting = not any(row.is_new and name in found for row, name in zip(rows, ids, strict=True))
+        if not unread and any(row.is_new and name in found for row, name in zip(rows, ids, strict=True)):
+            self._trusting = False
         for row, name in zip(rows, ids, strict=True):
             self._merge_row(row, name, found.get(name), floors[row.scope])
         return [row.write for row in rows if row.write is not None]
