@@ -76,16 +76,23 @@ def table_id(source: str, table: Table) -> str:
 
 
 def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
-    """The document of a row in this state. Raises PoisonChange when its transform fails."""
+    """The document of a row in this state, without what `held` knows from its absence: a field costs what a row does.
+
+    Raises PoisonChange when its transform fails.
+    """
     document, values = row.document, ordered(row.document)
     indexed = None if document.deleted else mapper.index(Row(row.source, row.table, row.key, values))
     body: dict[str, Any] = {
         "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
-        "deleted": document.deleted, "visible": indexed is not None, "base": document.base,
-        "cells": encode({} if document.deleted else document.values).decode(),
-        "fills": encode(document.fills).decode() if document.fills else "{}",
+        "visible": indexed is not None, "cells": encode({} if document.deleted else document.values).decode(),
         "commit_time": row.commit_time, "touched": round(time.time() * 1000),
     }  # fmt: skip
+    if document.deleted:
+        body["deleted"] = True
+    if document.base != document.position:
+        body["base"] = document.base
+    if document.fills:
+        body["fills"] = encode(document.fills).decode()
     if document.base == NOWHERE:
         body["columns"] = sorted(document.values)
     if indexed is not None:
@@ -101,7 +108,10 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
 def held(source: Mapping[str, Any]) -> Held:
     """The row in a document's ``_source``."""
     values = decode(source["cells"])
-    document = Document(source["position"], source["deleted"], source["base"], values, decode(source["fills"]))
+    position, fills = source["position"], source.get("fills")
+    document = Document(
+        position, source.get("deleted", False), source.get("base", position), values, decode(fills) if fills else {}
+    )
     return Held(source["source"], Table.parse(source["table"]), source["key"], document, source["commit_time"])
 
 

@@ -20,6 +20,7 @@ from consumers.search.opensearch.generations import OpenSearchGenerations
 from consumers.search.options import Options
 
 _DEEPEST = 10_000
+_DELETED = {"term": {"deleted": True}}
 _WEIGHTS = {"title": 4, "body": 1, "tags": 2}
 _MARKS = {"pre_tags": [MARK], "post_tags": [UNMARK]}
 _MOST_HIGHLIGHTED = 500_000  # characters of one field; the server's own limit is a million, past which it refuses
@@ -65,7 +66,7 @@ class OpenSearchReader:
             "query": {"term": {"kind": "row"}},
             "aggs": {
                 "visible": {"filter": {"term": {"visible": True}}, "aggs": {"tables": tables}},
-                "deleted": {"filter": {"term": {"deleted": True}}},
+                "deleted": {"filter": _DELETED},
                 "rows": {"filter": {"match_all": {}}},
                 "newest": {"max": {"field": "commit_time", "format": "strict_date_optional_time_nanos"}},
             },
@@ -88,7 +89,7 @@ class OpenSearchReader:
         """Every row of one table: key text, columns, position."""
         own = [{"term": {"kind": "row"}}, {"term": {"source": source}}, {"term": {"table": str(table)}}]
         query = {
-            "query": {"bool": {"filter": [*own, {"term": {"deleted": False}}]}},
+            "query": {"bool": {"filter": own, "must_not": _DELETED}},
             "_source": ["key", "cells", "position"],
         }
         generation = self._generations.current()
@@ -107,10 +108,12 @@ class OpenSearchReader:
 
     def _partial(self, generation: str, source: str, table: Table, columns: Sequence[str]) -> int:
         own = [{"term": {"source": source}}, {"term": {"table": str(table)}}, {"term": {"kind": "row"}}]
-        unsure = [*own, {"term": {"base": ""}}, {"term": {"deleted": False}}]
+        unsure = [*own, {"term": {"base": ""}}]
         whole = [*unsure, *({"term": {"columns": column}} for column in columns)]
         counts = [
-            self._client.count(index=generation, body={"query": {"bool": {"filter": wanted}}})["count"]
+            self._client.count(index=generation, body={"query": {"bool": {"filter": wanted, "must_not": _DELETED}}})[
+                "count"
+            ]
             for wanted in (unsure, whole)
         ]
         return int(counts[0] - counts[1])
