@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cdcctl.stack.processes import free_port
+from producer.relay import GATHER_SECONDS
 from producer.slot import OPTIONS, SlotReader
 from producer.wal2json import ACTION_AT, ROWS
 
@@ -164,7 +165,7 @@ def bare(dsn: str, slot: str, changes: int) -> float:
             read = reader.messages(1_000)
             count += sum(payload[ACTION_AT] in ROWS for payload in read)
             if reader.drained:  # as the relay does: to be woken for each message halves the rate
-                time.sleep(0.004) if read else reader.wait(1.0)
+                time.sleep(GATHER_SECONDS) if read else reader.wait(1.0)
     return changes / (time.perf_counter() - started)
 
 

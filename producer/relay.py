@@ -23,7 +23,7 @@ _READS = 600  # messages between two looks at the stream's answers
 _AT_ONCE = 50  # messages between two looks at the bounds: each may be of many megabytes
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
 _BUSY = 20  # messages since the last wait from which on more are coming: to be woken for each costs both sides dear
-_GATHER_SECONDS = 0.004  # what arrives meanwhile queues up at the server: see `producer.slot`
+GATHER_SECONDS = 0.004  # what arrives meanwhile queues up at the server: see `producer.slot`
 _SETTLE_SECONDS = 0.005  # while busy, acknowledgements are gathered for so long
 
 
@@ -150,7 +150,7 @@ class Relay:
         if self._full:  # the slot's socket is readable and not to be read: wait for the stream alone
             self._publisher.wait(seconds)
         elif self._since_wait > _BUSY:
-            time.sleep(_GATHER_SECONDS)
+            time.sleep(GATHER_SECONDS)
         else:
             self._reader.wait(seconds, self._publisher.fileno())
         self._since_wait = 0

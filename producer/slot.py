@@ -82,8 +82,8 @@ class SlotReader:
         cursor: Any = self._connection.cursor()
         self._cursor = cursor
         self._read_message: Callable[[], Any] = cursor.read_message
-        _narrow(self.fileno())
         try:
+            _narrow(self.fileno())
             self._start_patiently(busy_seconds)
         except BaseException:
             self.close()
