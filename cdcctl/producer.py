@@ -78,7 +78,7 @@ def run_backfill(
     rate: Annotated[
         str | None, typer.Option("--rate", help="Rows a second at most, like 5000/s. [default: as fast as it goes]")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Threads that read.")] = WORKERS,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Processes that read.")] = WORKERS,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:

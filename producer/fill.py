@@ -1,45 +1,39 @@
 """A fill: rows that are in the database already, put on the stream beside the changes; snapshot, backfill and repair.
 
 Nobody waits for anybody: each row has a position below all changes that its reading did not see (`producer.watermark`),
-so it loses against every one of them in every satellite, whichever comes first. Memory is bounded by what the publisher
-may hold and a few batches a thread. A range counts as done, durably, once the stream has accepted its every row.
+so it loses against every one of them in every satellite, whichever comes first. A range counts as done, durably, once
+the stream has accepted its every row. The reading is done by processes (`producer.crew`); here is the account.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
 
 from cdckit.change import Table
-from cdckit.errors import CdcError, SourceError
-from cdckit.position import Lsn
-from cdckit.settings import Settings, yes
-from producer.aggregate import AggregateLanes
-from producer.image import Image
-from producer.kinesis import Publisher, Target
+from cdckit.errors import SourceError
+from cdckit.settings import Settings
+from producer.crew import Crew
+from producer.kinesis import Target
 from producer.masking import Masks
-from producer.plain import PlainLanes
+from producer.orders import Accepted, Base, Ended, Failed, Finished, Job, Report, Said, Todo
 from producer.progress import Part, Plan, Progress
 from producer.ranges import cut, expected
-from producer.reading import Batch, Pace, Reading, Task, plan_of
-from producer.relay import MOST_PENDING, MOST_PENDING_BYTES
 from producer.routing import Origin
 from producer.shapes import Shape, shapes
 from producer.slot import Exported
 from producer.source import Source
-from producer.watermark import Watermark
 
 logger = logging.getLogger(__name__)
 
 ROWS_A_RANGE = 10_000
 WORKERS = 2
-_RETRY_MOST, _DRAIN_SECONDS, _TELL_SECONDS = 15.0, 8.0, 0.5
+_RETRY_MOST, _TELL_SECONDS = 15.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,104 +148,72 @@ def _fits(part: Part, there: dict[Table, Shape]) -> bool:
 
 
 class _Run:
-    """One attempt: threads that read, and this one, which publishes."""
+    """One attempt: processes that read and publish, and this one, which keeps account."""
 
     def __init__(
         self, where: Where, wanted: Wanted, progress: Progress, figures: Figures, exported: Exported | None
     ) -> None:
         self._where, self._wanted, self._progress, self._figures = where, wanted, progress, figures
-        self._failed = threading.Event()
-        self._batches: Queue[Batch | CdcError] = Queue(4 * wanted.workers)
-        self._open: list[Task] = []
         self._exported, self._told, self._before = exported, 0.0, progress.rows
+        self._accepted: dict[int, int] = {}
+        self._failed: Failed | None = None
 
     def run(self, stopping: Callable[[], bool], tell: Tell) -> bool:
-        tasks = self._tasks()
-        left = len(tasks)
-        lanes = AggregateLanes if yes(self._where.settings.aggregate) else PlainLanes
-        publisher = Publisher(self._where.target, lanes)
-        threads = self._start(tasks, lambda: stopping() or self._failed.is_set())
-        try:
-            while left and not stopping():
-                self._step(publisher)
-                left -= self._settle()
-                self._count(publisher)
+        todo = self._todo()
+        left = len(todo)
+        with Crew(self._where.settings, self._jobs(todo)) as crew:
+            while crew.busy:
+                if self._failed is not None or stopping():
+                    crew.stop()
+                for at, report in crew.reports(0.1):
+                    left -= isinstance(report, Finished)
+                    self._take(at, report)
                 self._tell(tell)
-            self._drain(publisher)
-            left -= self._settle()
-            self._count(publisher)
-        finally:
-            self._failed.set()
-            for thread in threads:
-                thread.join()
-            publisher.close()
         self._tell(tell, at_once=True)
+        if self._failed is not None:
+            raise self._failed.error()
         return left == 0
 
-    def _tasks(self) -> list[Task]:
-        plan = self._progress.plan
+    def _todo(self) -> list[Todo]:
+        """The ranges that are still to be read, those of all tables taking turns; a table that is gone has none."""
+        plan, done = self._progress.plan, self._progress.done
         assert plan is not None
         with closing(Source(self._where.dsn())) as source:
-            there = {shape.table: shape for shape in shapes(source, {part.table for part in plan.parts}.__contains__)}
-        images = [self._image(there.get(part.table)) for part in plan.parts]
-        done = self._progress.done
-        return plan_of(plan.parts, images, lambda part, number: (part, number) in done)
+            there = {shape.table for shape in shapes(source, {part.table for part in plan.parts}.__contains__)}
+        return [
+            Todo(at, number, part.table, part.ranges[number])
+            for number in range(max((len(part.ranges) for part in plan.parts), default=0))
+            for at, part in enumerate(plan.parts)
+            if part.table in there and number < len(part.ranges) and (at, number) not in done
+        ]
 
-    def _image(self, shape: Shape | None) -> Image | None:
-        return None if shape is None else Image(shape, self._where.origin.source, self._where.masks)
+    def _jobs(self, todo: Sequence[Todo]) -> list[Job]:
+        """Each process has its share of every table; no two have rows of one place in the log."""
+        wanted, shares, taken = self._wanted, defaultdict[int, list[Todo]](list), Counter[int]()
+        for one in todo:
+            shares[(one.part + taken[one.part]) % wanted.workers].append(one)
+            taken[one.part] += 1
+        rate = wanted.rate and wanted.rate / max(1, len(shares))
+        told = wanted.name, wanted.kind, self._where.origin
+        level = logging.getLogger().getEffectiveLevel()
+        return [
+            Job(*told, share, wanted.where, rate, _base(self._exported, at), level)
+            for at, share in enumerate(shares.values())
+        ]
 
-    def _start(self, tasks: Sequence[Task], ending: Callable[[], bool]) -> list[threading.Thread]:
-        wanted, waiting = self._wanted, Queue[Task]()
-        for task in tasks:
-            waiting.put(task)
-        reading = Reading(
-            wanted.name, wanted.kind, self._where.dsn, self._where.origin, wanted.where, Pace(wanted.rate), waiting,
-            self._batches, ending, self._exported, _base(self._exported),
-        )  # fmt: skip
-        threads = [threading.Thread(target=reading.run, name=f"fill-{number}") for number in range(wanted.workers)]
-        for thread in threads:
-            thread.start()
-        return threads
-
-    def _step(self, publisher: Publisher) -> None:
-        """Take in what was read, as much as there is room for, and keep the requests going."""
-        taken = False
-        while publisher.pending < MOST_PENDING and publisher.pending_bytes < MOST_PENDING_BYTES:
-            try:
-                self._take(publisher, self._batches.get(timeout=0 if taken or publisher.pending else 0.1))
-                taken = True
-            except Empty:
-                break
-            publisher.pump(eager=False)
-        publisher.pump()
-        if publisher.pending and not taken:
-            publisher.wait(min(0.2, publisher.pause or 0.02))
-
-    def _take(self, publisher: Publisher, batch: Batch | CdcError) -> None:
-        if isinstance(batch, CdcError):
-            raise batch
-        task, rows = batch
-        if rows is None:
-            self._open.append(task)
-            return
-        task.rows += len(rows)
-        publisher.submit_rows(rows, task.ticket)
-
-    def _settle(self) -> int:
-        ended = [task for task in self._open if task.ticket.outstanding == 0]
-        for task in ended:
-            self._open.remove(task)
-            self._progress.finished(task.part, task.number, task.rows)
-        return len(ended)
-
-    def _count(self, publisher: Publisher) -> None:
-        self._figures.rows = self._before + publisher.figures.accepted
-
-    def _drain(self, publisher: Publisher) -> None:
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while publisher.pending and time.monotonic() < deadline:
-            publisher.pump()
-            publisher.wait(min(0.1, publisher.pause or 0.1))
+    def _take(self, at: int, report: Report) -> None:
+        match report:
+            case Accepted(rows):
+                self._accepted[at] = rows
+                self._figures.rows = self._before + sum(self._accepted.values())
+            case Finished(part, number, rows):
+                self._progress.finished(part, number, rows)
+            case Said(name, level, text):
+                logging.getLogger(name).log(level, "%s", text)
+            case Failed():
+                self._failed = self._failed or report
+            case Ended():
+                pass
 
     def _tell(self, tell: Tell, *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self._told > _TELL_SECONDS:
@@ -259,9 +221,9 @@ class _Run:
             tell(self._figures)
 
 
-def _base(exported: Exported | None) -> Watermark | None:
-    """Just before the slot's beginning: inside a record that is no commit's."""
-    return None if exported is None else Watermark(Lsn(exported.point - 1), _now())
+def _base(exported: Exported | None, at: int) -> Base | None:
+    """Just before the slot's beginning, a byte for each process: inside a record that is no commit's."""
+    return None if exported is None else Base(exported.snapshot, exported.point - 1 - at, _now())
 
 
 def _now() -> str:

@@ -191,8 +191,8 @@ class Publisher:
     def _start(self, batch: Sequence[Parcel] | Sheaf) -> None:
         self.flying += 1
         self.figures.requests += 1
-        entries = batch.entries if isinstance(batch, Sheaf) else [parcel.entry for parcel in batch]
-        future = self._pool.submit(self._target.put, entries)
+        entries = batch.entries if isinstance(batch, Sheaf) else b",".join([parcel.entry for parcel in batch])
+        future = self._pool.submit(self._target.put, entries, len(batch))
         future.add_done_callback(lambda ended: self._ended(batch, ended))
 
     def _ended(self, batch: Sequence[Parcel] | Sheaf, future: Future[Sequence[Answer]]) -> None:

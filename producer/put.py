@@ -62,8 +62,11 @@ class RequestFailed(Exception):
 class Put(Protocol):
     """What the publisher needs of Kinesis; called by several threads at once."""
 
-    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
-        """Put the entries (each made by `entry`) and return one answer each. Raises RequestFailed."""
+    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
+        """Put so many entries (as `entry` makes them, commas between) and return one answer each.
+
+        Raises RequestFailed.
+        """
 
 
 def entry(data: bytes, partition_key: str, hash_key: str | None = None) -> bytes:
@@ -108,11 +111,10 @@ class PutRecords:
             socket_options=_AT_ONCE,  # type: ignore[arg-type]
         )
 
-    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
         """See `Put`."""
-        first, *rest = entries
         try:
-            response = self._http.send(self._signed(b",".join((self._head + first, *rest)) + b"]}"))
+            response = self._http.send(self._signed(b"%b%b]}" % (self._head, entries)))
         except HTTPClientError as error:
             raise RequestFailed(type(error).__name__, " ".join(str(error).split())) from error
         except BotoCoreError as error:  # looking up credentials failed
@@ -120,7 +122,7 @@ class PutRecords:
             raise RequestFailed("NoCredentials", str(error)) from error
         if response.status_code != 200:
             raise self._refused(response.status_code, response.content)
-        return self._answers(response.content, len(entries))
+        return self._answers(response.content, count)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,140 +1,218 @@
-"""The threads that read a fill's ranges by COPY and hand their records over; each has a connection of its own."""
+"""``python -m producer.reading``: reads ranges of tables by COPY and puts their rows on the stream; a fill starts it.
+
+The job is one line on stdin, and the end of stdin tells to stop: the fill was told to, or is gone. Signals are the
+fill's affair. Reports go to stdout (`producer.orders`). One thread reads, builds the records and hands them over to the
+requests in flight, no more than the publisher may hold: that bounds the memory.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from queue import Empty, Full, Queue
+
+import msgspec
 
 from cdckit.envelope import VERSION, Stamp, Stamper
-from cdckit.errors import CdcError
+from cdckit.errors import CdcError, SourceError
+from cdckit.position import Lsn
+from cdckit.settings import Settings, resolve, yes
+from producer.aggregate import AggregateLanes
+from producer.credentials import SourceDsn
 from producer.image import Image, Under
+from producer.kinesis import Publisher
 from producer.ledger import Ticket
-from producer.progress import Part
-from producer.ranges import Range, condition
-from producer.routing import Origin, Rows
-from producer.slot import Exported
+from producer.mask_key import open_masks
+from producer.orders import Accepted, Failed, Finished, Job, Said, Todo
+from producer.oversize import open_oversize
+from producer.plain import PlainLanes
+from producer.ranges import condition
+from producer.relay import MOST_PENDING, MOST_PENDING_BYTES
+from producer.routing import Origin
+from producer.shapes import shapes
 from producer.source import Source
+from producer.stream import Stream, kinesis_client
 from producer.watermark import Watermark, Watermarks, snapshot
 
-_LINES, _BYTES = 500, 1024 * 1024
+_DRAIN_SECONDS, _TELL_SECONDS = 8.0, 0.2
 
 
 class Ended(Exception):
     """Told to stop in the midst of a range."""
 
 
-@dataclass(slots=True, eq=False)
-class Task:
-    """One range to be read. `ticket` counts its records until the stream has them."""
-
-    part: int
-    number: int
-    image: Image
-    range: Range
-    ticket: Ticket
-    rows: int = 0
-
-
-Batch = tuple[Task, Rows | None]
-"""Some rows of a range; None: it was read to its end."""
+Tell = Callable[[Accepted | Finished], None]
 
 
 @dataclass(slots=True)
 class Pace:
-    """So many rows a second, of all threads together; without a rate, as fast as it goes."""
+    """So many rows a second; without a rate, as fast as it goes."""
 
     rate: float | None
     _due: float = field(default_factory=time.monotonic)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait(self, rows: int, stopping: Callable[[], bool]) -> None:
-        """Wait until these rows may go."""
+    def pause(self, rows: int) -> float:
+        """Seconds to wait after these rows."""
         if self.rate is None:
-            return
-        with self._lock:
-            due = max(self._due, time.monotonic() - 1.0)
-            self._due = due + rows / self.rate
-        while (pause := due - time.monotonic()) > 0 and not stopping():
-            time.sleep(min(pause, 0.1))
+            return 0.0
+        now = time.monotonic()
+        self._due = max(self._due, now - 1.0) + rows / self.rate
+        return max(0.0, self._due - now)
 
 
-@dataclass(frozen=True, slots=True)
 class Reading:
-    """What the threads share. `exported` is the slot's own snapshot; without it each range has one, and a watermark."""
+    """One process's part of a fill."""
 
-    name: str
-    kind: str
-    dsn: Callable[[], str]
-    origin: Origin
-    where: str
-    pace: Pace
-    tasks: Queue[Task]
-    batches: Queue[Batch | CdcError]
-    stopping: Callable[[], bool]
-    exported: Exported | None = None
-    base: Watermark | None = None
-    marks: Watermarks = field(default_factory=Watermarks)
+    def __init__(self, job: Job, settings: Settings, publisher: Publisher, stopping: threading.Event, tell: Tell):
+        """`tell` is called as rows are accepted and ranges finished, `stopping` is looked at between batches."""
+        self._job, self._publisher, self._stopping, self._tell = job, publisher, stopping, tell
+        self._dsn, self._masks = SourceDsn(settings), open_masks(settings)
+        self._pace, self._marks, self._told = Pace(job.rate), Watermarks(), 0.0
+        self._base = None if job.base is None else Watermark(Lsn(job.base.lsn), job.base.time)
+        self._open: list[tuple[Todo, Ticket, int]] = []
 
     def run(self) -> None:
-        """Read ranges until there are no more; an error is handed over in place of records."""
+        """Read all of the job's ranges, or until told to stop. Raises SourceError, StreamError."""
         try:
-            with closing(Source(self.dsn())) as source:
+            with closing(Source(self._dsn())) as source:
                 source.query("SET standard_conforming_strings = on")
-                if self.exported is not None:
+                if self._job.base is not None:
                     source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    source.query(f"SET TRANSACTION SNAPSHOT '{self.exported.snapshot}'")
+                    source.query(f"SET TRANSACTION SNAPSHOT '{self._job.base.snapshot}'")
                 self._read_all(source)
         except Ended:
-            return
-        except CdcError as error:
-            self._hand_over(error)
-        except Exception as error:  # a bug: the fill must not wait for a thread that is gone
-            self._hand_over(CdcError(f"reading failed: {error!r}"))
+            pass
+        self._drain()
 
     def _read_all(self, source: Source) -> None:
-        while not self.stopping():
-            try:
-                task = self.tasks.get_nowait()
-            except Empty:
-                return
-            self._read(source, task)
+        wanted = {todo.table for todo in self._job.todo}
+        there = {shape.table: shape for shape in shapes(source, wanted.__contains__)}
+        images = {table: Image(shape, self._job.origin.source, self._masks) for table, shape in there.items()}
+        for todo in self._job.todo:
+            if todo.table not in images:
+                raise SourceError(f"the table {todo.table} is gone")
+            self._read(source, todo, images[todo.table])
 
-    def _read(self, source: Source, task: Task) -> None:
-        mark = self.base or snapshot(source, self.marks, self._told(task), self.stopping)
+    def _read(self, source: Source, todo: Todo, image: Image) -> None:
+        job, ticket, rows = self._job, Ticket(), 0
+        mark = self._base or snapshot(source, self._marks, self._text(todo), self._stopping.is_set)
         if mark is None:
             raise Ended
-        shape, lines = task.image.shape, _Lines(self, task, mark)
-        where = f" AND ({self.where}\n)" if self.where else ""
-        source.copy(
-            f"SELECT {task.image.select} FROM ONLY {shape.table} WHERE {condition(shape, task.range)}{where}",  # noqa: S608
-            lines.write,
-        )
-        lines.flush()
-        if self.base is None:
+        under = Under(stamper_of(job.origin, job.kind), str(mark.lsn), mark.time)
+
+        def take(lines: Sequence[bytes]) -> None:
+            nonlocal rows
+            self._publisher.submit_rows(image.rows(lines, under, mark.take(len(lines))), ticket)
+            rows += len(lines)
+            self._publisher.pump(eager=False)
+            self._settle()
+            self._hold(self._pace.pause(len(lines)))
+
+        where = f" AND ({job.where}\n)" if job.where else ""
+        ranged = condition(image.shape, todo.range)
+        source.copy(f"SELECT {image.select} FROM ONLY {todo.table} WHERE {ranged}{where}", take)  # noqa: S608
+        if self._base is None:
             source.query("COMMIT")
-        self._hand_over((task, None))
+        self._open.append((todo, ticket, rows))
 
-    def _told(self, task: Task) -> str:
-        return json.dumps({"fill": self.name, "table": str(task.image.shape.table), "range": task.number})
+    def _text(self, todo: Todo) -> str:
+        return json.dumps({"fill": self._job.name, "table": str(todo.table), "range": todo.number})
 
-    def hand_over(self, task: Task, rows: Rows) -> None:
-        """Wait for room. Raises Ended."""
-        self.pace.wait(len(rows), self.stopping)
-        self._hand_over((task, rows))
+    def _hold(self, seconds: float) -> None:
+        """Wait so long, and until there is room, while the requests go on. Raises Ended."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and (time.monotonic() < until or self._full):
+            self._wait(min(0.2, max(0.02, until - time.monotonic())))
+        if self._stopping.is_set():
+            raise Ended
 
-    def _hand_over(self, batch: Batch | CdcError) -> None:
-        while True:
-            if self.stopping():
-                raise Ended
+    @property
+    def _full(self) -> bool:
+        return self._publisher.pending >= MOST_PENDING or self._publisher.pending_bytes >= MOST_PENDING_BYTES
+
+    def _wait(self, seconds: float) -> None:
+        self._publisher.pump()
+        self._publisher.wait(min(seconds, self._publisher.pause or seconds))
+        self._settle()
+
+    def _drain(self) -> None:
+        """See what was read onto the stream; once told to stop, for no longer than a while."""
+        deadline = math.inf
+        while self._publisher.pending and time.monotonic() < deadline:
+            if self._stopping.is_set():
+                deadline = min(deadline, time.monotonic() + _DRAIN_SECONDS)
+            self._wait(0.1)
+        self._settle(at_once=True)
+
+    def _settle(self, *, at_once: bool = False) -> None:
+        """Tell what the stream has."""
+        for todo, ticket, rows in self._open:
+            if ticket.outstanding == 0:
+                self._tell(Finished(todo.part, todo.number, rows))
+        self._open = [one for one in self._open if one[1].outstanding]
+        if at_once or time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            self._tell(Accepted(self._publisher.figures.accepted))
+
+
+class _Reports(logging.Handler):
+    """Writes reports and log lines to stdout, from any thread; should nobody hear them, it is time to stop."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        super().__init__()
+        self._stopping, self._alone = stopping, threading.Lock()
+
+    def tell(self, report: Accepted | Finished | Said | Failed) -> None:
+        with self._alone:
             try:
-                return self.batches.put(batch, timeout=0.2)
-            except Full:
-                continue
+                sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+                sys.stdout.buffer.flush()
+            except OSError:
+                self._stopping.set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tell(Said(record.name, record.levelno, record.getMessage()))
+
+
+def main() -> int:
+    """Do the job that stdin has; 0 when its end, or its error, was reported."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):  # told to stop at once
+        return 0
+    job = msgspec.json.decode(line, type=Job)
+    stopping = threading.Event()
+    reports = _Reports(stopping)
+    logging.basicConfig(level=job.level, handlers=[reports], force=True)
+    threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
+    try:
+        _work(job, resolve({}, os.environ)[0], stopping, reports.tell)
+    except CdcError as error:
+        reports.tell(Failed(type(error).__name__, error.message, error.hint))
+    return 0
+
+
+def _work(job: Job, settings: Settings, stopping: threading.Event, tell: Tell) -> None:
+    stream = Stream(kinesis_client(), settings.stream)
+    with closing(stream.target(keep=open_oversize(settings.oversize, settings.source))) as target:
+        publisher = Publisher(target, AggregateLanes if yes(settings.aggregate) else PlainLanes)
+        with closing(publisher):
+            Reading(job, settings, publisher, stopping, tell).run()
+
+
+def _watch(stopping: threading.Event) -> None:
+    while os.read(0, 4096):  # not sys.stdin: at the interpreter's end its lock must be free
+        pass
+    stopping.set()
 
 
 def stamper_of(origin: Origin, kind: str) -> Stamper:
@@ -146,34 +224,5 @@ def stamper_of(origin: Origin, kind: str) -> Stamper:
     )  # fmt: skip
 
 
-class _Lines:
-    """Gathers COPY's lines and turns them into records, some hundred at a time."""
-
-    def __init__(self, reading: Reading, task: Task, mark: Watermark) -> None:
-        self._reading, self._task, self._mark = reading, task, mark
-        self._under = Under(stamper_of(reading.origin, reading.kind), str(mark.lsn), mark.time)
-        self._lines: list[bytes] = []
-        self._size = 0
-
-    def write(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
-        if len(self._lines) >= _LINES or self._size >= _BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        lines, self._lines, self._size = self._lines, [], 0
-        if lines:
-            rows = self._task.image.rows(lines, self._under, self._mark.take(len(lines)))
-            self._reading.hand_over(self._task, rows)
-
-
-def plan_of(parts: Sequence[Part], images: Sequence[Image | None], done: Callable[[int, int], bool]) -> list[Task]:
-    """The ranges that are still to be read, those of all tables taking turns."""
-    tasks = []
-    longest = max((len(part.ranges) for part in parts), default=0)
-    for number in range(longest):
-        for at, (part, image) in enumerate(zip(parts, images, strict=True)):
-            if image is not None and number < len(part.ranges) and not done(at, number):
-                tasks.append(Task(at, number, image, part.ranges[number], Ticket()))
-    return tasks
+if __name__ == "__main__":
+    sys.exit(main())

@@ -71,7 +71,7 @@ def _records(where: Where, source: Source, shape: Shape, marks: Watermarks, keys
     assert mark is not None
     names = ", ".join(map(quoted, shape.key))
     wanted = ", ".join(literals(shape.keys, _cells(shape, key)) for key in keys)
-    source.copy(f"SELECT {image.select} FROM ONLY {shape.table} WHERE ({names}) IN ({wanted})", lines.append)  # noqa: S608
+    source.copy(f"SELECT {image.select} FROM ONLY {shape.table} WHERE ({names}) IN ({wanted})", lines.extend)  # noqa: S608
     source.query("COMMIT")
     under = Under(stamper_of(where.origin, "repair"), str(mark.lsn), mark.time)
     found = list(image.rows(lines, under, mark.take(len(lines))).records())

@@ -19,7 +19,7 @@ from producer.endpoint import serving
 from producer.fill import Where
 from producer.guard import SlotGuard, parse_size
 from producer.initial import Initial
-from producer.kinesis import IN_FLIGHT, Publisher, Target
+from producer.kinesis import Publisher, Target
 from producer.mask_key import open_masks
 from producer.masking import Masks
 from producer.metrics import Meter
@@ -83,8 +83,7 @@ def run(
     pace = pace or Pace()
     budget = parse_size(settings.max_retained_wal)
     stream = Stream(kinesis_client(), settings.stream)
-    connections = 2 * IN_FLIGHT if snapshot else IN_FLIGHT  # an unfinished snapshot goes on beside the relay
-    target = stream.target(connections, open_oversize(settings.oversize, settings.source))
+    target = stream.target(keep=open_oversize(settings.oversize, settings.source))
     dsn, masks = SourceDsn(settings), open_masks(settings)
     initial = Initial(settings, dsn, stream, asked=snapshot)
     origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch, make_slot=initial.make_slot)

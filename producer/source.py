@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ SELECT system_identifier, timeline_id, pg_current_wal_lsn(), current_database(),
        current_setting('wal_level'), current_setting('server_encoding')
 FROM pg_control_system(), pg_control_checkpoint()
 """
+LINES = 500
+"""Lines that `Source.copy` hands over at a time: as many as PutRecords takes records."""
+_PIECE, _MOST_BYTES = 64 * 1024, 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,32 @@ def translated(what: str) -> Iterator[None]:
         raise SourceError(f"{what}: {_text(error)}", _mend(str(error))) from error
 
 
-class _Lines:
-    """What psycopg2 writes COPY's lines to."""
+class _Lines(io.RawIOBase):
+    """Takes COPY's text in whatever pieces, and hands whole lines over."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self.write = write
+    def __init__(self, write: Callable[[Sequence[bytes]], object]) -> None:
+        self._write, self._lines, self._size, self._rest = write, list[bytes](), 0, b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        self._size += len(piece)
+        lines = io.BytesIO(self._rest + piece).readlines()  # several times as fast as split
+        self._rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        self._lines += lines
+        while len(self._lines) >= LINES or self._size >= _MOST_BYTES:
+            self._hand_over()
+        return len(piece)
+
+    def end(self) -> None:
+        while self._lines:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        lines, self._lines, self._size = self._lines[:LINES], self._lines[LINES:], 0
+        if lines:  # there may be part of one only
+            self._write(lines)
 
 
 class Source:
@@ -158,13 +183,17 @@ class Source:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def copy(self, query: str, write: Callable[[bytes], object]) -> None:
-        """COPY a query's rows to `write`, line by line as they arrive. What `write` raises comes out; close then.
+    def copy(self, query: str, write: Callable[[Sequence[bytes]], object]) -> None:
+        """COPY a query's rows to `write` as they arrive: lines with their ends, `LINES` or about a MiB at a time.
 
-        Raises SourceError.
+        What `write` raises comes out; close then. Raises SourceError.
         """
+        lines = _Lines(write)
         with translated("the database refused"), self._connection.cursor() as cursor:
-            cursor.copy_expert(f"COPY ({query}) TO STDOUT", _Lines(write))
+            buffer = io.BufferedWriter(lines, _PIECE)  # psycopg2 writes each line by itself
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT", buffer)
+            buffer.flush()
+        lines.end()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -91,11 +91,11 @@ class Stream:
         record = int(summary.get("MaxRecordSizeInKiB") or 1024) * 1024
         return Bounds(record) if record <= 1024 * 1024 else Bounds(record, request=10 * 1024 * 1024)
 
-    def target(self, connections: int = IN_FLIGHT, keep: Callable[[Record, bytes], Record] | None = None) -> Target:
+    def target(self, keep: Callable[[Record, bytes], Record] | None = None) -> Target:
         """The stream for a publisher; `keep` is its way with oversized records. Raises StreamError."""
         shards, bounds = self.shards, self.bounds()
         shards()  # a stream that cannot be listed is refused here
-        put = PutRecords(self.client, self.name, connections)
+        put = PutRecords(self.client, self.name, IN_FLIGHT)
         return Target(self.name, put, shards, bounds, put.close, keep)
 
     def recorded(self, source: str) -> Recorded | None:

@@ -2,6 +2,10 @@
 
 import contextlib
 import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +20,7 @@ import pytest
 from cdckit.change import Change, Op, Table
 from cdckit.errors import CdcError, SlotLost, UsageError
 from cdckit.position import Lsn
-from cdckit.settings import Settings
+from cdckit.settings import Settings, environ_of
 from consumers.begin import EARLIEST
 from consumers.oversize import Fetcher
 from consumers.reader import StreamReader
@@ -121,6 +125,64 @@ def test_a_paused_backfill_goes_on_and_reads_no_finished_range_again(settings: S
     assert set(keys) == set(range(1, 60_001))
     assert len(keys) < 60_000 + 60_000 - rest.before + 1
     assert list((settings.folder / "fills").iterdir()) == [], "the next one begins anew"
+
+
+def readers(stream: str) -> list[int]:
+    """The processes that read for a fill into this stream."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            mine = f"CDC_STREAM={stream}\0".encode() in (folder / "environ").read_bytes()
+            if mine and b"producer.reading" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_reading_process_that_is_killed_is_replaced(
+    settings: Settings, postgres: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    docs(postgres, 60_000)
+    killed = list[int]()
+
+    def kill_one(now: Figures) -> None:
+        if now.rows > 15_000 and not killed:
+            killed.append(readers(settings.stream)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with producing(settings, postgres):
+        asked = Asked(chosen(settings, ["docs"]), rate=20_000.0, workers=3)
+        _, done = backfill(settings, asked, NEVER, kill_one)
+    assert done
+    assert "a process that reads was killed by signal 9; again in" in caplog.text
+    keys = {change.key["id"] for change in on_stream(settings) if read(change) == "backfill"}
+    assert keys == set(range(1, 60_001))
+    assert readers(settings.stream) == []
+
+
+def test_no_reading_process_outlives_a_fill_that_is_killed(settings: Settings, postgres: Database) -> None:
+    docs(postgres, 60_000)
+    with producing(settings, postgres):
+        command = [sys.executable, "-m", "cdcctl.main", "producer", "backfill", "docs", "--rate", "1000/s"]
+        with subprocess.Popen(command, env={**os.environ, **environ_of(settings)}) as fill:
+            wait_until(lambda: len(readers(settings.stream)) == 2)
+            fill.kill()
+        wait_until(lambda: not readers(settings.stream))
+
+
+def test_a_fill_that_is_told_to_stop_at_once_stops(settings: Settings, postgres: Database) -> None:
+    docs(postgres, 60_000)
+    with producing(settings, postgres):
+        figures, done = backfill(settings, Asked(chosen(settings, ["docs"])), lambda: True, SILENT)
+        assert (figures.rows, done) == (0, False)
+        _, done = backfill(settings, Asked(chosen(settings, ["docs"])), NEVER, SILENT)
+        assert done
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_only_what_was_asked_for(settings: Settings, postgres: Database) -> None:

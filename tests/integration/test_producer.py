@@ -54,14 +54,15 @@ class StubKinesis:
     def target(self, bounds: Bounds | None = None) -> Target:
         return Target("stub", self, lambda: self.shards, bounds or Bounds())
 
-    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
         while self.stalled.is_set():
             time.sleep(0.01)
         with self._lock:
             self.calls += 1
             if self.fail(self.calls):
                 raise RequestFailed("ConnectionClosedError", "as told")
-            records = [msgspec.json.decode(entry) for entry in entries]
+            records = msgspec.json.decode(b"[%b]" % entries)
+            assert len(records) == count
             keys = [record["PartitionKey"] + record.get("ExplicitHashKey", "") for record in records]
             assert len(keys) == len(set(keys)), "two records of one key in one request"
             return [self._answer(record) for record in records]

@@ -43,7 +43,7 @@ def image_of(source: Source, name: str, masks: str = "") -> Image:
 
 def read(source: Source, image: Image, where: str = "true") -> list[bytes]:
     lines = list[bytes]()
-    source.copy(f"SELECT {image.select} FROM ONLY {image.shape.table} WHERE {where}", lines.append)
+    source.copy(f"SELECT {image.select} FROM ONLY {image.shape.table} WHERE {where}", lines.extend)
     return lines
 
 

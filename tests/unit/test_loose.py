@@ -19,6 +19,7 @@ from producer.routing import Record, Rows
 from producer.shards import Shard, ShardMap
 
 TABLE = Table("public", "docs")
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 SHARDS = ShardMap([Shard("low", 0), Shard("high", 2**127)])
 
 
@@ -32,12 +33,12 @@ class Stream:
         self._entries = 0
         self._lock = threading.Lock()
 
-    def __call__(self, entries: Sequence[bytes]) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
         with self._lock:
-            self.requests.append(len(entries))
+            self.requests.append(count)
             if self.fails(len(self.requests)):
                 raise RequestFailed("ConnectionClosedError", "as told")
-            return [self._answer(entry) for entry in entries]
+            return [self._answer(bytes(entry)) for entry in _raws.decode(b"[%b]" % entries)]
 
     def _answer(self, entry: bytes) -> Answer:
         self._entries += 1
