@@ -7,6 +7,7 @@ import struct
 import msgspec
 
 _PACK = struct.Struct(">IQI").pack
+_unhex, _number = bytes.fromhex, int.from_bytes
 
 
 class Lsn(int):
@@ -17,14 +18,14 @@ class Lsn(int):
     @classmethod
     def parse(cls, text: str) -> Lsn:
         """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
-        high, _, low = text.strip().partition("/")
+        high, _, low = text.partition("/")
         try:  # this runs twice a record: `fromhex` is quick, and takes neither signs nor prefixes as `int` does
-            eight = bytes.fromhex(high.zfill(8) + low.zfill(8))
+            eight = _unhex(high.rjust(8, "0") + low.rjust(8, "0"))
         except ValueError:
             eight = b""
         if len(eight) != 8 or not high or not low:
             raise ValueError(f"not an LSN: {text!r} (expected like 16/B374D848)")
-        return cls(int.from_bytes(eight))
+        return cls(_number(eight))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"

@@ -11,6 +11,8 @@ The contract of a `Sink`, in prose:
 - ``close()`` frees resources; it need not flush and must not fail.
 - A sink whose flush is costly (a file each) has an attribute ``flush_seconds``: the kit then waits that long between
   two flushes while changes keep coming. Without it, the kit flushes after every batch.
+- A sink that works on while the kit decodes (in a thread or process of its own) has an attribute ``most_changes``: it
+  then gets what the KCL delivers, up to 10,000 records, in batches of so many, and is flushed after the last of them.
 - `TransientSinkError`, from ``apply`` or ``flush``, says "call me again with the same": six times, with growing pauses.
 - `PoisonChange`, from ``apply``, says that the batch holds a change that can never be applied: the kit halves the batch
   until that change stands alone, and keeps it as a dead letter. An older change may thus be applied (redriven) late.
@@ -97,6 +99,14 @@ class Paced(Protocol):
 
     flush_seconds: float
     """Seconds between two flushes while changes keep coming."""
+
+
+@runtime_checkable
+class Portioned(Protocol):
+    """A sink that asks for small batches."""
+
+    most_changes: int
+    """Changes of a batch."""
 
 
 @runtime_checkable

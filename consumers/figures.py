@@ -85,9 +85,10 @@ class ShardFigures:
 
     def latencies(self, commit_times: Iterable[datetime], durable: datetime) -> None:
         """Count how long each change took from its commit until it was durable in the satellite."""
-        counts = Counter(_bucket((durable - moment).total_seconds() * 1000) for moment in commit_times)
-        for bucket, count in counts.items():
-            self.report.latency_ms[bucket] = self.report.latency_ms.get(bucket, 0) + count
+        counts = self.report.latency_ms
+        for moment, count in Counter(commit_times).items():  # a transaction's changes have one
+            bucket = _bucket((durable - moment).total_seconds() * 1000)
+            counts[bucket] = counts.get(bucket, 0) + count
 
     def recent(self, read: int, dead: int) -> None:
         """The counts that the share of dead letters looks back on."""

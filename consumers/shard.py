@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from cdckit.change import Change
 from cdckit.errors import ConsumerError
 from cdckit.oversize import weight
-from cdckit.sink import Outcome, Paced, Received, Sink
+from cdckit.sink import Outcome, Paced, Portioned, Received, Sink
 from consumers.dead_letters import DeadLetterStore, RawRecord
 from consumers.delivery import DeadShare, Delivery, TooManyDeadLetters, patiently
 from consumers.figures import ShardFigures
@@ -72,17 +72,19 @@ class _Unmarked:
 Checkpoint = Callable[[Mark], None]
 
 
-def portions(records: Sequence[RawRecord], most: int = MOST_UNFLUSHED_BYTES) -> Iterator[Sequence[RawRecord]]:
-    """The records in runs that take so many bytes in memory: a page of references may stand for gigabytes."""
+def portions(
+    records: Sequence[RawRecord], most_bytes: int = MOST_UNFLUSHED_BYTES, most: int = MOST_UNFLUSHED
+) -> Iterator[tuple[Sequence[RawRecord], int]]:
+    """The records in runs of so many, or so many bytes, with their bytes: a page of references may be gigabytes."""
+    weights = [weight(record.data) for record in records]
     start = size = 0
-    for at, record in enumerate(records):
-        heavy = weight(record.data)
-        if at > start and size + heavy > most:
-            yield records[start:at]
+    for at, heavy in enumerate(weights):
+        if at - start == most or (at > start and size + heavy > most_bytes):
+            yield records[start:at], size
             start, size = at, 0
         size += heavy
     if start < len(records):
-        yield records[start:]
+        yield records[start:], size
 
 
 class ShardWorker:
@@ -103,14 +105,15 @@ class ShardWorker:
         self._delivery = Delivery(report.consumer, report.shard, sink, letters, self._share)
         asked = sink.flush_seconds if isinstance(sink, Paced) else 0.0
         self._flush_seconds = max(cadence.flush_seconds, asked)
+        self._portion = sink.most_changes if isinstance(sink, Portioned) else MOST_UNFLUSHED
         self._unflushed, self._unmarked = _Unflushed(), _Unmarked()
 
     @no_search()
     def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
         """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
-        for some in portions(records):
-            self._apply(some)
-            if self._must_flush():
+        for some, size in portions(records, most=self._portion):
+            self._apply(some, size)
+            if self._full():
                 self._flush()
         if self._must_flush():
             self._flush()
@@ -136,7 +139,7 @@ class ShardWorker:
         """Free the sink. Nothing is flushed: after a lost lease another worker has it already."""
         self._sink.close()
 
-    def _apply(self, records: Sequence[RawRecord]) -> None:
+    def _apply(self, records: Sequence[RawRecord], size: int) -> None:
         started = time.monotonic()
         accepted = self._delivered(records)
         self.figures.report.apply_seconds += time.monotonic() - started
@@ -145,7 +148,7 @@ class ShardWorker:
             pending.since = started
         pending.read += len(records)
         pending.dead += len(records) - len(accepted)
-        pending.size += sum([weight(record.data) for record in records])
+        pending.size += size
         pending.last = Mark(records[-1].sequence_number, records[-1].sub_sequence_number)
         if accepted:
             pending.newest = accepted[-1].change
@@ -163,7 +166,10 @@ class ShardWorker:
     def _must_flush(self) -> bool:
         pending = self._unflushed
         overdue = time.monotonic() - pending.since >= self._flush_seconds
-        return pending.read > 0 and (overdue or pending.read >= MOST_UNFLUSHED or pending.size >= MOST_UNFLUSHED_BYTES)
+        return pending.read > 0 and (overdue or self._full())
+
+    def _full(self) -> bool:
+        return self._unflushed.read >= MOST_UNFLUSHED or self._unflushed.size >= MOST_UNFLUSHED_BYTES
 
     def _must_checkpoint(self) -> bool:
         waiting, cadence = self._unmarked, self._cadence

@@ -95,7 +95,10 @@ class Writer(Protocol):
         """The mapping that the index was made with, which is the one in use."""
 
     def apply(self, changes: Iterable[Change]) -> Outcome:
-        """Durable when it returns. Raises TransientSinkError, PoisonChange, SatelliteError."""
+        """Accept all, durable once `flush` has returned. Raises TransientSinkError, PoisonChange, SatelliteError."""
+
+    def flush(self) -> None:
+        """All that was applied is durable when it returns. Raises SatelliteError."""
 
     def close(self) -> None:
         """Free resources."""

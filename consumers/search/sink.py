@@ -1,4 +1,4 @@
-"""The search satellite's sink: one document a row, applied and durable batch by batch."""
+"""The search satellite's sink: one document a row, applied batch by batch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _opened(context: SinkContext, found: options.Options) -> SearchSink:
 
 
 class SearchSink:
-    """Applies each batch durably; nothing is buffered, so flush() only says what became of it."""
+    """Applies each batch in one go; an engine may still be making it durable while the next one is decoded."""
 
     def __init__(self, writer: Writer) -> None:
         """The writer is the sink's to close."""
@@ -48,11 +48,12 @@ class SearchSink:
         return self._writer.mapping
 
     def apply(self, batch: Batch) -> None:
-        """Durable when this returns. Raises TransientSinkError when the index is busy, PoisonChange."""
+        """Durable once `flush` has returned. Raises TransientSinkError when the index is busy, PoisonChange."""
         self._done += self._writer.apply(batch.changes)
 
     def flush(self) -> Outcome:
-        """What became of the changes since the last flush."""
+        """What became of the changes since the last flush. Raises SatelliteError when they could not be kept."""
+        self._writer.flush()
         done, self._done = self._done, Outcome()
         return done
 
@@ -62,7 +63,9 @@ class SearchSink:
 
 
 class EmbeddedSearchSink(SearchSink):
-    """A `SearchSink` whose index is a file of this host."""
+    """A `SearchSink` whose index is a file of this host: other shards' processes wait while it writes a batch."""
+
+    most_changes = 2_000
 
     def __init__(self, writer: Writer, folder: Path) -> None:
         """The kit claims the folder for this host."""

@@ -46,8 +46,8 @@ def acknowledges_early(put: Set) -> None:
 def checkpoints_early(put: Set) -> None:
     """Law 2: the checkpoint names what was applied, and not yet flushed."""
 
-    def apply(self: ShardWorker, records: Sequence[RawRecord]) -> None:
-        whole(self, records)
+    def apply(self: ShardWorker, records: Sequence[RawRecord], size: int) -> None:
+        whole(self, records, size)
         self._unmarked.mark = self._unflushed.last
 
     whole = ShardWorker._apply

@@ -19,6 +19,7 @@ from consumers.search.document import Document, join, merge
 from consumers.search.engine import Reader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
+from consumers.search.sqlite.commits import Commits
 from tests.scale import scale
 from tests.search_histories import HOSTILE, Step, batches, histories
 
@@ -114,9 +115,33 @@ def test_a_document_whose_base_is_missing_is_counted_as_partial(tmp_path: Path) 
     assert rows(tmp_path)["[1]"] == {"id": 1, "title": "b", "body": "y"}
 
 
-def test_what_is_applied_outlives_the_process_without_close(tmp_path: Path) -> None:
-    opened(tmp_path).apply(batch(change("I", 1, {"title": "kept"})))
-    assert len(search(tmp_path, "kept")) == 1
+def test_what_is_flushed_outlives_the_process_without_close(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    for number in (1, 2):
+        sink.apply(batch(change("I", number, {"title": "kept"}, at=number)))
+    assert sink.flush() == Outcome(2, 0)
+    assert len(search(tmp_path, "kept")) == 2
+
+
+def test_a_commit_that_fails_is_told_at_each_call_from_then_on(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, other REFERENCES row DEFERRABLE INITIALLY DEFERRED)")
+    commits = Commits(connection, path)
+    with commits.transaction():
+        connection.execute("INSERT INTO row VALUES (1, 1)")
+    commits.wait()
+    with commits.transaction():
+        connection.execute("INSERT INTO row VALUES (2, 3)")  # only the commit sees that there is no 3
+    for _ in range(2):
+        with pytest.raises(SatelliteError, match="constraint failed"):
+            commits.wait()
+        with pytest.raises(SatelliteError, match="constraint failed"), commits.transaction():
+            pytest.fail("a batch is missing: no other one may follow it")
+    commits.close()
+    with closing(sqlite3.connect(path)) as again:
+        assert again.execute("SELECT id FROM row").fetchall() == [(1,)]
 
 
 def _write(folder: Path, first: int) -> None:

@@ -75,6 +75,29 @@ def test_nothing_is_checkpointed_before_flush_has_returned(tmp_path: Path) -> No
     assert bench.marks == []
 
 
+def test_a_sink_may_ask_for_small_batches_which_are_flushed_together(tmp_path: Path) -> None:
+    class Portions(MemorySink):
+        most_changes = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        def apply(self, batch: Batch) -> None:
+            self.sizes.append(len(batch.items))
+            super().apply(batch)
+
+        def flush(self) -> Outcome:
+            self.sizes.append(0)
+            return super().flush()
+
+    bench = Bench(tmp_path, sink := Portions())
+    bench.process(*map(record, range(7)))
+    assert sink.sizes == [3, 3, 1, 0]
+    assert bench.marks == [Mark("6", 0)]
+    assert bench.report().read == bench.report().applied == 7
+
+
 def test_an_empty_call_flushes_and_checkpoints_what_is_due(tmp_path: Path) -> None:
     bench = Bench(tmp_path, MemorySink(), Cadence(0.05, 0))
     bench.process(record(1))

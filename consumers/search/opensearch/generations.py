@@ -44,6 +44,9 @@ class OpenSearchWriter:
             self._store = self._generations.store(written)
         return self._store.apply(list(changes))
 
+    def flush(self) -> None:
+        """`apply` was durable."""
+
     def close(self) -> None:
         """Close the connection."""
         self._generations.close()

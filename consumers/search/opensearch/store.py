@@ -33,7 +33,7 @@ from consumers.search.opensearch.recent import Recent
 from consumers.search.opensearch.row import Row, Scope, kept
 
 _TRIES = 8
-_AT_ONCE = 500  # rows a request: so many are merged while as many are written
+_AT_ONCE = 1_000  # rows a request: so many are merged while others are written
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
 Found = tuple[Mapping[str, Any], Version]

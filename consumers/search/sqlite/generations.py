@@ -79,7 +79,7 @@ class SqliteWriter:
         return self._store.mapping
 
     def apply(self, changes: Iterable[Change]) -> Outcome:
-        """One durable transaction. Raises TransientSinkError, PoisonChange, SatelliteError."""
+        """One transaction. Raises TransientSinkError, PoisonChange, SatelliteError."""
         changes = list(changes)
         while True:
             try:
@@ -87,12 +87,17 @@ class SqliteWriter:
             except Moved as moved:
                 self._follow(str(moved))
 
+    def flush(self) -> None:
+        """All that was applied is durable. Raises SatelliteError."""
+        self._store.flush()
+
     def close(self) -> None:
         """Close the file."""
         self._store.close()
 
     def _follow(self, successor: str) -> None:
         while successor:
+            self._store.flush()
             old, self._store = self._store, _opened_for_writing(self._store.path.with_name(successor))
             old.close()
             successor = meta(self._store.connection, "successor")

@@ -62,8 +62,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a generation. Raises SatelliteError when it is damaged, too new, or gone."""
     with translated(path):
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
-        )
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None,
+            check_same_thread=False,  # `commits`
+        )  # fmt: skip
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()

@@ -1,4 +1,4 @@
-"""Applies changes to one SQLite generation: a batch is one durable transaction, read, merged and written in bulk."""
+"""Applies changes to one SQLite generation: a batch is one transaction, read, merged and written in bulk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from cdckit.sink import Outcome
 from consumers.search.document import NOWHERE, Document, above, join, merge, ordered
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import IndexMapping, Mapper, Row, TableMapper
-from consumers.search.sqlite.schema import connect, meta, transaction, translated
+from consumers.search.sqlite.commits import Commits
+from consumers.search.sqlite.schema import connect, meta, translated
 
 _HELD = """
 SELECT d.key, d.number, d.visible, d.position, d.deleted, d.base, d.cells, d.fills, d.commit_time
@@ -77,19 +78,20 @@ class Store:
         """Open it. Raises SatelliteError when it is missing, damaged or of another version."""
         self.path = path
         self.connection = connect(path)
+        self._commits = Commits(self.connection, path)
         self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
         self._mapper = Mapper(self.mapping)
         self._scopes: dict[tuple[str, Table], _Scope] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
-        """Apply all in one transaction, durable when this returns.
+        """Apply all in one transaction, durable once `flush` has returned.
 
         Raises Moved (nothing applied), TransientSinkError when other writers hold the file, PoisonChange.
         """
         applied = 0
         with translated(self.path):
             try:
-                with transaction(self.connection):
+                with self._commits.transaction():
                     self._begin()
                     for run in _runs(changes):
                         applied += self._truncate(run[0]) if run[0].op is Op.TRUNCATE else self._rows(run)
@@ -100,7 +102,7 @@ class Store:
 
     def load(self, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
         """Join another generation's watermarks and rows into this one; how many rows of tables that it follows."""
-        with translated(self.path), transaction(self.connection):
+        with translated(self.path), self._commits.transaction():
             self._begin()
             for floor in floors:
                 if scope := self._scope(floor.source, floor.table):
@@ -108,14 +110,16 @@ class Store:
                     scope.columns = scope.columns.union(floor.columns) - frozenset(scope.mapper.excluded)
                     self._raise_floor(scope, floor.position)
             self._store_scopes()
-        return sum(map(self._load, _chunks(rows, _LOADED_AT_ONCE)))
+        count = sum(map(self._load, _chunks(rows, _LOADED_AT_ONCE)))
+        self.flush()
+        return count
 
     def _load(self, rows: Sequence[Held]) -> int:
         by_scope: dict[tuple[str, Table], list[Held]] = {}
         for one in rows:
             by_scope.setdefault((one.source, one.table), []).append(one)
         count = 0
-        with translated(self.path), transaction(self.connection):
+        with translated(self.path), self._commits.transaction():
             self._begin()
             for where, own in by_scope.items():
                 if scope := self._scope(*where):
@@ -126,9 +130,13 @@ class Store:
                     self._write(scope, slots)
         return count
 
+    def flush(self) -> None:
+        """All that was applied is durable. Raises SatelliteError."""
+        self._commits.wait()
+
     def close(self) -> None:
         """Close the file."""
-        self.connection.close()
+        self._commits.close()
 
     def _begin(self) -> None:
         if successor := meta(self.connection, "successor"):
