@@ -39,5 +39,10 @@ def configure(part: str, log_format: str, *, verbose: bool = False) -> None:
     else:
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {part}: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "opensearch"):  # a line a request
+    hush(verbose=verbose)
+
+
+def hush(*, verbose: bool) -> None:
+    """Let the libraries that log a line a request say less."""
+    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "opensearch"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)

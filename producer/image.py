@@ -181,7 +181,9 @@ class Template:
         parts, width = self._row * len(indexes), len(self._row)
         for at, values in enumerate((*columns, indexes)):
             parts[2 * at + 1 :: width] = values
-        return [line[:-1] for line in BytesIO(b"".join(parts)).readlines()]  # several times as fast as split
+        rows = [line[:-1] for line in BytesIO(b"".join(parts)).readlines()]  # several times as fast as split
+        assert len(rows) == len(indexes), "a line's end in the name of a type"
+        return rows
 
 
 def _expression(cell: Cell) -> str:

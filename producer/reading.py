@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cdckit import logs
 from cdckit.envelope import VERSION, Stamp, Stamper
 from cdckit.errors import CdcError, SourceError
 from cdckit.position import Lsn
@@ -193,11 +194,14 @@ def main() -> int:
     stopping = threading.Event()
     reports = _Reports(stopping)
     logging.basicConfig(level=job.level, handlers=[reports], force=True)
+    logs.hush(verbose=job.level <= logging.DEBUG)
     threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
     try:
         _work(job, resolve({}, os.environ)[0], stopping, reports.tell)
     except CdcError as error:
         reports.tell(Failed(type(error).__name__, error.message, error.hint))
+    except Exception as error:  # a bug: to try again would not help
+        reports.tell(Failed("CdcError", f"reading failed: {error!r}"))
     return 0
 
 

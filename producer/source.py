@@ -146,11 +146,14 @@ class _Lines(io.RawIOBase):
 
     def __init__(self, write: Callable[[Sequence[bytes]], object]) -> None:
         self._write, self._lines, self._size, self._rest = write, list[bytes](), 0, b""
+        self._broken = False
 
     def writable(self) -> bool:
         return True
 
     def write(self, piece: Any) -> int:
+        if self._broken:  # the buffer before this would try the same piece again, as it is closed
+            return len(piece)
         self._size += len(piece)
         lines = io.BytesIO(self._rest + piece).readlines()  # several times as fast as split
         self._rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
@@ -166,7 +169,9 @@ class _Lines(io.RawIOBase):
     def _hand_over(self) -> None:
         lines, self._lines, self._size = self._lines[:LINES], self._lines[LINES:], 0
         if lines:  # there may be part of one only
+            self._broken = True  # unless this comes back
             self._write(lines)
+            self._broken = False
 
 
 class Source:
@@ -186,7 +191,7 @@ class Source:
     def copy(self, query: str, write: Callable[[Sequence[bytes]], object]) -> None:
         """COPY a query's rows to `write` as they arrive: lines with their ends, `LINES` or about a MiB at a time.
 
-        What `write` raises comes out; close then. Raises SourceError.
+        What `write` raises comes out, and it is not called again; close then. Raises SourceError.
         """
         lines = _Lines(write)
         with translated("the database refused"), self._connection.cursor() as cursor:

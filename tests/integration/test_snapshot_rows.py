@@ -1,6 +1,7 @@
 """Rows that are read must be what wal2json says of them: the same names, types and values, to the last character."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import zip_longest
 from typing import Any
@@ -13,7 +14,7 @@ from producer.image import Image, Under
 from producer.masking import Masks
 from producer.masks import parse_masks
 from producer.shapes import shapes
-from producer.source import Source
+from producer.source import LINES, Source
 from tests.postgres import Database
 from tests.wal_stream import WalStream
 
@@ -96,3 +97,34 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
         assert str(from_row.position).startswith("1:0/17:")
     positions = [decode(record.data).position.index for record in image.rows(lines, under(), 7).records()]
     assert positions == [7, 8, 9]
+
+
+def test_copy_hands_whole_lines_over_and_none_after_an_error(postgres: Database) -> None:
+    postgres.run(
+        "CREATE TABLE wide (id integer PRIMARY KEY, body text)",
+        "INSERT INTO wide SELECT i, repeat(chr(97 + i % 26), (i * 7919) % 3000) FROM generate_series(1, 6000) i",
+        "INSERT INTO wide SELECT 6000 + i, repeat('big', 500000) FROM generate_series(1, 3) i",
+    )
+    query = "SELECT id, length(body), body FROM wide ORDER BY id"
+    with closing(Source(postgres.dsn)) as source:
+        batches = list[Sequence[bytes]]()
+        source.copy(query, batches.append)
+        assert max(map(len, batches)) <= LINES
+        cells = [line.split(b"\t") for batch in batches for line in batch]
+        assert [int(number) for number, _, _ in cells] == list(range(1, 6004))
+        assert all(int(length) == len(body) - 1 and body.endswith(b"\n") for _, length, body in cells)
+
+    class Enough(Exception):
+        pass
+
+    calls = list[int]()
+
+    def third_fails(lines: Sequence[bytes]) -> None:
+        calls.append(len(lines))
+        if len(calls) == 3:
+            raise Enough
+
+    with closing(Source(postgres.dsn)) as source, pytest.raises(Enough):
+        source.copy("SELECT i FROM generate_series(1, 100000) i", third_fails)
+    gc.collect()
+    assert len(calls) == 3
