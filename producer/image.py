@@ -16,9 +16,9 @@ from io import BytesIO
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import Stamper, decode_row, key_columns
+from cdckit.envelope import VERSION, Stamp, Stamper, decode_row, key_columns
 from producer.masking import Masks
-from producer.routing import MAX_KEY, Record, Rows, partition_key
+from producer.routing import MAX_KEY, Origin, Record, Rows, partition_key
 from producer.shapes import Cell, Shape, quoted
 
 _BOOL, _BYTEA, _FLOATS = 16, 17, (700, 701, 1700)
@@ -184,6 +184,15 @@ class Template:
         rows = [line[:-1] for line in BytesIO(b"".join(parts)).readlines()]  # several times as fast as split
         assert len(rows) == len(indexes), "a line's end in the name of a type"
         return rows
+
+
+def stamper_of(origin: Origin, kind: str) -> Stamper:
+    """The envelope of rows that were read: their annotation tells that nobody inserted them then."""
+    return Stamper(
+        Stamp(
+            VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
+        )
+    )  # fmt: skip
 
 
 def _expression(cell: Cell) -> str:

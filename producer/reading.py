@@ -22,13 +22,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cdckit import logs
-from cdckit.envelope import VERSION, Stamp, Stamper
 from cdckit.errors import CdcError, SourceError
 from cdckit.position import Lsn
 from cdckit.settings import Settings, resolve, yes
 from producer.aggregate import AggregateLanes
 from producer.credentials import SourceDsn
-from producer.image import Image, Under
+from producer.image import Image, Under, stamper_of
 from producer.kinesis import Publisher
 from producer.ledger import Ticket
 from producer.mask_key import open_masks
@@ -37,7 +36,6 @@ from producer.oversize import open_oversize
 from producer.plain import PlainLanes
 from producer.ranges import condition
 from producer.relay import MOST_PENDING, MOST_PENDING_BYTES
-from producer.routing import Origin
 from producer.shapes import shapes
 from producer.source import Source
 from producer.stream import Stream, kinesis_client
@@ -217,15 +215,6 @@ def _watch(stopping: threading.Event) -> None:
     while os.read(0, 4096):  # not sys.stdin: at the interpreter's end its lock must be free
         pass
     stopping.set()
-
-
-def stamper_of(origin: Origin, kind: str) -> Stamper:
-    """The envelope of rows that were read: their annotation tells that nobody inserted them then."""
-    return Stamper(
-        Stamp(
-            VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
-        )
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

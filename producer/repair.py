@@ -17,12 +17,11 @@ from cdckit.errors import UsageError
 from cdckit.settings import Settings
 from producer.backfill import opened
 from producer.fill import Where
-from producer.image import Image, Under
+from producer.image import Image, Under, stamper_of
 from producer.kinesis import Publisher
 from producer.ledger import Ticket
 from producer.masks import rule_of
 from producer.ranges import literals
-from producer.reading import stamper_of
 from producer.routing import Record
 from producer.shapes import Shape, quoted, shapes
 from producer.source import Source
