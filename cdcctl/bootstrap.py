@@ -62,7 +62,7 @@ def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None, sto
     if not done:
         output.note("the bootstrap is paused: --bootstrap goes on with it")
         return
-    output.note(f"bootstrap: all rows are on the stream; waiting until {' and '.join(names)} hold them")
+    output.note(f"bootstrap: all rows are on the stream; waiting for {' and '.join(names)} to hold them")
     with closing(Source(SourceDsn(settings)())) as source:
         for name in names:
             fence = open_fence(source, settings, name, _PATIENCE, stopping).pass_()

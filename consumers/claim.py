@@ -77,9 +77,10 @@ def _refusal(application: str, folder: Path, client: DynamoDBClient | None) -> C
     assert client is not None
     held = client.get_item(TableName=f"{application}-CoordinatorState", Key=_KEY, ConsistentRead=True).get("Item", {})
     where = f"{held.get('host', {}).get('S', '?')}:{held.get('folder', {}).get('S', '?')}"
+    here = f"{socket.gethostname()}:{folder}"
+    other = "what is there now is another, perhaps made anew" if where == here else f"{here} is another one"
     return ClaimedElsewhere(
-        f"the satellite of {application!r} is the store at {where}; {socket.gethostname()}:{folder} is another one, "
-        "and two stores would each hold half of it",
+        f"the satellite of {application!r} is the store at {where}; {other}, and two stores would each hold half of it",
         "run the consumer there, or move that folder here; to start over here: cdcctl consumer run NAME --take-over, "
         "then cdcctl replay NAME --from earliest --in-place",
     )
