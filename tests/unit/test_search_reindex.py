@@ -16,7 +16,9 @@ from consumers.search.mapping import IndexMapping, Rule
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.reindex import reindex
 from consumers.search.sink import SearchSink, open_sink
+from consumers.search.sqlite import generations
 from consumers.search.sqlite.generations import SqliteGenerations
+from consumers.search.sqlite.store import Store
 
 TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 
@@ -164,6 +166,21 @@ def test_several_processes_write_while_the_index_is_made_anew(tmp_path: Path) ->
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert stats(tmp_path).documents == 300
     assert stats(tmp_path).tables == {"public.orders": 300}
+
+
+def test_a_generation_that_is_removed_while_it_is_opened_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path).close()
+    whole = Store
+
+    def removed(_path: Path) -> Store:
+        monkeypatch.setattr(generations, "Store", whole)
+        assert reindex(SqliteGenerations(tmp_path), TITLED, tmp_path).swapped
+        raise SatelliteError("disk I/O error")  # what SQLite says then
+
+    monkeypatch.setattr(generations, "Store", removed)
+    assert opened(tmp_path).mapping == TITLED
 
 
 def test_what_the_index_never_stored_cannot_come_from_it(tmp_path: Path) -> None:

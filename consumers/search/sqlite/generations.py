@@ -33,6 +33,7 @@ SELECT s.source, s.tbl, d.key, d.position, d.deleted, d.base, d.cells, d.fills, 
 FROM document d JOIN scope s ON s.id = d.scope WHERE d.touched >= ?
 """
 _HOLDS = "SELECT 1 FROM scope s JOIN document d ON d.scope = s.id WHERE s.source = ? AND s.tbl = ? AND d.key = ?"
+_TRIES = 5
 _CLOCK_STEPS = 60.0  # how far the host's clock may have been set back meanwhile
 
 
@@ -61,8 +62,19 @@ def open_current(folder: Path) -> tuple[Path, sqlite3.Connection]:
 
 
 def _opened_for_writing(path: Path) -> Store:
-    """The generation, or the one in use when it is gone: who slept through two reindexes wakes up there."""
-    return Store(path if path.exists() else current_file(path.parent))
+    """The generation, or the one in use when it is gone: who slept through two reindexes wakes up there.
+
+    One that is not in use may be removed at any moment, also while it is being opened.
+    """
+    for attempt in range(1, _TRIES + 1):
+        found = path if path.exists() else current_file(path.parent)
+        try:
+            return Store(found)
+        except SatelliteError:
+            if attempt == _TRIES or found == current_file(path.parent):
+                raise
+            time.sleep(0.05)
+    raise AssertionError("unreachable")
 
 
 class SqliteWriter:
