@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import REFERENCE, UNREADABLE, plain
+from cdckit.envelope import REFERENCE, UNREADABLE, plain, unfolded_size
 from cdckit.errors import EnvelopeError
 
 MOST_BYTES = 1024 * 1024 * 1024
@@ -84,7 +84,7 @@ def kept_in(data: bytes) -> Kept | None:
 def weight(data: bytes) -> int:
     """The bytes that the record's change takes in memory, about; for bounds."""
     if not data.startswith(REFERENCE):
-        return len(data)
+        return unfolded_size(data)
     try:
         kept = kept_in(data)
     except EnvelopeError:

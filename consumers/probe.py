@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.aggregation import unpack
 from cdckit.envelope import place
 from cdckit.errors import EnvelopeError, StreamError, UsageError
 from cdckit.position import Position
@@ -19,6 +18,7 @@ from consumers.pace import Pace
 from consumers.points import OLDEST, SLACK, Point, begin_at
 from consumers.reader import AGAIN, kinesis_client
 from consumers.shards import Shard, list_shards
+from consumers.unfolding import inside
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -46,7 +46,7 @@ class Sample:
         """Where the changes in them stand, of those that can be read."""
         found = []
         for record in self.records:
-            for one in unpack(record["Data"], record["PartitionKey"]):
+            for one in inside(record):
                 with suppress(EnvelopeError):
                     found.append(Place(*place(one.data)))
         return found

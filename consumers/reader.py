@@ -19,12 +19,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 from botocore.utils import parse_timestamp
 
-from cdckit.aggregation import MAGIC, unpack
 from cdckit.errors import StreamError
 from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.dead_letters import RawRecord
 from consumers.pace import Pace
 from consumers.shards import described, list_shards, parents
+from consumers.unfolding import inside, runs
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -44,7 +44,7 @@ AGAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one read of one shard returned. `behind_ms` is how far the shard's tip is ahead.
+    """What one read of one shard returned, or a part of it. `behind_ms` is how far the shard's tip is ahead.
 
     `mark` is the last record that was read so far, or SHARD_END: where a later reader goes on (`marks`).
     """
@@ -66,6 +66,24 @@ class _Cursor:
     answer: Future[Any] | None = None
     reached: bool = False
     failing_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A page before its records are unfolded."""
+
+    shard: str
+    items: Sequence[Any]
+    behind_ms: int
+    mark: str | None
+
+    def page(self) -> Page:
+        records, arrivals = list[RawRecord](), list[datetime]()
+        for item in self.items:
+            found = inside(item)
+            records += found
+            arrivals += [item["ApproximateArrivalTimestamp"]] * len(found)
+        return Page(self.shard, records, arrivals, self.behind_ms, self.mark)
 
 
 def kinesis_client() -> KinesisClient:
@@ -130,9 +148,9 @@ class StreamReader:
                 for cursor in self._answered():
                     if cursor.shard not in self._cursors:  # finished meanwhile
                         continue
-                    page = self._page(cursor)
+                    answered = self._answer(cursor)
                     self._fetch(pool)
-                    yield page
+                    yield from map(_Read.page, answered)
                 if self.stop_when_caught_up and all(cursor.caught_up for cursor in self._cursors.values()):
                     return
         finally:
@@ -165,28 +183,27 @@ class StreamReader:
             self.pace.sleep(min(pause, _LOOK_SECONDS))
         return [cursor for cursor in self._cursors.values() if cursor.answer is not None and cursor.answer.done()]
 
-    def _page(self, cursor: _Cursor) -> Page:
+    def _answer(self, cursor: _Cursor) -> Sequence[_Read]:
         assert cursor.answer is not None
         future, cursor.answer = cursor.answer, None
         try:
             answer = future.result()
         except (ClientError, BotoCoreError) as error:
-            return self._failed(cursor, error)
+            return [self._failed(cursor, error)]
         cursor.reached, cursor.failing_since = True, None
-        unpacked = [(item, _unpacked(item)) for item in answer["Records"]]
-        records = [record for _, inside in unpacked for record in inside]
-        arrivals = [item["ApproximateArrivalTimestamp"] for item, inside in unpacked for _ in inside]
-        cursor.last = answer["Records"][-1]["SequenceNumber"] if answer["Records"] else cursor.last
+        *earlier, items = runs(answer["Records"])
+        cursor.last = items[-1]["SequenceNumber"] if items else cursor.last
         behind = answer.get("MillisBehindLatest", 0)
         cursor.caught_up = behind == 0
+        parts = [_Read(cursor.shard, some, max(1, behind), some[-1]["SequenceNumber"]) for some in earlier]
         following = answer.get("NextShardIterator")
         if following is None:
             self._ended(cursor.shard, answer.get("ChildShards", []))
-            return Page(cursor.shard, records, arrivals, 0, SHARD_END)
+            return [*parts, _Read(cursor.shard, items, 0, SHARD_END)]
         cursor.iterator = following
-        return Page(cursor.shard, records, arrivals, behind, cursor.last)
+        return [*parts, _Read(cursor.shard, items, behind, cursor.last)]
 
-    def _failed(self, cursor: _Cursor, error: ClientError | BotoCoreError) -> Page:
+    def _failed(self, cursor: _Cursor, error: ClientError | BotoCoreError) -> _Read:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
         if code == "ExpiredIteratorException":
             cursor.iterator = self._iterator(cursor.shard, self._again(cursor))
@@ -194,7 +211,7 @@ class StreamReader:
             self.pace.rest(cursor.shard, 1.0)
         else:
             raise _translated(error, f"reading {cursor.shard} of {self.stream!r} failed") from error
-        return Page(cursor.shard, [], [], 1, cursor.last)
+        return _Read(cursor.shard, [], 1, cursor.last)
 
     def _may_recover(self, cursor: _Cursor) -> bool:
         """Whether it was in reach not long ago: a laptop that slept, a network that comes back."""
@@ -238,14 +255,6 @@ class StreamReader:
 
 def _after(sequence_number: str) -> dict[str, Any]:
     return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence_number}
-
-
-def _unpacked(item: Any) -> list[RawRecord]:
-    """The records in an aggregated one, as the KCL gives them; an ordinary one as it is."""
-    if not item["Data"].startswith(MAGIC):
-        return [RawRecord(item["Data"], item["PartitionKey"], item["SequenceNumber"])]
-    inside = unpack(item["Data"], item["PartitionKey"])
-    return [RawRecord(one.data, one.partition_key, item["SequenceNumber"], number) for number, one in enumerate(inside)]
 
 
 def _translated(error: Exception, what: str) -> StreamError:

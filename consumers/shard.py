@@ -8,7 +8,7 @@ exception: the KCL then delivers again from the last checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from consumers.dead_letters import DeadLetterStore, RawRecord
 from consumers.delivery import DeadShare, Delivery, TooManyDeadLetters, patiently
 from consumers.figures import ShardFigures
 from consumers.garbage import no_search
+from consumers.unfolding import unfolded
 
 MOST_UNFLUSHED = 20_000
 MOST_UNFLUSHED_BYTES = 32 * 1024 * 1024
@@ -72,19 +73,43 @@ class _Unmarked:
 Checkpoint = Callable[[Mark], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some records, folded ones unfolded, and their bytes. `mark` is the last record of the shard that ends in it."""
+
+    records: Sequence[RawRecord]
+    size: int
+    mark: Mark | None
+
+
 def portions(
-    records: Sequence[RawRecord], most_bytes: int = MOST_UNFLUSHED_BYTES, most: int = MOST_UNFLUSHED
-) -> Iterator[tuple[Sequence[RawRecord], int]]:
-    """The records in runs of so many, or so many bytes, with their bytes: a page of references may be gigabytes."""
-    weights = [weight(record.data) for record in records]
-    start = size = 0
-    for at, heavy in enumerate(weights):
-        if at - start == most or (at > start and size + heavy > most_bytes):
-            yield records[start:at], size
-            start, size = at, 0
+    records: Iterable[RawRecord], most_bytes: int = MOST_UNFLUSHED_BYTES, most: int = MOST_UNFLUSHED
+) -> Iterator[Portion]:
+    """The records in runs of so many, or so many bytes: a page of references or folded records may be gigabytes.
+
+    A folded record may be cut, its bytes counting with its first part: only its end can be checkpointed.
+    """
+    taken, size, ended = list[RawRecord](), 0, None
+    for record in records:
+        heavy = weight(record.data)
+        if taken and size + heavy > most_bytes:
+            yield Portion(taken, size, _mark(ended))
+            taken, size = [], 0
         size += heavy
-    if start < len(records):
-        yield records[start:], size
+        taken += unfolded(record)
+        while len(taken) > most:
+            yield Portion(taken[:most], size, _mark(ended))
+            taken, size = taken[most:], 0
+        ended = record
+        if len(taken) == most:
+            yield Portion(taken, size, _mark(ended))
+            taken, size = [], 0
+    if taken:
+        yield Portion(taken, size, _mark(ended))
+
+
+def _mark(record: RawRecord | None) -> Mark | None:
+    return None if record is None else Mark(record.sequence_number, record.sub_sequence_number)
 
 
 class ShardWorker:
@@ -111,10 +136,12 @@ class ShardWorker:
     @no_search()
     def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
         """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
-        for some, size in portions(records, most=self._portion):
-            self._apply(some, size)
+        for portion in portions(records, most=self._portion):
+            self._apply(portion)
             if self._full():
                 self._flush()
+                if self._must_checkpoint():  # folded, one page may be minutes of work
+                    self._checkpoint(checkpoint)
         if self._must_flush():
             self._flush()
         if self._must_checkpoint():
@@ -139,8 +166,8 @@ class ShardWorker:
         """Free the sink. Nothing is flushed: after a lost lease another worker has it already."""
         self._sink.close()
 
-    def _apply(self, records: Sequence[RawRecord], size: int) -> None:
-        started = time.monotonic()
+    def _apply(self, portion: Portion) -> None:
+        started, records = time.monotonic(), portion.records
         accepted = self._delivered(records)
         self.figures.report.apply_seconds += time.monotonic() - started
         pending = self._unflushed
@@ -148,8 +175,8 @@ class ShardWorker:
             pending.since = started
         pending.read += len(records)
         pending.dead += len(records) - len(accepted)
-        pending.size += size
-        pending.last = Mark(records[-1].sequence_number, records[-1].sub_sequence_number)
+        pending.size += portion.size
+        pending.last = portion.mark or pending.last
         if accepted:
             pending.newest = accepted[-1].change
             pending.commit_times += [item.change.commit_time for item in accepted]
@@ -189,7 +216,7 @@ class ShardWorker:
         self._account(pending, outcome)
         waiting = self._unmarked
         waiting.mark, waiting.records, waiting.size = (
-            pending.last, waiting.records + pending.read, waiting.size + pending.size,
+            pending.last or waiting.mark, waiting.records + pending.read, waiting.size + pending.size,
         )  # fmt: skip
         self._unflushed = _Unflushed()
         self.figures.flushed(pending.read, pending.size, pending.dead, outcome, pending.newest)

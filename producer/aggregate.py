@@ -18,7 +18,7 @@ from cdckit.aggregation import OVERHEAD, OVERHEAD_A_RECORD, SubRecord, pack
 from producer.lanes import Bounds
 from producer.ledger import Ticket
 from producer.put import entry
-from producer.routing import Record, Rows
+from producer.routing import Record
 from producer.shards import Shard, ShardMap
 
 PACK_BYTES = 512 * 1024
@@ -75,11 +75,6 @@ class AggregateLanes:
         self._number += 1
         self._place(record, ticket, self._number)
 
-    def add_rows(self, rows: Rows, ticket: Ticket) -> None:
-        """Queue each row behind what waits for its shard."""
-        for record in rows.records():
-            self.add(record, ticket)
-
     def take(self, closed: Collection[str]) -> Sequence[Packed]:
         """One record for each shard that has something and nothing in flight."""
         taken: list[Packed] = []
@@ -95,10 +90,6 @@ class AggregateLanes:
             lane.flying, lane.again = packed, None
             taken.append(packed)
         return taken
-
-    def untie(self, sheaf: Sequence[Packed]) -> Sequence[Packed]:
-        """There are no sheaves here."""
-        return sheaf
 
     def accepted(self, parcels: Sequence[Packed]) -> int:
         """The shards have all of them."""

@@ -67,13 +67,6 @@ class Gate(Generic[Entry]):
             queue = self._closed[key] = deque()
         queue.append(entry)
 
-    def adopt(self, entries: Sequence[Entry]) -> None:
-        """Entries that are in flight without having been queued here, with keys that nothing else has."""
-        self.entries += len(entries)
-        for entry in entries:
-            self.size += entry.size
-            self._closed[entry.gate_key] = None
-
     @property
     def sendable(self) -> int:
         """Entries that `take` could hand out now."""

@@ -12,18 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from random import SystemRandom
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from cdckit.envelope import MOST_BYTES, compress
 from cdckit.errors import RecordTooLarge, StreamError
-from producer.lanes import Bounds, Lanes, MakeLanes, Parcel
+from producer.lanes import Bounds, Lanes, Parcel
 from producer.ledger import Ticket
-from producer.loose import SHEAF_BYTES, Sheaf
 from producer.plain import PlainLanes
 from producer.put import CREDENTIALS, Answer, Put, RequestFailed
-from producer.routing import Record, Rows
+from producer.routing import Record
 from producer.shards import ShardMap
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,7 @@ _JITTER = SystemRandom()
 _BACKOFF = 0.05
 _BACKOFF_MOST = 5.0
 _REPEAT_SECONDS = 30.0  # between two log lines about a trouble that lasts
+AnyLanes = TypeVar("AnyLanes", bound=Lanes)
 _FATAL = {"ResourceNotFoundException", "AccessDeniedException", "ValidationException", "InvalidArgumentException"}
 
 
@@ -83,6 +83,10 @@ class Target:
     keep: Callable[[Record, bytes], Record] | None = None
     """Keeps a record (also given as gzip) that is too large for the stream, and returns a reference to it."""
 
+    def lanes(self, make: Callable[[ShardMap, Bounds], AnyLanes]) -> AnyLanes:
+        """New lanes to this stream. Raises StreamError when its shards cannot be listed."""
+        return make(self.shards(), self.bounds)
+
 
 class Publisher:
     """Submits records and settles them. One thread calls; worker threads only hold the requests in flight."""
@@ -90,14 +94,14 @@ class Publisher:
     def __init__(
         self,
         target: Target,
-        make_lanes: MakeLanes = PlainLanes,
+        lanes: Lanes | None = None,
         in_flight: int = IN_FLIGHT,
         jitter: Callable[[], float] = _JITTER.random,
     ) -> None:
-        """`make_lanes` is `PlainLanes` or `AggregateLanes`. `jitter` returns numbers in [0, 1)."""
+        """`lanes` are the target's own, plain ones when none are given. `jitter` returns numbers in [0, 1)."""
         self._target, self._jitter = target, jitter
         self._fitting = target.bounds.record - _KEY_SLACK
-        self._lanes: Lanes = make_lanes(target.shards(), target.bounds)
+        self._lanes: Lanes = lanes or target.lanes(PlainLanes)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="put-records")
         self._most, self.flying = in_flight, 0
         self._done: SimpleQueue[tuple[Any, Future[Sequence[Answer]]]] = SimpleQueue()
@@ -132,14 +136,6 @@ class Publisher:
         if len(record.data) > self._fitting:
             record = self._compressed(record)
         self._lanes.add(record, ticket)
-
-    def submit_rows(self, rows: Rows, ticket: Ticket) -> None:
-        """As `submit`, for rows that were read: nothing is said about their order."""
-        if max(map(len, rows.datas)) > min(self._fitting, SHEAF_BYTES):
-            for record in rows.records():
-                self.submit(record, ticket)
-        else:
-            self._lanes.add_rows(rows, ticket)
 
     def pump(self, *, eager: bool = True) -> None:
         """Settle the requests that ended and start those that may start. Raises StreamError when none ever will.
@@ -188,14 +184,14 @@ class Publisher:
         self.figures.compressed += 1
         return msgspec.structs.replace(record, data=smaller)
 
-    def _start(self, batch: Sequence[Parcel] | Sheaf) -> None:
+    def _start(self, batch: Sequence[Parcel]) -> None:
         self.flying += 1
         self.figures.requests += 1
-        entries = batch.entries if isinstance(batch, Sheaf) else b",".join([parcel.entry for parcel in batch])
+        entries = b",".join([parcel.entry for parcel in batch])
         future = self._pool.submit(self._target.put, entries, len(batch))
         future.add_done_callback(lambda ended: self._ended(batch, ended))
 
-    def _ended(self, batch: Sequence[Parcel] | Sheaf, future: Future[Sequence[Answer]]) -> None:
+    def _ended(self, batch: Sequence[Parcel], future: Future[Sequence[Answer]]) -> None:
         self._done.put((batch, future))
         os.write(self._wake, b".")
 
@@ -213,12 +209,7 @@ class Publisher:
             else:
                 self._failed(batch, error)
 
-    def _answered(self, batch: Sequence[Parcel] | Sheaf, answers: Sequence[Answer]) -> None:
-        if isinstance(batch, Sheaf):
-            if all(answer.code is None for answer in answers):
-                self._accepted(batch, len(batch), batch.size)
-                return
-            batch = self._lanes.untie(batch)
+    def _answered(self, batch: Sequence[Parcel], answers: Sequence[Answer]) -> None:
         accepted: list[Parcel] = []
         refused: list[tuple[Parcel, Answer]] = []
         for parcel, answer in zip(batch, answers, strict=True):
@@ -228,16 +219,16 @@ class Publisher:
                 self._strayed(parcel)
             else:
                 accepted.append(parcel)
-        self._accepted(accepted, len(accepted), sum([parcel.size for parcel in accepted]))
+        self._accepted(accepted)
         if refused:
             self._refused(batch, refused)
         elif self._by_shard:
             self._by_shard.clear()
 
-    def _accepted(self, parcels: Sequence[Parcel] | Sheaf, records: int, size: int) -> None:
+    def _accepted(self, parcels: Sequence[Parcel]) -> None:
         self.figures.accepted += self._lanes.accepted(parcels)
-        self.figures.accepted_records += records
-        self.figures.accepted_bytes += size
+        self.figures.accepted_records += len(parcels)
+        self.figures.accepted_bytes += sum([parcel.size for parcel in parcels])
         self._all.failures = 0
 
     def _refused(self, batch: Sequence[Parcel], refused: Sequence[tuple[Parcel, Answer]]) -> None:
@@ -272,7 +263,7 @@ class Publisher:
         self._by_shard.clear()
         return True
 
-    def _failed(self, batch: Sequence[Parcel] | Sheaf, error: BaseException) -> None:
+    def _failed(self, batch: Sequence[Parcel], error: BaseException) -> None:
         self._lanes.refused(batch)
         self.figures.failed_requests += 1
         if not isinstance(error, RequestFailed):

@@ -1,14 +1,14 @@
-"""How records queue for the stream: the contract between the publisher and its two ways, plain and aggregated."""
+"""How records queue for the stream: the contract between the publisher and its ways: plain, aggregated, loose."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from producer.gate import ENTRIES, REQUEST_BYTES
 from producer.ledger import Ticket
-from producer.routing import Record, Rows
+from producer.routing import Record
 from producer.shards import ShardMap
 
 
@@ -59,14 +59,8 @@ class Lanes(Protocol):
     def add(self, record: Record, ticket: Ticket) -> None:
         """Queue a record; `ticket` counts it until it is accepted."""
 
-    def add_rows(self, rows: Rows, ticket: Ticket) -> None:
-        """Queue records that have no order among themselves."""
-
     def take(self, closed: Collection[str]) -> Any:
         """The next request's parcels, none for a shard in `closed`; empty when nothing may be sent now."""
-
-    def untie(self, sheaf: Any) -> Sequence[Any]:
-        """The parcels of a sheaf of rows, of which the stream refused some."""
 
     def accepted(self, parcels: Any) -> int:
         """The stream has these; how many changes that are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Hashable, Sequence
 
 import msgspec
@@ -10,9 +9,8 @@ import msgspec
 from producer.gate import Gate, Limits
 from producer.lanes import Bounds
 from producer.ledger import Ticket
-from producer.loose import Loose, Sheaf, sheaves
 from producer.put import entry
-from producer.routing import Record, Rows
+from producer.routing import Record
 from producer.shards import Shard, ShardMap
 
 
@@ -55,27 +53,25 @@ class PlainLanes:
 
     def __init__(self, shards: ShardMap, bounds: Bounds) -> None:
         """`bounds` are the stream's."""
-        self._shards, self._bounds = shards, bounds
-        self._gate: Gate[Outgoing | Loose] = Gate(Limits(bounds.entries, bounds.request))
-        self._parked: list[Outgoing | Loose] = []
+        self._shards = shards
+        self._gate: Gate[Outgoing] = Gate(Limits(bounds.entries, bounds.request))
+        self._parked: list[Outgoing] = []
         self._strays: list[Copy] = []
-        self._sheaves: deque[Sheaf] = deque()
-        self._tied = self._tied_size = 0  # in sheaves, waiting or in flight
 
     @property
     def entries(self) -> int:
         """Records not yet accepted."""
-        return self._gate.entries + self._tied
+        return self._gate.entries
 
     @property
     def size(self) -> int:
         """Their bytes."""
-        return self._gate.size + self._tied_size
+        return self._gate.size
 
     @property
     def sendable(self) -> int:
         """Parcels that `take` could hand out now."""
-        return self._gate.sendable or (self._bounds.entries if self._sheaves else 0)
+        return self._gate.sendable
 
     def add(self, record: Record, ticket: Ticket) -> None:
         """Queue a record, a truncate's once for each open shard."""
@@ -87,26 +83,13 @@ class PlainLanes:
             size = len(data) + (len(key) if key.isascii() else len(key.encode()))
             self._gate.add(Outgoing(key, ticket, size, entry(data, key)))
 
-    def add_rows(self, rows: Rows, ticket: Ticket) -> None:
-        """Queue rows that were read; whole requests of them go as they are."""
-        for sheaf in sheaves(rows, ticket, self._bounds):
-            ticket.outstanding += len(sheaf)
-            self._tied += len(sheaf)
-            self._tied_size += sheaf.size
-            self._sheaves.append(sheaf)
-
-    def take(self, closed: Collection[str]) -> Sequence[Outgoing | Loose] | Sheaf:
+    def take(self, closed: Collection[str]) -> Sequence[Outgoing]:
         """The next request's parcels."""
         if not closed:
             self._gate.refused(self._parked)
             self._parked = []
-            if not self._gate.sendable and self._sheaves:
-                return self._sheaves.popleft()
             return self._gate.take()
         self._reopen(closed)
-        while self._sheaves and self._gate.sendable < self._bounds.entries:
-            for parcel in self._untied(self._sheaves.popleft()):
-                self._gate.add(parcel)
         while batch := self._gate.take():
             free = [parcel for parcel in batch if self.shard_of(parcel) not in closed]
             self._parked += [parcel for parcel in batch if self.shard_of(parcel) in closed]
@@ -114,29 +97,16 @@ class PlainLanes:
                 return free
         return ()
 
-    def accepted(self, parcels: Sequence[Outgoing | Loose] | Sheaf) -> int:
+    def accepted(self, parcels: Sequence[Outgoing]) -> int:
         """The stream has these."""
-        if isinstance(parcels, Sheaf):
-            parcels.ticket.outstanding -= len(parcels)
-            self._forget(parcels)
-            return len(parcels)
         for parcel in parcels:
             parcel.ticket.outstanding -= 1
         self._gate.accepted(parcels)
         return len(parcels)
 
-    def refused(self, parcels: Sequence[Outgoing | Loose] | Sheaf) -> None:
+    def refused(self, parcels: Sequence[Outgoing]) -> None:
         """They go again before all others."""
-        if isinstance(parcels, Sheaf):
-            self._sheaves.appendleft(parcels)
-        else:
-            self._gate.refused(parcels)
-
-    def untie(self, sheaf: Sheaf) -> Sequence[Loose]:
-        """The parcels of a sheaf that is in flight, because the stream refused some."""
-        parcels = self._untied(sheaf)
-        self._gate.adopt(parcels)
-        return parcels
+        self._gate.refused(parcels)
 
     def strayed(self, parcel: Copy) -> None:
         """A truncate's copy whose shard was split or merged; the stream's new shards will each get one."""
@@ -150,17 +120,9 @@ class PlainLanes:
             self._copies(parcel.record, parcel.ticket)
         self.accepted(strays)
 
-    def shard_of(self, parcel: Outgoing | Loose) -> str:
+    def shard_of(self, parcel: Outgoing) -> str:
         """By the partition key's MD5, unless it was told to reach one."""
         return parcel.shard or self._shards.of(parcel.partition_key).id
-
-    def _untied(self, sheaf: Sheaf) -> Sequence[Loose]:
-        self._forget(sheaf)
-        return list(sheaf.untied())
-
-    def _forget(self, sheaf: Sheaf) -> None:
-        self._tied -= len(sheaf)
-        self._tied_size -= sheaf.size
 
     def _copies(self, record: Record, ticket: Ticket) -> None:
         for shard in self._shards.shards:

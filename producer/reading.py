@@ -24,16 +24,15 @@ import msgspec
 from cdckit import logs
 from cdckit.errors import CdcError, SourceError
 from cdckit.position import Lsn
-from cdckit.settings import Settings, resolve, yes
-from producer.aggregate import AggregateLanes
+from cdckit.settings import Settings, resolve
 from producer.credentials import SourceDsn
 from producer.image import Image, Under, stamper_of
-from producer.kinesis import Publisher
+from producer.kinesis import Publisher, Target
 from producer.ledger import Ticket
+from producer.loose import LooseLanes
 from producer.mask_key import open_masks
 from producer.orders import Accepted, Failed, Finished, Job, Said, Todo
 from producer.oversize import open_oversize
-from producer.plain import PlainLanes
 from producer.ranges import condition
 from producer.relay import MOST_PENDING, MOST_PENDING_BYTES
 from producer.shapes import shapes
@@ -70,9 +69,11 @@ class Pace:
 class Reading:
     """One process's part of a fill."""
 
-    def __init__(self, job: Job, settings: Settings, publisher: Publisher, stopping: threading.Event, tell: Tell):
+    def __init__(self, job: Job, settings: Settings, target: Target, stopping: threading.Event, tell: Tell) -> None:
         """`tell` is called as rows are accepted and ranges finished, `stopping` is looked at between batches."""
-        self._job, self._publisher, self._stopping, self._tell = job, publisher, stopping, tell
+        self._job, self._stopping, self._tell = job, stopping, tell
+        self._lanes = target.lanes(LooseLanes)
+        self._publisher = Publisher(target, self._lanes)
         self._dsn, self._masks = SourceDsn(settings), open_masks(settings)
         self._pace, self._marks, self._told = Pace(job.rate), Watermarks(), 0.0
         self._base = None if job.base is None else Watermark(Lsn(job.base.lsn), job.base.time)
@@ -90,6 +91,10 @@ class Reading:
         except Ended:
             pass
         self._drain()
+
+    def close(self) -> None:
+        """Wait for the requests in flight."""
+        self._publisher.close()
 
     def _read_all(self, source: Source) -> None:
         wanted = {todo.table for todo in self._job.todo}
@@ -109,7 +114,8 @@ class Reading:
 
         def take(lines: Sequence[bytes]) -> None:
             nonlocal rows
-            self._publisher.submit_rows(image.rows(lines, under, mark.take(len(lines))), ticket)
+            for record in self._lanes.add_rows(image.rows(lines, under, mark.take(len(lines))), ticket):
+                self._publisher.submit(record, ticket)
             rows += len(lines)
             self._publisher.pump(eager=False)
             self._settle()
@@ -204,11 +210,12 @@ def main() -> int:
 
 
 def _work(job: Job, settings: Settings, stopping: threading.Event, tell: Tell) -> None:
-    stream = Stream(kinesis_client(), settings.stream)
-    with closing(stream.target(keep=open_oversize(settings.oversize, settings.source))) as target:
-        publisher = Publisher(target, AggregateLanes if yes(settings.aggregate) else PlainLanes)
-        with closing(publisher):
-            Reading(job, settings, publisher, stopping, tell).run()
+    keep = open_oversize(settings.oversize, settings.source)
+    with (
+        closing(Stream(kinesis_client(), settings.stream).target(keep=keep)) as target,
+        closing(Reading(job, settings, target, stopping, tell)) as reading,
+    ):
+        reading.run()
 
 
 def _watch(stopping: threading.Event) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -72,23 +72,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     table: Table
     every_shard: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of one table that were read and have no order: their partition keys (UTF-8) beside their records."""
-
-    table: Table
-    keys: Sequence[bytes]
-    datas: Sequence[bytes]
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.keys)
-
-    def records(self) -> Iterator[Record]:
-        """One by one."""
-        return (Record(key.decode(), data, self.table) for key, data in zip(self.keys, self.datas, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

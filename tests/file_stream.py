@@ -20,6 +20,7 @@ from cdcctl.stack.processes import free_port
 from cdckit.aggregation import unpack
 from consumers.dead_letters import RawRecord
 from consumers.reader import Page
+from consumers.unfolding import unfolded
 
 _ROOT = Path(__file__).parents[1]
 SHARD = "shardId-000000000000"
@@ -50,15 +51,16 @@ class FileStream:
         return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}"}
 
     def pages(self) -> Iterator[Page]:
-        """A page a request, aggregated records unpacked, in the order of arrival."""
+        """A page a request, aggregated and folded records opened, in the order of arrival."""
         numbers = count(1)
         with self.file.open("rb") as file:
             while head := file.read(8):
                 entries = _decode(file.read(int.from_bytes(head))).Records
                 records = [
-                    RawRecord(one.data, one.partition_key, str(next(numbers)))
+                    row
                     for entry in entries
                     for one in unpack(b64decode(entry.Data), entry.PartitionKey)
+                    for row in unfolded(RawRecord(one.data, one.partition_key, str(next(numbers))))
                 ]
                 yield Page(SHARD, records, [], 0)
 

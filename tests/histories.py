@@ -1,11 +1,12 @@
 """Histories of changes made by hand, as records for a stream: for tests that need no PostgreSQL."""
 
+import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cdckit.change import Change
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import VERSION, Stamp, decode, plain, splice
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,8 @@ def entry(
     )
     stamp = Stamp(VERSION, 1, f"0/{at:X}", 0, "main")
     return Entry(f"main/public.{table}/[{key}]", splice(row.encode(), stamp))
+
+
+def folded(entries: Iterable[Entry]) -> bytes:
+    """One record of them all, as the rows of a fill travel."""
+    return gzip.compress(b"".join(plain(one.data) + b"\n" for one in entries), mtime=0)

@@ -1,9 +1,8 @@
-"""A stream with all that readers meet: plain and aggregated records, compressed ones, junk, a split and a merge.
+"""A stream with all that readers meet: plain, aggregated, folded and compressed records, junk, a split and a merge.
 
 And the plain reading of it that everything else is compared with.
 """
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 
 from cdckit.aggregation import SubRecord, pack, unpack
 from cdckit.change import Change
-from cdckit.envelope import compress, decode
+from cdckit.envelope import compress, decode, unfold
 from cdckit.errors import EnvelopeError
-from tests.histories import Entry, entry
+from tests.histories import Entry, entry, folded
 from tests.resharding_aws import ReshardingCloud
 
 JUNK = b"\x00 no change of ours"
@@ -50,7 +49,7 @@ class MixedStream:
         for _ in range(count):
             made = self._entry()
             self.entries.append(made)
-            run = waiting.setdefault(self._shard(made.partition_key), [])
+            run = waiting.setdefault(self.cloud.shard_of(self.stream, made.partition_key), [])
             run.append(made)
             if self.chance.random() < 0.3:
                 self._put_run(run)
@@ -66,10 +65,11 @@ class MixedStream:
         """Every change on every shard, shard by shard."""
         for record in self.records():
             for one in unpack(record["Data"], record["PartitionKey"]):
-                try:
-                    yield decode(one.data)
-                except EnvelopeError:
-                    assert one.data == JUNK
+                for line in unfold(one.data):
+                    try:
+                        yield decode(line)
+                    except EnvelopeError:
+                        assert line == JUNK
 
     def records(self) -> Iterator[Any]:
         """Every record of every shard, as Kinesis gives them."""
@@ -95,7 +95,10 @@ class MixedStream:
         return made
 
     def _put_run(self, run: list[Entry]) -> None:
-        if len(run) > 1 and self.chance.random() < 0.7:
+        way = self.chance.random()
+        if len(run) > 1 and way < 0.3:
+            self._put(folded(run), "folded")
+        elif len(run) > 1 and way < 0.8:
             data = pack(SubRecord(one.partition_key, one.data) for one in run)
             self._put(data, run[0].partition_key)
         else:
@@ -105,10 +108,3 @@ class MixedStream:
 
     def _put(self, data: bytes, key: str) -> None:
         self._kinesis.put_record(StreamName=self.stream, Data=data, PartitionKey=key)
-
-    def _shard(self, key: str) -> str:
-        place = int.from_bytes(hashlib.md5(key.encode()).digest(), "big")
-        for shard in self.cloud.open_shards(self.stream):
-            if int(shard["HashKeyRange"]["StartingHashKey"]) <= place <= int(shard["HashKeyRange"]["EndingHashKey"]):
-                return str(shard["ShardId"])
-        raise AssertionError(key)

@@ -3,6 +3,7 @@
 ministack, the default of the other tests, deletes a split shard's records.
 """
 
+import hashlib
 import itertools
 import os
 import subprocess
@@ -63,6 +64,12 @@ class ReshardingCloud:
         shards = self.client("kinesis").list_shards(StreamName=stream)["Shards"]
         still = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
         return sorted(still, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
+
+    def shard_of(self, stream: str, partition_key: str) -> str:
+        """The open shard that records of this key go to."""
+        place = int.from_bytes(hashlib.md5(partition_key.encode()).digest())
+        below = [one for one in self.open_shards(stream) if int(one["HashKeyRange"]["StartingHashKey"]) <= place]
+        return str(below[-1]["ShardId"])
 
     def split(self, stream: str, number: int = 0) -> None:
         """Split the open shard of this number in its middle."""

@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.aggregation import unpack
-from cdckit.envelope import place
+from cdckit.envelope import GZIP, place
 from cdckit.errors import EnvelopeError, StreamError
 from consumers.leases import Lease
+from consumers.unfolding import inside
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -55,27 +55,35 @@ def progress_of(client: KinesisClient, stream: str, lease: Lease, now: datetime)
     entries = [entry for record in records for entry in _entries(record)]
     covered = [entry for entry in entries if _covered(entry, lease)]
     pending = entries[len(covered) :]
-    position = _decoded(covered[-1][2])[0] if covered else ""
+    position = _decoded(covered[-1].data)[0] if covered else ""
     if not pending:
         return Progress(position, 0.0 if behind_ms == 0 else behind_ms / 1000, 0, behind_ms == 0, None)
-    oldest: datetime = pending[0][3]
-    committed = _decoded(pending[0][2])[1] or oldest
+    oldest = pending[0].arrival
+    committed = _decoded(pending[0].data)[1] or oldest
     return Progress(
         position, max(0.0, (now - committed).total_seconds()), _estimate(pending, behind_ms), behind_ms == 0, oldest
     )
 
 
-_Entry = tuple[str, int, bytes, datetime]
+class _Entry(NamedTuple):
+    """A change, or a folded record's first one with the number of them all: they are covered together."""
+
+    sequence_number: str
+    number: int
+    data: bytes
+    arrival: datetime
+    changes: int = 1
 
 
 def _entries(record: Any) -> list[_Entry]:
-    inside = unpack(record["Data"], record["PartitionKey"])
-    arrival = record["ApproximateArrivalTimestamp"]
-    return [(record["SequenceNumber"], number, one.data, arrival) for number, one in enumerate(inside)]
+    found, arrival = inside(record), record["ApproximateArrivalTimestamp"]
+    if record["Data"].startswith(GZIP):
+        return [_Entry(record["SequenceNumber"], 0, found[0].data, arrival, len(found))]
+    return [_Entry(one.sequence_number, one.sub_sequence_number, one.data, arrival) for one in found]
 
 
 def _covered(entry: _Entry, lease: Lease) -> bool:
-    return entry[0] == lease.checkpoint and entry[1] <= max(lease.sub_sequence, 0)
+    return entry.sequence_number == lease.checkpoint and entry.number <= max(lease.sub_sequence, 0)
 
 
 def _decoded(data: bytes) -> tuple[str, datetime | None]:
@@ -87,10 +95,9 @@ def _decoded(data: bytes) -> tuple[str, datetime | None]:
 
 
 def _estimate(pending: Sequence[_Entry], behind_ms: int) -> int:
-    spanned = (pending[-1][3] - pending[0][3]).total_seconds() * 1000
-    if behind_ms == 0 or spanned <= 0:
-        return len(pending)
-    return round(len(pending) * (1 + behind_ms / spanned))
+    changes = sum(entry.changes for entry in pending)
+    spanned = (pending[-1].arrival - pending[0].arrival).total_seconds() * 1000
+    return changes if behind_ms == 0 or spanned <= 0 else round(changes * (1 + behind_ms / spanned))
 
 
 def _page_after(client: KinesisClient, stream: str, lease: Lease) -> tuple[list[Any], int]:

@@ -18,7 +18,7 @@ from cdckit.testing import MemorySink, deliver
 from consumers.dead_letters import open_store
 from consumers.figures import read_reports
 from tests.chaos.ledger_sink import FILE, is_poison
-from tests.histories import Entry, history
+from tests.histories import Entry, folded, history
 from tests.kcl_parts import parts_in
 from tests.processes import descendants, kill
 from tests.resharding_aws import ReshardingCloud
@@ -29,11 +29,12 @@ WORKERS = ("worker 1", "worker 2")
 
 
 class Feed:
-    """Puts a history on the stream, in order, until it is stopped."""
+    """Puts a history on the stream, in order, until it is stopped; now and then a hundred changes go folded."""
 
     def __init__(self, cloud: ReshardingCloud, stream: str, seed: int) -> None:
         self.entries: list[Entry] = []
         self._cloud, self._stream, self._seed = cloud, stream, seed
+        self._kinesis = cloud.client("kinesis")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -46,13 +47,25 @@ class Feed:
         self._thread.join()
 
     def _run(self) -> None:
-        kinesis = self._cloud.client("kinesis")
-        for entry in history(self._seed, 300):
-            if self._ended.is_set():
-                return
-            kinesis.put_record(StreamName=self._stream, Data=entry.data, PartitionKey=entry.partition_key)
-            self.entries.append(entry)
+        chance, endless = random.Random(self._seed), history(self._seed, 300)
+        while not self._ended.is_set():
+            if chance.random() < 0.02:
+                self._put_folded(list(islice(endless, 100)))
+            else:
+                one = next(endless)
+                self._put(one.data, one.partition_key, [one])
             time.sleep(0.004)
+
+    def _put_folded(self, entries: list[Entry]) -> None:
+        by_shard: dict[str, list[Entry]] = {}
+        for one in entries:
+            by_shard.setdefault(self._cloud.shard_of(self._stream, one.partition_key), []).append(one)
+        for some in by_shard.values():
+            self._put(folded(some), some[0].partition_key, some)
+
+    def _put(self, data: bytes, key: str, entries: list[Entry]) -> None:
+        self._kinesis.put_record(StreamName=self._stream, Data=data, PartitionKey=key)
+        self.entries += entries
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def relaying(
 ) -> Iterator[Relay]:
     """A relay in a thread, from the database's slot to the stub."""
     reader = SlotReader(postgres.dsn, postgres.slot)
-    publisher = Publisher(stub.target(), make_lanes)
+    target = stub.target()
+    publisher = Publisher(target, target.lanes(make_lanes))
     relay, stopping = Relay(reader, Router(ORIGIN, None, prefixes), publisher), threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopping.is_set,))
     thread.start()

@@ -14,10 +14,9 @@ from cdckit.change import Change, Op
 from cdckit.position import Lsn
 from cdckit.rows import NOWHERE, RowState, merge
 from consumers import kcl
-from consumers.dead_letters import RawRecord
 from consumers.parquet.changelog import ChangeLog
 from consumers.search.sqlite import store as embedded
-from consumers.shard import ShardWorker
+from consumers.shard import Portion, ShardWorker
 from producer.gate import Gate
 from producer.ledger import Ledger
 
@@ -46,8 +45,8 @@ def acknowledges_early(put: Set) -> None:
 def checkpoints_early(put: Set) -> None:
     """Law 2: the checkpoint names what was applied, and not yet flushed."""
 
-    def apply(self: ShardWorker, records: Sequence[RawRecord], size: int) -> None:
-        whole(self, records, size)
+    def apply(self: ShardWorker, portion: Portion) -> None:
+        whole(self, portion)
         self._unmarked.mark = self._unflushed.last
 
     whole = ShardWorker._apply

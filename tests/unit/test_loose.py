@@ -1,5 +1,6 @@
-"""Rows that were read go by the hundred: whatever the stream refuses, each arrives once and is counted."""
+"""Rows that were read go folded: whatever the stream refuses or divides anew, each arrives where it belongs."""
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,29 +8,36 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from cdckit.aggregation import unpack
 from cdckit.change import Table
-from producer.aggregate import AggregateLanes
+from cdckit.envelope import MOST_FOLDED, Stamp, decode, plain, splice, unfold
 from producer.kinesis import Publisher, Target
-from producer.lanes import Bounds, MakeLanes
+from producer.lanes import Bounds
 from producer.ledger import Ticket
-from producer.plain import PlainLanes
+from producer.loose import FOLD_BYTES, LooseLanes
 from producer.put import Answer, RequestFailed, data_of
-from producer.routing import Record, Rows
+from producer.routing import Record, partition_key
+from producer.rows import Rows
 from producer.shards import Shard, ShardMap
 
 TABLE = Table("public", "docs")
+ONE = ShardMap([Shard("all", 0)])
+TWO = ShardMap([Shard("low", 0), Shard("high", 2**127)])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
-SHARDS = ShardMap([Shard("low", 0), Shard("high", 2**127)])
 
 
 class Stream:
-    """Accepts what it is told to; may be called by several threads."""
+    """Accepts what it is told to; may be called by several threads. `shards` are what it really has."""
 
-    def __init__(self, refuses: Callable[[str, int], bool], fails: Callable[[int], bool] = lambda _: False) -> None:
-        self.refuses, self.fails = refuses, fails
+    def __init__(
+        self,
+        refuses: Callable[[str, int], bool] = lambda *_: False,
+        fails: Callable[[int], bool] = lambda _: False,
+        shards: ShardMap = TWO,
+    ) -> None:
+        self.refuses, self.fails, self.shards = refuses, fails, shards
         self.accepted: list[tuple[str, bytes]] = []
         self.requests: list[int] = []
+        self.sizes: list[int] = []
         self._entries = 0
         self._lock = threading.Lock()
 
@@ -44,75 +52,128 @@ class Stream:
         self._entries += 1
         record = msgspec.json.decode(entry)
         key, place = str(record["PartitionKey"]), record.get("ExplicitHashKey")
-        shard = SHARDS.of(key).id if place is None else SHARDS.shards[int(place) // 2**127].id
+        within = [one for one in self.shards.shards if place is None or one.low <= int(place)]
+        shard = self.shards.of(key).id if place is None else within[-1].id
         if self.refuses(shard, self._entries):
             return Answer(code="ProvisionedThroughputExceededException")
-        self.accepted += [(one.partition_key, one.data) for one in unpack(data_of(entry), key)]
+        self.sizes.append(len(data_of(entry)) + len(key.encode()))
+        self.accepted += [(shard, line) for line in unfold(data_of(entry))]
         return Answer(shard=shard)
+
+
+def line(number: int, size: int = 10) -> bytes:
+    noise = random.Random(number).randbytes(size // 2).hex()
+    row = (
+        b'{"action":"I","xid":null,"timestamp":"2026-11-24 10:00:00+00","lsn":"0/17","schema":"public","table":"docs",'
+        b'"columns":[{"name":"id","type":"text","value":"\xc3\xa4%d"},{"name":"body","type":"text","value":"%b"}],'
+        b'"pk":[{"name":"id","type":"text"}]}' % (number, noise.encode())
+    )
+    return splice(row, Stamp(1, 1, "0/17", number, "main"))
+
+
+def key(number: int) -> str:
+    return partition_key("main", TABLE, {"id": f"ä{number}"})
 
 
 def rows(first: int, count: int, size: int = 10) -> Rows:
     numbers = range(first, first + count)
-    return Rows(TABLE, [f'main/public.docs/["ä{n}"]'.encode() for n in numbers], [b"%0*d" % (size, n) for n in numbers])
+    return Rows.of(TABLE, [key(n).encode() for n in numbers], [line(n, size) + b"\n" for n in numbers])
 
 
-def published(
-    stream: Stream, parts: Sequence[Rows], bounds: Bounds | None = None, lanes: MakeLanes = PlainLanes
-) -> Publisher:
-    publisher, ticket = Publisher(Target("s", stream, lambda: SHARDS, bounds or Bounds()), lanes), Ticket()
+def published(stream: Stream, parts: Sequence[Rows], bounds: Bounds | None = None) -> Publisher:
+    """All of these by a publisher that takes the stream for what it was at first; one row goes by itself."""
+    known = [stream.shards]
+    target = Target("s", stream, lambda: known.pop() if known else stream.shards, bounds or Bounds())
+    lanes, ticket = target.lanes(LooseLanes), Ticket()
+    publisher = Publisher(target, lanes)
     try:
         for part in parts:
-            publisher.submit_rows(part, ticket)
+            for large in lanes.add_rows(part, ticket):
+                publisher.submit(large, ticket)
             publisher.pump(eager=False)
-        publisher.submit(Record("main/public.docs/[0]", b"a change", TABLE), ticket)
+        publisher.submit(Record(key(-1), line(-1), TABLE), ticket)
         assert ticket.outstanding == publisher.pending
         while ticket.outstanding:
             publisher.pump()
             publisher.wait(min(0.05, publisher.pause or 0.05))
     finally:
         publisher.close()
-    assert (publisher.pending, publisher.pending_bytes, ticket.outstanding) == (0, 0, 0)
+    assert (publisher.pending, publisher.pending_bytes, ticket.outstanding, lanes.sendable) == (0, 0, 0, 0)
     return publisher
 
 
-@pytest.mark.parametrize("lanes", [PlainLanes, AggregateLanes])
-def test_each_row_arrives_once_though_entries_are_refused_and_requests_fail(lanes: MakeLanes) -> None:
-    stream = Stream(lambda _shard, number: number % 7 == 0, lambda request: request % 3 == 0)
-    parts = [rows(n, 400) for n in range(0, 2_000, 400)]
-    publisher = published(stream, parts, lanes=lanes)
+def belongs(stream: Stream, record: bytes) -> str:
+    return stream.shards.of(partition_key("main", TABLE, decode(record).key)).id
+
+
+@pytest.mark.parametrize("shards", [ONE, TWO])
+def test_each_row_arrives_once_though_records_are_refused_and_requests_fail(shards: ShardMap) -> None:
+    stream = Stream(lambda _shard, number: number % 7 == 0, lambda request: request % 3 == 0, shards)
+    publisher = published(stream, [rows(n, 40) for n in range(0, 2_000, 40)])
     assert publisher.figures.accepted == 2_001
-    wanted = [(key.decode(), data) for part in parts for key, data in zip(part.keys, part.datas, strict=True)]
-    assert Counter(stream.accepted) == Counter([*wanted, ("main/public.docs/[0]", b"a change")])
+    assert publisher.figures.accepted_records < 120
+    assert Counter(text for _, text in stream.accepted) == Counter(map(line, range(-1, 2_000)))
+    assert all(shard == belongs(stream, text) for shard, text in stream.accepted)
 
 
 def test_a_shard_that_is_throttled_holds_up_no_other() -> None:
-    """At its end the other shard has everything: what waits for the throttled one was taken out of its request."""
     throttled = True
 
     def refuses(shard: str, _number: int) -> bool:
         nonlocal throttled
-        throttled = throttled and sum(SHARDS.of(key).id == "high" for key, _ in stream.accepted) < wanted
+        throttled = throttled and sum(shard == "high" for shard, _ in stream.accepted) < wanted
         return throttled and shard == "low"
 
-    parts = [rows(n, 300) for n in range(0, 3_000, 300)]
-    wanted = sum(SHARDS.of_bytes(key).id == "high" for part in parts for key in part.keys)
+    wanted = sum(TWO.of(key(n)).id == "high" for n in range(3_000))
     stream = Stream(refuses)
-    published(stream, parts)
+    published(stream, [rows(n, 30) for n in range(0, 3_000, 30)])
     assert len(stream.accepted) == len(set(stream.accepted)) == 3_001
     assert not throttled
 
 
-def test_requests_keep_to_what_the_stream_takes() -> None:
-    stream = Stream(lambda *_: False)
-    published(stream, [rows(0, 1_200), rows(1_200, 30, size=200_000)], Bounds(entries=250))
-    assert max(stream.requests) == 250
-    assert len(stream.accepted) == 1_231
-    assert len(stream.requests) == 5 + 3 + 1
+@pytest.mark.parametrize(("before", "after"), [(ONE, TWO), (TWO, ONE)])
+def test_rows_that_a_split_or_merge_sent_elsewhere_are_sent_again_to_their_shards(
+    before: ShardMap, after: ShardMap
+) -> None:
+    def resharded(_shard: str, number: int) -> bool:
+        if number == 20:
+            stream.shards = after
+        return False
+
+    stream = Stream(resharded, shards=before)
+    publisher = published(stream, [rows(n, 50) for n in range(0, 3_000, 50)])
+    assert publisher.figures.strayed
+    assert {text for _, text in stream.accepted} == set(map(line, range(-1, 3_000)))
+    arrived = {text for shard, text in stream.accepted if shard == belongs(stream, text)}
+    early = {text for shard, text in stream.accepted if shard in {one.id for one in before.shards}}
+    assert arrived | early == set(map(line, range(-1, 3_000)))
+    assert len(arrived) > 1_500
 
 
-def test_a_row_too_large_for_a_record_goes_compressed_among_the_others() -> None:
-    stream = Stream(lambda *_: False)
-    publisher = published(stream, [rows(0, 3), Rows(TABLE, [b"big", b"small"], [b"x" * 3_000_000, b"y"])])
+def test_records_and_requests_keep_to_what_the_stream_takes() -> None:
+    stream = Stream(shards=ONE)
+    bounds = Bounds(record=100_000, request=150_000, entries=3)
+    published(stream, [rows(0, 1_200), rows(1_200, 60, size=60_000)], bounds)
+    assert max(stream.sizes) <= 100_000
+    assert max(stream.requests) <= 3
+    assert {text for _, text in stream.accepted} == {
+        *map(line, range(-1, 1_200)), *(line(n, 60_000) for n in range(1_200, 1_260))
+    }  # fmt: skip
+
+
+def test_no_record_holds_more_rows_than_its_readers_take() -> None:
+    stream = Stream(shards=ONE)
+    published(stream, [rows(0, 2 * MOST_FOLDED)])
+    assert len(stream.accepted) == 2 * MOST_FOLDED + 1
+    assert len(stream.sizes) > 2
+
+
+def test_a_row_too_large_for_a_folded_record_goes_by_itself() -> None:
+    stream = Stream(shards=ONE)
+    publisher = published(
+        stream, [rows(0, 3), Rows.of(TABLE, [b"big", b"small"], [line(7, 1_500_000) + b"\n", b"y\n"])]
+    )
     assert publisher.figures.compressed == 1
-    assert {len(data) < 1024 * 1024 for _, data in stream.accepted} == {True}
+    [large] = [data for _, data in stream.accepted if len(data) > FOLD_BYTES]
+    assert plain(large) == line(7, 1_500_000)
     assert len(stream.accepted) == 6

@@ -111,8 +111,8 @@ def test_a_page_of_references_is_taken_in_portions(tmp_path: Path) -> None:
     _, reference = kept(tmp_path)
     records = [RawRecord(reference, "k", str(number)) for number in range(7)]
     runs = list(portions(records, 2 * weight(reference)))
-    assert [(len(run), size) for run, size in runs] == [(count, count * weight(reference)) for count in (2, 2, 2, 1)]
-    assert [record for run, _ in runs for record in run] == records
+    assert [(len(run.records), run.size) for run in runs] == [(n, n * weight(reference)) for n in (2, 2, 2, 1)]
+    assert [record for run in runs for record in run.records] == records
     assert list(portions([])) == []
 
 

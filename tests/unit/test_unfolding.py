@@ -1,0 +1,178 @@
+"""Folded records: the kit, readers and looks at the stream meet many changes in one, and none is lost or read twice."""
+
+import gzip
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cdckit.aggregation import SubRecord, pack
+from cdckit.envelope import GZIP, MOST_BYTES, MOST_FOLDED, compress, decode, unfold
+from cdckit.errors import EnvelopeError
+from cdckit.testing import FaultySink, MemorySink
+from consumers.begin import EARLIEST
+from consumers.dead_letters import RawRecord
+from consumers.reader import Page, StreamReader
+from consumers.shard import Cadence, Mark, portions
+from consumers.unfolding import MOST_BYTES as MOST_HELD
+from consumers.unfolding import inside, unfolded
+from tests.unit.test_shard import Bench, Picky, record
+
+
+def folded(numbers: Sequence[int], place: int) -> RawRecord:
+    return RawRecord(gzip.compress(b"".join(record(n).data + b"\n" for n in numbers)), "cdc", str(place))
+
+
+def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
+    lines = [record(n).data for n in range(3)]
+    for end in (b"", b"\n"):
+        assert unfold(gzip.compress(b"\n".join(lines) + end)) == lines
+    for alone in (lines[0], compress(lines[0]), b"no change", b""):
+        assert list(unfold(alone)) == [alone]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        gzip.compress(b"{}\n" * (MOST_FOLDED + 1)),
+        gzip.compress(b"\n" * MOST_BYTES + b"x"),
+        gzip.compress(b"{}\n{}") + gzip.compress(b"{}"),
+        gzip.compress(b"{}\n{}")[:-4] + b"\x00\x00\x00\x00",
+        gzip.compress(b"{}\n{}")[:-1],
+        GZIP,
+    ],
+)
+def test_what_cannot_be_unfolded_is_refused_and_becomes_one_dead_letter(tmp_path: Path, broken: bytes) -> None:
+    with pytest.raises(EnvelopeError):
+        unfold(broken)
+    with pytest.raises(EnvelopeError):
+        decode(broken)
+    bench = Bench(tmp_path, sink := MemorySink())
+    bench.process(record(1), RawRecord(broken, "cdc", "2"), record(3))
+    assert len(sink.rows) == 2
+    assert [(one.sequence_number, one.data) for one in bench.letters.read()] == [("2", broken)]
+    assert bench.marks[-1] == Mark("3", 0)
+
+
+def test_a_folded_record_is_applied_whole_and_checkpointed_as_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sink := MemorySink())
+    bench.process(record(1), folded(range(2, 900), 2))
+    assert len(sink.rows) == 899
+    assert bench.marks == [Mark("2", 0)]
+    assert bench.report().read == 899
+
+
+def test_poison_in_a_folded_record_is_a_letter_of_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sink := Picky(7, 9))
+    bench.process(folded(range(20), 1))
+    assert len(sink.rows) == 18
+    letters = bench.letters.read()
+    assert [(one.sequence_number, one.sub_sequence_number, one.data) for one in letters] == [
+        ("1", 7, record(7).data), ("1", 9, record(9).data)
+    ]  # fmt: skip
+    assert len({one.id for one in letters}) == 2
+
+
+def test_a_folded_record_that_is_cut_is_checkpointed_only_at_its_end() -> None:
+    found = list(portions([record(1), folded(range(10), 2), record(3)], most=4))
+    assert [len(one.records) for one in found] == [4, 4, 4]
+    assert [one.mark for one in found] == [Mark("1", 0), Mark("1", 0), Mark("3", 0)]
+    assert [item.sub_sequence_number for one in found for item in one.records] == [0, *range(10), 0]
+    found = list(portions([folded(range(10), 1), folded(range(4), 2)], most=5))
+    assert [(len(one.records), one.mark) for one in found] == [
+        (5, None), (5, Mark("1", 0)), (4, Mark("2", 0))
+    ]  # fmt: skip
+
+
+def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_path: Path) -> None:
+    sink = FaultySink(flush_errors={2: OSError("disk full")})
+    bench = Bench(tmp_path, sink)
+    huge = folded(range(MOST_FOLDED), 2), folded(range(MOST_FOLDED), 3), folded(range(5000), 4)
+    with pytest.raises(OSError, match="disk full"):
+        bench.process(*huge)
+    assert bench.marks == [Mark("3", 0)], "20,000 changes were flushed: that is to the end of record 3"
+
+
+def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, MemorySink(), Cadence(0, 3600, checkpoint_records=20_000))
+    bench.process(*(folded(range(MOST_FOLDED), place) for place in range(1, 8)))
+    assert bench.marks == [Mark("2", 0), Mark("4", 0), Mark("6", 0)]
+
+
+def test_a_page_is_unfolded_a_part_at_a_time(tmp_path: Path) -> None:
+    """Bounded by what it unfolds to, which each record tells at its end."""
+    large = gzip.compress(record(1).data + b"\n" + b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2)))
+    found = [one.size for one in portions([RawRecord(large, "cdc", str(n)) for n in range(6)])]
+    assert len(found) == 6
+    assert max(found) < MOST_HELD
+
+
+def test_a_folded_record_within_an_aggregated_one_is_no_change(tmp_path: Path) -> None:
+    """None is made; were it unfolded there, its numbers would be those of other records."""
+    bench = Bench(tmp_path, MemorySink())
+    bench.process(RawRecord(record(1).data, "k", "1", 0), RawRecord(folded([2, 3], 1).data, "k", "1", 1))
+    assert [one.sub_sequence_number for one in bench.letters.read()] == [1]
+    [first, second] = inside(item(pack([SubRecord("k", record(1).data), SubRecord("k", folded([2, 3], 1).data)]), 1))
+    assert (first.sub_sequence_number, second.sub_sequence_number) == (0, 1)
+    assert unfolded(second) == (second,)
+
+
+def item(data: bytes, place: int) -> dict[str, Any]:
+    return {
+        "SequenceNumber": str(place), "PartitionKey": "k", "Data": data,
+        "ApproximateArrivalTimestamp": datetime(2026, 11, 25, tzinfo=UTC),
+    }  # fmt: skip
+
+
+class Kinesis:
+    """One shard, whose records come in one page."""
+
+    def __init__(self, items: Sequence[dict[str, Any]], behind: int = 0) -> None:
+        self.items, self.behind = items, behind
+
+    def get_paginator(self, _: str) -> Any:
+        return self
+
+    def paginate(self, **_: object) -> Any:
+        yield {"Shards": [{"ShardId": "shardId-0", "SequenceNumberRange": {}}]}
+
+    def get_shard_iterator(self, **_: Any) -> Any:
+        return {"ShardIterator": "x"}
+
+    def get_records(self, **_: Any) -> Any:
+        return {"Records": self.items, "NextShardIterator": "x", "MillisBehindLatest": self.behind}
+
+
+def pages(items: Sequence[dict[str, Any]]) -> list[Page]:
+    return list(StreamReader("s", EARLIEST, True, client=cast(Any, Kinesis(items))).pages())
+
+
+def test_a_reader_sees_the_changes_of_folded_records_with_their_arrivals() -> None:
+    [page] = pages([item(record(0).data, 1), item(folded(range(1, 5), 2).data, 2)])
+    assert [decode(one.data).key["id"] for one in page.records] == [0, 1, 2, 3, 4]
+    assert [(one.sequence_number, one.sub_sequence_number) for one in page.records] == [
+        ("1", 0), ("2", 0), ("2", 1), ("2", 2), ("2", 3)
+    ]  # fmt: skip
+    assert len(page.arrivals) == 5
+    assert (page.mark, page.behind_ms) == ("2", 0)
+
+
+def test_a_reader_takes_a_page_of_folded_records_in_parts_each_with_its_mark() -> None:
+    filler = b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2))
+    items = [item(gzip.compress(record(n).data + b"\n" + filler), n) for n in range(1, 6)]
+    found = pages(items)
+    assert [page.mark for page in found] == ["1", "2", "3", "4", "5"]
+    assert [page.behind_ms > 0 for page in found] == [True] * 4 + [False], "the tip is reached with the last"
+    assert [len(page.records) for page in found] == [2] * 5
+
+
+def test_an_empty_page_is_one_page() -> None:
+    [page] = pages([])
+    assert (page.records, page.mark, page.behind_ms) == ([], None, 0)
+
+
+def test_a_compressed_record_is_not_taken_for_a_folded_one() -> None:
+    one = RawRecord(compress(record(1).data), "k", "1")
+    assert unfolded(one) == (one,)
