@@ -1,9 +1,9 @@
 """A Kinesis that only counts: it answers PutRecords as fast as one process can, so that it measures the producers.
 
-``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "first", "last"}`` (times
-of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with its arrival.
---unpack counts the changes inside aggregated records. --file PATH appends each request's body, its length before it.
-Every local AWS slows as it stores more; this one stores nothing unless told to.
+``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "bytes", "first",
+"last"}`` (times of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with
+its arrival. --unpack counts the changes inside aggregated records. --file PATH appends each request's body, its length
+before it. Every local AWS slows as it stores more; this one stores nothing unless told to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Kept:
         self.reset()
 
     def reset(self) -> None:
-        self.records = self.requests = 0
+        self.records = self.requests = self.bytes = 0
         self.first = self.last = 0.0
         self.bodies.clear()
 
@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
             now, count = time.time(), self.buffer.count(b'"PartitionKey"', start, end)
             changes = _changes(bytes(self.buffer[start:end])) if kept.unpack else count
             kept.records, kept.requests, kept.last = kept.records + changes, kept.requests + 1, now
-            kept.first = kept.first or now
+            kept.first, kept.bytes = kept.first or now, kept.bytes + end - start
             if kept.file is not None:
                 kept.file.write((end - start).to_bytes(8))
                 kept.file.write(self.buffer[start:end])
@@ -107,7 +107,10 @@ class Connection(asyncio.BufferedProtocol):
     def slow_answer(self, operation: str, body: bytes) -> object:  # noqa: PLR0911
         kept = self.kept
         if operation == "/figures":
-            told = {"records": kept.records, "requests": kept.requests, "first": kept.first, "last": kept.last}
+            told = {
+                "records": kept.records, "requests": kept.requests, "bytes": kept.bytes, "first": kept.first,
+                "last": kept.last,
+            }  # fmt: skip
             kept.reset()
             return told
         if operation == "/count":

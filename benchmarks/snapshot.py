@@ -1,7 +1,8 @@
 """Rows put on the stream from a table beside `COPY … TO STDOUT` of the same table, in the same run; its memory.
 
-Two tables: short rows of six columns, and rows with 2 kB of text; the stub swallows the records. A backfill is run:
-a snapshot reads and publishes in the same way, only from one exported snapshot.
+Short rows of six columns, the same with text that hardly compresses (random digits), and rows with 2 kB of text; the
+stub swallows the records. A backfill is run: a snapshot reads and publishes in the same way, only from one exported
+snapshot.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.producer_peers import ROOT, stub
 
 _TABLES = {
     "short": "repeat('x', 160) || i",
+    "noise": "md5(i::text) || md5(i || 'a') || md5(i || 'b') || md5(i || 'c') || md5(i || 'd')",
     "long": "repeat(md5(i::text), 62)",
 }
 _FILL = """
@@ -46,10 +48,13 @@ def rows(quick: bool) -> Iterator[Row]:
     with running_cluster() as cluster, connected(cluster.dsn) as cursor, stub() as counting:
         cursor.execute("SELECT pg_create_logical_replication_slot('cdc', 'wal2json')")
         for name, text in _TABLES.items():
-            _create(cursor, name, text, count if name == "short" else count // 4)
+            number = count // 4 if name == "long" else count
+            _create(cursor, name, text, number)
             copied = max(_copied(cursor, name) for _ in range(2))
+            counting.get("figures")
             filled, memory = _filled(cluster.dsn, name, counting.port)
-            note = f"peak RSS {memory:.0f} MB, of all processes"
+            sent = counting.get("figures")["bytes"] / number
+            note = f"{sent:.0f} bytes of request a row; peak RSS {memory:.0f} MB, of all processes"
             yield Row(f"snapshot.{name}_rows_vs_copy", filled, copied, "rows/s", note=note)
         _create(cursor, "less", _TABLES["short"], count // 4)
         _, less = _filled(cluster.dsn, "less", counting.port)

@@ -13,6 +13,7 @@ from cdckit.sink import Batch, Outcome, Received, Sink
 from consumers.dead_letters import DeadLetter, DeadLetterStore
 from consumers.delivery import patiently
 from consumers.oversize import Fetcher
+from consumers.unfolding import unfolded
 
 SHARD = "redrive"
 """The shard's name under which a sink is opened for dead letters: no live worker has it."""
@@ -47,8 +48,12 @@ def redrive(letters: Sequence[DeadLetter], store: DeadLetterStore, open_sink: Ca
 
 
 def _one(sink: Sink, letter: DeadLetter) -> Outcome:
-    item = Received(Fetcher().decode(letter.data), letter.sequence_number, letter.sub_sequence_number)
-    batch = Batch(SHARD, [item])
+    """A folded record that could not be unfolded once may be by now."""
+    fetcher = Fetcher()
+    batch = Batch(SHARD, [
+        Received(fetcher.decode(one.data), one.sequence_number, one.sub_sequence_number)
+        for one in unfolded(letter.record)
+    ])  # fmt: skip
     patiently(lambda: sink.apply(batch), f"letter {letter.id}")
     return patiently(sink.flush, "flush")
 

@@ -45,7 +45,7 @@ SELECT system_identifier, timeline_id, pg_current_wal_lsn(), current_database(),
        current_setting('wal_level'), current_setting('server_encoding')
 FROM pg_control_system(), pg_control_checkpoint()
 """
-LINES = 500
+LINES = 1_000
 """Lines that `Source.copy` hands over at a time: as many as PutRecords takes records."""
 _PIECE, _MOST_BYTES = 64 * 1024, 1024 * 1024
 

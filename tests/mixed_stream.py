@@ -97,7 +97,7 @@ class MixedStream:
     def _put_run(self, run: list[Entry]) -> None:
         way = self.chance.random()
         if len(run) > 1 and way < 0.3:
-            self._put(folded(run), "folded")
+            self._put(folded(run), run[0].partition_key)
         elif len(run) > 1 and way < 0.8:
             data = pack(SubRecord(one.partition_key, one.data) for one in run)
             self._put(data, run[0].partition_key)

@@ -7,7 +7,7 @@ from cdckit.sink import Batch
 from cdckit.testing import MemorySink, deliver
 from consumers.dead_letters import DeadLetter, DeadLetterStore, RawRecord, open_store
 from consumers.redrive import redrive
-from tests.histories import entry
+from tests.histories import entry, folded
 
 SHARD = "shardId-000000000000"
 
@@ -53,3 +53,11 @@ def test_what_still_fails_stays_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert [letter.id for letter in store.read()] == [garbage.id, poison.id]
     assert done.remaining[1][1] == "still not"
     assert len(sink.rows) == 1
+
+
+def test_a_folded_record_that_an_older_program_gave_up_is_applied_change_by_change(tmp_path: Path) -> None:
+    store, sink = open_store("", "test", tmp_path), MemorySink()
+    bury(store, 1, folded([entry("I", key, "read", 10) for key in range(20)]))
+    done = redrive(store.read(), store, lambda: sink)
+    assert (done.outcome.applied, list(done.remaining), list(store.read())) == (20, [], [])
+    assert len(sink.rows) == 20
