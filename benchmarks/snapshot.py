@@ -1,7 +1,7 @@
 """Rows put on the stream from a table beside `COPY … TO STDOUT` of the same table, in the same run; its memory.
 
-Short rows of six columns, the same with text that hardly compresses (random digits), and rows with 2 kB of text; the
-stub swallows the records. A backfill is run: a snapshot reads and publishes in the same way, only from one exported
+Short rows of six columns, and rows with 2 kB of text; each also with random digits, which hardly compress; the stub
+swallows the records. A backfill is run: a snapshot reads and publishes in the same way, only from one exported
 snapshot.
 """
 
@@ -20,10 +20,12 @@ from benchmarks import Row
 from benchmarks.backlogs import connected, running_cluster
 from benchmarks.producer_peers import ROOT, stub
 
+_NOISE = "(SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, {}) j)"
 _TABLES = {
     "short": "repeat('x', 160) || i",
-    "noise": "md5(i::text) || md5(i || 'a') || md5(i || 'b') || md5(i || 'c') || md5(i || 'd')",
+    "short_noise": _NOISE.format(5),
     "long": "repeat(md5(i::text), 62)",
+    "long_noise": _NOISE.format(62),
 }
 _FILL = """
 import json, resource, sys
@@ -48,7 +50,7 @@ def rows(quick: bool) -> Iterator[Row]:
     with running_cluster() as cluster, connected(cluster.dsn) as cursor, stub() as counting:
         cursor.execute("SELECT pg_create_logical_replication_slot('cdc', 'wal2json')")
         for name, text in _TABLES.items():
-            number = count // 4 if name == "long" else count
+            number = count // 4 if name.startswith("long") else count
             _create(cursor, name, text, number)
             copied = max(_copied(cursor, name) for _ in range(2))
             counting.get("figures")
