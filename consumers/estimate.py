@@ -1,16 +1,19 @@
-"""How much a replay has to read, from a few samples of each shard; what a page holds to its end is exact."""
+"""How much a replay has to read, from a few samples of each shard; what the samples hold to the end is exact."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from consumers.begin import EARLIEST, Begin
+from consumers.begin import Begin
 from consumers.probe import Probe, Sample
 from consumers.shards import Shard, parents
 
-_SAMPLES = 5
+_SAMPLES = 8  # of a shard, a page each: some two seconds
+_MOMENT = timedelta(milliseconds=1)
 _PAGE = 10_000
 READ_LIMIT = 2 * 1024 * 1024
 """Bytes a second that a shard gives to all its readers together."""
@@ -51,27 +54,67 @@ def _until_done(shard: str, own: Mapping[str, float], known: Mapping[str, Shard]
     return done[shard]
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """The time up to `until`, which `sample` begins; what it leaves is taken to be as dense as its second half."""
+
+    until: datetime
+    sample: Sample
+
+    @property
+    def inside(self) -> list[Any]:
+        return [one for one in self.sample.records if one["ApproximateArrivalTimestamp"] < self.until]
+
+    @property
+    def exact(self) -> bool:
+        return self.sample.at_end or len(self.inside) < len(self.sample.records)
+
+    @property
+    def unread(self) -> timedelta:
+        return self.until - _arrived(self.sample, -1)
+
+    @property
+    def half(self) -> timedelta:
+        """How long the second half of the sample took to arrive."""
+        return max(_MOMENT, _arrived(self.sample, -1) - _arrived(self.sample, len(self.sample.records) // 2))
+
+    @property
+    def factor(self) -> float:
+        return 1.0 if self.exact else 1.0 + self.unread / self.half / 2
+
+    @property
+    def records(self) -> float:
+        return self.factor * len(self.inside)
+
+    @property
+    def bytes(self) -> float:
+        return self.factor * sum(len(one["Data"]) for one in self.inside)
+
+    def between(self) -> datetime:
+        """Where to look next: as many times the sample's length away as it is then still to the end.
+
+        A burst's end is found so in a few looks, were it a second in a week.
+        """
+        return _arrived(self.sample, -1) + self.half * math.sqrt(self.unread / self.half)
+
+
 def _part(probe: Probe, shard: str, begin: Begin, end: datetime) -> Part:
+    """Each further sample is from where most is guessed."""
     sample = probe.since(shard, begin, _PAGE)
     if not sample.records:
         return Part(shard, "", 0, 0, exact=True)
-    first, at = sample.records[0]["SequenceNumber"], begin.moment or _arrived(sample, 0)
-    if begin == EARLIEST:
-        at = _arrived(sample, 0)
-    records, size, exact = 0.0, 0.0, True
-    step = max((end - at) / _SAMPLES, timedelta(seconds=1))
-    while at < end:
-        inside = [one for one in sample.records if one["ApproximateArrivalTimestamp"] <= end]
-        read_to = end if sample.at_end or len(inside) < len(sample.records) else _arrived(sample, -1)
-        share = 1.0 if read_to >= min(at + step, end) else step / max(read_to - at, timedelta(milliseconds=1))
-        exact = exact and share == 1.0
-        records += share * len(inside)
-        size += share * sum(len(one["Data"]) for one in inside)
-        at = max(read_to, at + step) if share == 1.0 else at + step
-        if at >= end or sample.at_end:
+    stretches = [_Stretch(end + _MOMENT, sample)]
+    for _ in range(_SAMPLES - 1):
+        guessed = [one for one in stretches if not one.exact]
+        if not guessed:
             break
-        sample = probe.since(shard, Begin.at(at), _PAGE)
-    return Part(shard, first, round(records), round(size), exact)
+        largest = max(guessed, key=lambda one: one.records)
+        middle = largest.between()
+        stretches.append(_Stretch(largest.until, probe.since(shard, Begin.at(middle), _PAGE)))
+        largest.until = middle
+    records, size = sum(one.records for one in stretches), sum(one.bytes for one in stretches)
+    exact = all(one.exact for one in stretches)
+    return Part(shard, sample.records[0]["SequenceNumber"], round(records), round(size), exact)
 
 
 def _arrived(sample: Sample, number: int) -> datetime:
