@@ -3,7 +3,8 @@
 The contract of a `Sink`, in prose:
 
 - One sink serves one shard, in one process, in one thread. Other processes may hold sinks on the same store.
-- ``apply(batch)`` accepts every change of the batch and may buffer it, or raises and has accepted none of it.
+- ``apply(batch)`` accepts every change of the batch (20,000 at the most) and may buffer it, or raises and has accepted
+  none of it.
   Changes of one key arrive in the order of their positions *the first time*; afterwards any range may come again, in
   any order (at-least-once delivery, replays). So the highest position wins: a change at or below the position
   that the store holds for its key, or below the table's truncate watermark, is *superseded* and has no effect.
@@ -12,7 +13,7 @@ The contract of a `Sink`, in prose:
 - A sink whose flush is costly (a file each) has an attribute ``flush_seconds``: the kit then waits that long between
   two flushes while changes keep coming. Without it, the kit flushes after every batch.
 - A sink that works on while the kit decodes (in a thread or process of its own) has an attribute ``most_changes``: it
-  then gets what the KCL delivers, up to 10,000 records, in batches of so many, and is flushed after the last of them.
+  then gets what the KCL delivers in batches of so many, and is flushed after the last of them, or after 20,000.
 - `TransientSinkError`, from ``apply`` or ``flush``, says "call me again with the same": six times, with growing pauses.
 - `PoisonChange`, from ``apply``, says that the batch holds a change that can never be applied: the kit halves the batch
   until that change stands alone, and keeps it as a dead letter. An older change may thus be applied (redriven) late.

@@ -107,7 +107,7 @@ class Image:
         columns = [values[at::width] for at in range(width)]
         for at in self._floats:
             if not _ENDLESS.isdisjoint(columns[at]):
-                columns[at] = [_NULL if value in _ENDLESS else value for value in columns[at]]
+                columns[at] = [b"null" if value in _ENDLESS else value for value in columns[at]]
         return columns
 
     def _nulls(self, columns: Columns) -> frozenset[int]:

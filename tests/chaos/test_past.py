@@ -188,7 +188,7 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
     )
     fill = Part(
         ["cdcctl.main", "producer", "backfill", "public.*", "-o", "json"],
-        {**environ, "CDC_AGGREGATE": "yes"},
+        environ,
         tmp_path / "fill.log",
         ended_well,
         "backfill-*",

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from cdckit.envelope import VERSION, Stamp, Stamper, decode
+from cdckit.envelope import VERSION, Stamp, Stamper, decode, decode_row
 from producer.image import Image, Under
 from producer.masking import Masks
 from producer.masks import parse_masks
+from producer.routing import partition_key
+from producer.rows import Rows
 from producer.shapes import shapes
 from producer.source import LINES, Source
 from tests.postgres import Database
@@ -72,11 +74,13 @@ def source(postgres: Database) -> Iterator[Source]:
         yield made
 
 
-@pytest.mark.parametrize("key", ["pk", "none"])
+@pytest.mark.parametrize("key", ["pk", "none", "full"])
 def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Source, key: str) -> None:
     postgres.run(_SCHEMA)
-    if key == "none":
+    if key != "pk":
         postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
+    if key == "full":
+        postgres.run('ALTER TABLE "Odd ""T%b" REPLICA IDENTITY FULL')
     stream = WalStream(postgres.dsn, postgres.slot)
     postgres.run(_HOSTILE)
     changes = stream.records()
@@ -97,6 +101,28 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
         assert str(from_row.position).startswith("1:0/17:")
     positions = [decode(record.data).position.index for record in image.rows(lines, under(), 7).records()]
     assert positions == [7, 8, 9]
+
+
+@pytest.mark.parametrize("masks", ["", "keyed.name=hash", "keyed.other=null"])
+@pytest.mark.parametrize("identity", ["PRIMARY KEY (name, f, n)", "PRIMARY KEY (id)", "CHECK (id > 0)"])
+def test_rows_have_the_partition_keys_of_their_changes_also_when_they_are_unfolded(
+    postgres: Database, source: Source, identity: str, masks: str
+) -> None:
+    postgres.run(
+        f"CREATE TABLE keyed (id integer, name text, f double precision, n numeric, other text, {identity})",
+        "INSERT INTO keyed VALUES (1, 'plain', 1.5, 1.50, NULL), (2, E'q\"\\\\\t\nü', 'NaN', 'NaN', ''), "
+        "(3, repeat('long', 100), '-Infinity', 1e30, NULL), (4, '', 1e-300, 0.000, E'\\\\N')",
+    )
+    image = image_of(source, "keyed", masks)
+    rows = image.rows(read(source, image), under(), 0)
+    changes = [decode(line) for line in rows.lines()]
+    pk = bool(decode_row(rows.lines()[0]).pk)
+    keys = [partition_key("main", one.table, one.key if pk else None).encode() for one in changes]
+    assert list(rows.keys()) == keys
+    assert len(set(keys)) == (4 if pk else 1)
+    assert list(Rows.read_back([line[:-1] for line in rows.lines()]).keys()) == keys
+    first, rest = rows.halves()
+    assert [*first.keys(), *rest.keys()] == keys
 
 
 def test_copy_hands_whole_lines_over_and_none_after_an_error(postgres: Database) -> None:
