@@ -15,16 +15,16 @@ from decimal import Decimal
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import VERSION, Stamp, Stamper, decode_row, key_columns
+from cdckit.envelope import VERSION, Stamp, Stamper
+from producer.hiding import NULL, Hiding
 from producer.masking import Masks
 from producer.routing import MAX_KEY, Origin, Record, partition_key
-from producer.rows import Rows, lines_of
+from producer.rows import Rows
 from producer.shapes import Cell, Shape, quoted
 
 _BOOL, _BYTEA, _FLOATS = 16, 17, (700, 701, 1700)
 _WHOLE = (20, 21, 23, 26)
 _BARE = frozenset((_BOOL, *_WHOLE, *_FLOATS))
-_NULL = b"\\N"
 _ENDLESS = frozenset((b"NaN", b"Infinity", b"-Infinity"))
 _ORDINARY = bytes((9, 10, *range(32, 256)))
 _ODD = re.compile(rb"\\.|[\x00-\x08\x0b-\x1f]", re.DOTALL)
@@ -38,29 +38,22 @@ class Image:
     """Turns a table's rows into records under one stamp."""
 
     def __init__(self, shape: Shape, source: str, masks: Masks) -> None:
-        """`source` begins the partition keys."""
-        self.shape, self._source = shape, source
-        self._masks = masks if masks.covers(shape.table) else None
+        """`source` begins the partition keys. Raises UsageError when a mask does not fit the table."""
+        self._hiding, self._source = Hiding(shape, masks), source
+        self.shape = self._hiding.shape
+        self.select = ", ".join(map(_expression, shape.cells))
+        """What is to be copied, column by column."""
         self._floats = [at for at, cell in enumerate(shape.cells) if cell.oid in _FLOATS]
         places = {cell.name: at for at, cell in enumerate(shape.cells)}
-        self._key = [(places[name], shape.cells[places[name]].oid in _BARE) for name in shape.key]
-        kinds = [cell.oid for cell in shape.keys]
+        self._key = [places[name] for name in shape.key]
+        kinds = [cell.oid for cell in self.shape.keys]
         self._plain_key = bool(kinds) and not set(kinds) & set(_FLOATS)
         self._prefix = f"{source}/{shape.table}/".encode()
         self._longest = MAX_KEY - len(self._prefix) - 1
 
-    @property
-    def select(self) -> str:
-        """What is to be copied, column by column."""
-        return ", ".join(map(_expression, self.shape.cells))
-
     def rows(self, lines: Sequence[bytes], under: Under, first: int) -> Rows:
         """What COPY's lines (with their ends) are on the stream; their indexes count from `first`."""
         numbers = range(first, first + len(lines))
-        if self._masks is not None:
-            hidden = map(self._masks.payload, self.payloads(lines, under))
-            found = [self._record(payload, under, index) for index, payload in zip(numbers, hidden, strict=True)]
-            return Rows.of(self.shape.table, [key for key, _ in found], [b"%b\n" % data for _, data in found])
         columns = self._columns(lines)
         shown = list(columns)
         template = under.template(self, self._nulls(shown))
@@ -82,12 +75,6 @@ class Image:
             partition_key(self._source, self.shape.table, values), under.splice(payload, index), self.shape.table
         )
 
-    def payloads(self, lines: Sequence[bytes], under: Under) -> Sequence[bytes]:
-        """wal2json's text of each row, unstamped."""
-        columns = self._columns(lines)
-        text = under.bare(self, self._nulls(columns)).filled(columns, [b""] * len(lines))
-        return [line[:-1] for line in lines_of(text)]
-
     def pieces(self, nullable: Collection[int]) -> list[bytes]:
         """The text around the values, from the table's name to its key; `nullable` columns bring their own quotes."""
         found, text = [], _table(self.shape.table) + b"["
@@ -99,7 +86,7 @@ class Image:
         return [*found, b'%b],"pk":[%b]' % (text, keys)]
 
     def _columns(self, lines: Sequence[bytes]) -> Columns:
-        """The values, escaped as JSON's are, a list a column."""
+        """The values, masked, escaped as JSON's are, a list a column."""
         text, width = b"".join(lines).replace(b"\n", b"\t"), len(self.shape.cells)
         if b'"' in text or b"\\" in text or text.translate(None, _ORDINARY):
             text = _json(text)
@@ -107,22 +94,27 @@ class Image:
         columns = [values[at::width] for at in range(width)]
         for at in self._floats:
             if not _ENDLESS.isdisjoint(columns[at]):
-                columns[at] = [b"null" if value in _ENDLESS else value for value in columns[at]]
+                columns[at] = [NULL if value in _ENDLESS else value for value in columns[at]]
+        self._hiding.hide(columns)
         return columns
 
     def _nulls(self, columns: Columns) -> frozenset[int]:
         """Write the nulls as JSON does, and tell in which columns there were any: their texts are in quotes then."""
-        nullable = frozenset(at for at, values in enumerate(columns) if _NULL in values)
+        nullable = frozenset(at for at, values in enumerate(columns) if NULL in values)
         for at in nullable:
-            shown = b"%b" if self.shape.cells[at].oid in _BARE else b'"%b"'
-            columns[at] = [b"null" if value == _NULL else shown % value for value in columns[at]]
+            columns[at] = self._shown(at, columns[at])
         return nullable
+
+    def _shown(self, at: int, values: Sequence[bytes]) -> list[bytes]:
+        """A column's values as they stand in JSON."""
+        shown = b"%b" if self.shape.cells[at].oid in _BARE else b'"%b"'
+        return [b"null" if value == NULL else shown % value for value in values]
 
     def _keys(self, columns: Columns, count: int) -> list[bytes]:
         """The rows' partition keys."""
         if not self._key:
             return [partition_key(self._source, self.shape.table, None).encode()] * count
-        parts = [columns[at] if bare else [b'"%b"' % value for value in columns[at]] for at, bare in self._key]
+        parts = [self._shown(at, columns[at]) for at in self._key]
         texts = parts[0] if len(parts) == 1 else list(map(b",".join, zip(*parts, strict=True)))
         plain = self._plain_key and b"\\" not in b"".join(texts) and max(map(len, texts), default=0) < self._longest
         return [b"%b[%b]" % (self._prefix, text) for text in texts] if plain else [*map(self._parsed_key, texts)]
@@ -130,12 +122,6 @@ class Image:
     def _parsed_key(self, text: bytes) -> bytes:
         values = dict(zip(self.shape.key, _exact.decode(b"[%b]" % text), strict=True))
         return partition_key(self._source, self.shape.table, values).encode()
-
-    def _record(self, payload: bytes, under: Under, index: int) -> tuple[bytes, bytes]:
-        """A payload's partition key, by parsing it, and its record."""
-        row = decode_row(payload)
-        key = partition_key(self._source, self.shape.table, key_columns(row) if row.pk else None)
-        return key.encode(), under.splice(payload, index)
 
 
 class Under:
@@ -147,7 +133,6 @@ class Under:
         self._stamper = stamper
         self.head = b'{"action":"I","xid":null,"timestamp":%b,"lsn":"%b"' % (_encode(moment), lsn.encode())
         self._stamped: dict[tuple[Table, Collection[int]], Template] = {}
-        self._bare: dict[tuple[Table, Collection[int]], Template] = {}
 
     def splice(self, payload: bytes, index: int) -> bytes:
         """The payload as a record."""
@@ -160,13 +145,6 @@ class Under:
             before, after = self._stamper.splice(b"}", 0).split(b'"index":0', 1)
             self._stamped[known] = Template(self.head, image.pieces(nullable), before + b'"index":', after)
         return self._stamped[known]
-
-    def bare(self, image: Image, nullable: frozenset[int]) -> Template:
-        """wal2json's part alone, its last value empty."""
-        known = image.shape.table, nullable
-        if known not in self._bare:
-            self._bare[known] = Template(self.head, image.pieces(nullable), b"", b"}")
-        return self._bare[known]
 
 
 class Template:

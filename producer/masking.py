@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -21,7 +21,7 @@ from producer.wal2json import ACTION_AT, DELETE, INSERT, TRUNCATE
 
 _NAMED = re.compile(rb',"schema":("(?:[^"\\]|\\.)*"),"table":("(?:[^"\\]|\\.)*")')
 _SHOWN, _ENOUGH = 4, 8
-_REDACTED, _NULL, _TEXT = msgspec.Raw(b'"[redacted]"'), msgspec.Raw(b"null"), msgspec.Raw(b'"text"')
+_REDACTED, _NULL, _TEXT = b"[redacted]", msgspec.Raw(b"null"), msgspec.Raw(b'"text"')
 _string = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -34,6 +34,7 @@ class Masks:
     def __init__(self, masks: Sequence[Mask] = (), key: bytes = b"") -> None:
         """`key` is that of the HMAC; only the rule ``hash`` needs one."""
         self.masks, self._key = masks, key
+        self._mac = hmac.new(key, digestmod="sha256")  # a copy of it takes two thirds of a new one's time
         self._tables: dict[bytes, _TableRules | None] = {}
         self._known: dict[Table, set[str]] = {}
 
@@ -74,16 +75,32 @@ class Masks:
         rules = self._tables[named]
         return payload if rules is None else self._masked(payload, rules)
 
+    def rules(self, table: Table, names: Sequence[str], key: Collection[str]) -> Sequence[str | None]:
+        """The rule of each of the table's columns, `key` being those of its key.
+
+        Raises UsageError when a mask would not hide what it is meant to, or make keys equal.
+        """
+        rules = _TableRules(table, self.masks, self._known.get(table, set()))
+        rules.check(set(names), whole=True)
+        return [rules.of_key(name) if name in key else rules.rule(name) for name in names]
+
     def value(self, rule: str, raw: bytes) -> msgspec.Raw:
         """What stands for a value (JSON text). A null stays null; equal values stay equal under ``hash``."""
         if raw == b"null" or rule == "null":
             return _NULL
+        return msgspec.Raw(b'"%b"' % self.text(rule, raw[1:-1] if raw[:1] == b'"' else raw))
+
+    def text(self, rule: str, text: bytes) -> bytes:
+        """As `value`, of a string between its quotes (or a bare number); what returns is between quotes, too."""
         if rule == "redact":
             return _REDACTED
-        text = _string.decode(raw) if raw[:1] == b'"' else raw.decode()
-        if rule == "last4":
-            return msgspec.Raw(_encode(f"…{text[-_SHOWN:]}" if len(text) >= _ENOUGH else "…"))
-        return msgspec.Raw(b'"%b"' % hmac.digest(self._key, text.encode(), "sha256").hex().encode())
+        plain = text if b"\\" not in text else _string.decode(b'"%b"' % text).encode()
+        if rule == "hash":
+            mac = self._mac.copy()
+            mac.update(plain)
+            return mac.hexdigest().encode()
+        shown = plain.decode()
+        return _encode(f"…{shown[-_SHOWN:]}" if len(shown) >= _ENOUGH else "…")[1:-1]
 
     def _masked(self, payload: bytes, rules: _TableRules) -> bytes:
         parts = _object.decode(payload)
@@ -99,11 +116,9 @@ class Masks:
         columns = _columns.decode(text)
         for column in columns:
             name = _string.decode(column["name"])
-            rule = rules.rule(name)
+            rule = rules.of_key(name) if part == "pk" else rules.rule(name)
             if rule is None:
                 continue
-            if part == "pk" and rule != "hash":
-                raise collides(rules.table, name, rule)
             if "value" in column:
                 column["value"] = self.value(rule, bytes(column["value"]))
             if "type" in column and rule != "null":
@@ -123,6 +138,13 @@ class _TableRules:
         if column not in self._rules:
             self._rules[column] = rule_of(self._masks, self.table, column)
         return self._rules[column]
+
+    def of_key(self, column: str) -> str | None:
+        """Of a column that is part of the key. Raises UsageError when rows that differ would have one key."""
+        rule = self.rule(column)
+        if rule not in (None, "hash"):
+            raise collides(self.table, column, rule)
+        return rule
 
     def check(self, names: set[str], *, whole: bool) -> None:
         """A masked column that is missing was renamed or dropped, unless an update left it out as unchanged.

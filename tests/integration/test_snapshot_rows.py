@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from cdckit.envelope import VERSION, Stamp, Stamper, decode, decode_row
+from cdckit.errors import UsageError
 from producer.image import Image, Under
 from producer.masking import Masks
 from producer.masks import parse_masks
@@ -88,8 +89,8 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
     image = image_of(source, 'Odd "T%b')
     lines = read(source, image)
     assert len(changes) == len(lines) == 3
-    for change, payload in zip(changes, image.payloads(lines, under()), strict=True):
-        mine, wal2json = told(payload), told(change)
+    for change, line in zip(changes, image.rows(lines, under(), 0).lines(), strict=True):
+        mine, wal2json = told(line), told(change)
         assert [pair for pair in zip_longest(mine.pop("columns"), wal2json.pop("columns")) if pair[0] != pair[1]] == []
         assert mine == wal2json
     for change, record in zip(changes, image.rows(lines, under(), 7).records(), strict=True):
@@ -103,7 +104,31 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
     assert positions == [7, 8, 9]
 
 
-@pytest.mark.parametrize("masks", ["", "keyed.name=hash", "keyed.other=null"])
+@pytest.mark.parametrize("rule", ["hash", "redact", "null", "last4"])
+def test_every_type_is_masked_as_in_the_changes(postgres: Database, source: Source, rule: str) -> None:
+    postgres.run(_SCHEMA)
+    if rule != "hash":
+        with pytest.raises(UsageError, match="part of the key"):
+            image_of(source, 'Odd "T%b', f"*.*.*={rule}")
+        postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
+    stream = WalStream(postgres.dsn, postgres.slot)
+    postgres.run(_HOSTILE)
+    masks = Masks(parse_masks(f"*.*.*={rule}"), b"k" * 32)
+    changes = [masks.payload(change) for change in stream.records()]
+    stream.close()
+    image = image_of(source, 'Odd "T%b', f"*.*.*={rule}")
+    lines = image.rows(read(source, image), under(), 0).lines()
+    assert len(changes) == len(lines) == 3
+    assert [told(line) for line in lines] == [told(change) for change in changes]
+
+
+def test_a_masked_column_that_is_gone_stops_the_reading(postgres: Database, source: Source) -> None:
+    postgres.run("CREATE TABLE keyed (id integer PRIMARY KEY, renamed text)")
+    with pytest.raises(UsageError, match="has no column name any more"):
+        image_of(source, "keyed", "keyed.name=hash")
+
+
+@pytest.mark.parametrize("masks", ["", "keyed.name=hash,keyed.n=hash,keyed.f=hash", "keyed.other=null,keyed.id=hash"])
 @pytest.mark.parametrize("identity", ["PRIMARY KEY (name, f, n)", "PRIMARY KEY (id)", "CHECK (id > 0)"])
 def test_rows_have_the_partition_keys_of_their_changes_also_when_they_are_unfolded(
     postgres: Database, source: Source, identity: str, masks: str
