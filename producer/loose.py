@@ -118,12 +118,15 @@ class LooseLanes:
         return parcel.shard or self._shards.of(parcel.partition_key).id
 
     def _divided(self, rows: Rows) -> Iterator[tuple[Shard, Rows]]:
-        found: dict[Shard, list[int]] = {}
-        keys, lines = rows.keys(), rows.lines()
-        for at, key in enumerate(keys):
-            found.setdefault(self._shards.of_bytes(key), []).append(at)
-        for shard, places in found.items():
-            yield shard, Rows.of(rows.table, [keys[at] for at in places], [lines[at] for at in places])
+        found = {shard.id: (shard, list[bytes](), list[bytes]()) for shard in self._shards.shards}
+        of_bytes = self._shards.of_bytes
+        for key, line in zip(rows.keys(), rows.lines(), strict=True):
+            _, keys, lines = found[of_bytes(key).id]
+            keys.append(key)
+            lines.append(line)
+        for shard, keys, lines in found.values():
+            if lines:
+                yield shard, Rows.of(rows.table, keys, lines)
 
     def _fold(self, rows: Rows, shard: Shard, ticket: Ticket) -> Sequence[Record]:
         if rows.count == 1:

@@ -22,7 +22,7 @@ class ShardMap:
     def __init__(self, shards: Iterable[Shard]) -> None:
         """The shards' ranges together hold every hash key."""
         self.shards = sorted(shards, key=lambda shard: shard.low)
-        self._lows = [shard.low for shard in self.shards]
+        self._lows = [shard.low.to_bytes(16) for shard in self.shards]  # compared as MD5 gives them
 
     def of(self, partition_key: str) -> Shard:
         """The shard that Kinesis would choose: MD5 of the key, as a number, within its range."""
@@ -32,5 +32,5 @@ class ShardMap:
         """As `of`, for a key that is encoded already."""
         if len(self.shards) == 1:
             return self.shards[0]
-        number = int.from_bytes(hashlib.md5(partition_key, usedforsecurity=False).digest())
-        return self.shards[max(0, bisect_right(self._lows, number) - 1)]
+        digest = hashlib.md5(partition_key, usedforsecurity=False).digest()
+        return self.shards[max(0, bisect_right(self._lows, digest) - 1)]
