@@ -54,7 +54,7 @@ class LocalAws:
             "STATE_DIR": str(self.folder / "state"),
         }
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | settings
-        daemon = Daemon.spawn([sys.executable, "-m", "ministack"], self.log, environ, self.folder)
+        daemon = Daemon.spawn([sys.executable, "-m", "cdcctl.stack.kinesis_pages"], self.log, environ, self.folder)
         wait_until(lambda: listening(self.port) or not daemon.alive, 30, "the local AWS", self.log)
         if not daemon.alive:
             raise StreamError("the local AWS stopped at once", f"see {self.log}")
