@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,13 +18,15 @@ from typing import Any, TypeVar
 from amazon_kclpy import kcl  # noqa: TID251
 from amazon_kclpy.v3 import processor  # noqa: TID251
 
-from cdckit.errors import CdcError
+from cdckit.errors import CdcError, ConsumerError
 from consumers.dead_letters import RawRecord
+from consumers.leaving import Leaving
 from consumers.shard import Mark, ShardWorker
 
 logger = logging.getLogger(__name__)
 
 _TRIES = 5
+_PATIENCE = 60.0  # seconds after which a process that left its page should have been ended
 _GONE = {"ShutdownException"}
 _AGAIN = {"ThrottlingException", "KinesisClientLibDependencyException"}
 
@@ -59,11 +60,12 @@ class LeaseLost(Exception):
 class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
     """Hands the KCL's callbacks to a `ShardWorker`, which `open_worker` makes once the shard is known."""
 
-    def __init__(self, open_worker: Callable[[str], ShardWorker]) -> None:
-        """`open_worker` is called once, with the shard's id."""
-        self._open_worker = open_worker
+    def __init__(self, open_worker: Callable[[str], ShardWorker], leaving: Callable[[], bool] = lambda: False) -> None:
+        """`open_worker` is called once, with the shard's id; `leaving` is asked in the midst of a page."""
+        self._open_worker, self._leaving = open_worker, leaving
         self._worker: ShardWorker | None = None
         self._finished = False
+        self._left: float | None = None
 
     @_fatal
     def initialize(self, initialize_input: Any) -> None:
@@ -73,14 +75,20 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
 
     @_fatal
     def process_records(self, process_records_input: Any) -> None:
-        """Some records, or none."""
+        """Some records, or none; none is applied once an earlier page was left: the next process gets them."""
+        if self._left is not None:
+            self._must_end_soon()
+            return
         records = [
             RawRecord(item.binary_data, item.partition_key, item.sequence_number, item.sub_sequence_number or 0)
             for item in process_records_input.records
         ]
         checkpointer = process_records_input.checkpointer
         try:
-            self._opened.process(records, process_records_input.millis_behind_latest, _checkpoint(checkpointer))
+            behind, mark = process_records_input.millis_behind_latest, _checkpoint(checkpointer)
+            if not self._opened.process(records, behind, mark, self._leaving):
+                self._left = time.monotonic()
+                logger.info("told to stop: flushed and checkpointed in the midst of a page")
         except LeaseLost:
             logger.warning("the lease moved to another worker")
 
@@ -93,6 +101,8 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
     @_fatal
     def shard_ended(self, shard_ended_input: Any) -> None:
         """The shard was split or merged and is read to its end."""
+        if self._left is not None:
+            raise ConsumerError("the shard ended, but its last page was left: it is read again")
         self._opened.ended(lambda: _patiently(shard_ended_input.checkpointer.checkpoint))
         self._opened.close()
         logger.info("the shard has ended: its children follow")
@@ -107,6 +117,10 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
         self._finished = True
         logger.info("flushed and checkpointed for shutdown")
 
+    def _must_end_soon(self) -> None:
+        if self._left is not None and time.monotonic() - self._left > _PATIENCE:
+            raise ConsumerError("told to stop, and nobody ended this process", "signal the daemon, not its children")
+
     @property
     def _opened(self) -> ShardWorker:
         assert self._worker is not None, "the KCL calls initialize first"
@@ -115,15 +129,14 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
 
 def serve(open_worker: Callable[[str], ShardWorker]) -> None:
     """Speak the daemon's protocol on this process's standard streams until the daemon closes them."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach the whole group: the daemon decides when we end
-        signal.signal(number, signal.SIG_IGN)
-    reader = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    protocol = os.dup(0)
+    reader = os.fdopen(protocol, "r", encoding="utf-8")
     writer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    kcl.KCLProcess(Processor(open_worker), reader, writer, sys.stderr).run()
+    kcl.KCLProcess(Processor(open_worker, Leaving(protocol)), reader, writer, sys.stderr).run()
 
 
 def _checkpoint(checkpointer: Any) -> Callable[[Mark], None]:

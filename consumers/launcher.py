@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -32,7 +33,7 @@ _CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for sh
 _STAMPED = re.compile(r"\d\d:\d\d:\d\d \w+ +kcl: ")
 _DAEMON_ERROR = re.compile(r"\S+ ERROR +kcl: (?!MultiLang)|Error|Exception in")  # MultiLang…: the child told already
 _CAUSE = re.compile(r"(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
-_KILL_AFTER = 20.0
+_TELL_CHILDREN_AFTER, _KILL_AFTER = 1.0, 20.0
 _BACKOFF_MOST = 30.0
 _STEADY = 20.0  # seconds after which a daemon counts as having started well
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -110,14 +111,16 @@ class Launcher:
             delay = min(delay * 2, _BACKOFF_MOST)
 
     def stop(self) -> None:
-        """End the daemon gracefully: its shards flush, checkpoint and give their leases back."""
+        """End the daemon gracefully: its shards flush, checkpoint and give their leases back.
+
+        Children that are in the midst of a long page are told a moment later, to leave it where they are.
+        """
         self._stopping.set()
         child = self._child
         if child is not None and child.poll() is None:
             child.terminate()
-            timer = threading.Timer(_KILL_AFTER, child.kill)
-            timer.daemon = True
-            timer.start()
+            _later(_TELL_CHILDREN_AFTER, lambda: _signal_group(child, signal.SIGTERM))
+            _later(_KILL_AFTER, child.kill)
 
     @property
     def pid(self) -> int | None:
@@ -205,6 +208,18 @@ def claim_worker(folder: Path, name: str) -> tuple[int, IO[str]]:
             continue
         return number, lock
     raise ConsumerError(f"64 daemons of {name!r} run on this host", "stop some of them")
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+
+
+def _signal_group(daemon: subprocess.Popen[str], number: int) -> None:
+    if daemon.poll() is None:  # its process id is its group's while it lives
+        with suppress(ProcessLookupError):
+            os.killpg(daemon.pid, number)
 
 
 def _die_with_parent() -> None:

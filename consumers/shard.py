@@ -134,9 +134,22 @@ class ShardWorker:
         self._unflushed, self._unmarked = _Unflushed(), _Unmarked()
 
     @no_search()
-    def process(self, records: Sequence[RawRecord], millis_behind: int | None, checkpoint: Checkpoint) -> None:
-        """Apply a batch (perhaps an empty one); flush and checkpoint when it is time."""
+    def process(
+        self,
+        records: Sequence[RawRecord],
+        millis_behind: int | None,
+        checkpoint: Checkpoint,
+        leaving: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Apply a batch (perhaps an empty one); flush and checkpoint when it is time.
+
+        `leaving` is asked before each portion: once it is true what was applied is flushed and checkpointed, and the
+        rest left out. False says so: no later record may be applied then.
+        """
         for portion in portions(records, most=self._portion):
+            if leaving():
+                self.finish(checkpoint)
+                return False
             self._apply(portion)
             if self._full():
                 self._flush()
@@ -147,6 +160,7 @@ class ShardWorker:
         if self._must_checkpoint():
             self._checkpoint(checkpoint)
         self.figures.seen(millis_behind)
+        return True
 
     @no_search()
     def finish(self, checkpoint: Checkpoint) -> None:

@@ -4,6 +4,7 @@ import os
 import random
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from cdckit.change import Change
@@ -15,7 +16,7 @@ POISON = 97  # keys that this number divides can never be applied
 
 
 class LedgerSink:
-    """One transaction a batch. CDC_TEST_FAULTS is the chance of a fault at each call."""
+    """One transaction a batch. CDC_TEST_FAULTS is the chance of a fault at a call, CDC_TEST_SLOW seconds a change."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -25,11 +26,14 @@ class LedgerSink:
         self._db.execute("CREATE TABLE IF NOT EXISTS seen (position TEXT PRIMARY KEY)")
         self._db.execute("CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, position TEXT, value TEXT)")
         self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))
+        self._slow = float(os.environ.get("CDC_TEST_SLOW", "0"))
+        self.most_changes = 1_000 if self._slow else 20_000
         self._done = Outcome()
 
     def apply(self, batch: Batch) -> None:
         if any(is_poison(change) for change in batch.changes):
             raise PoisonChange("its key is poison")
+        time.sleep(self._slow * len(batch.items))
         done = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
         try:

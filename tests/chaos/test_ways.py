@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from cdcctl.showcase.parts import Parts
+from cdcctl.stack.processes import start_time
 from consumers.figures import read_reports
 from consumers.leases import LeaseTable
 from consumers.properties import shipped
-from tests.chaos.ledger_sink import FILE
+from tests.chaos.ledger_sink import FILE, POISON
 from tests.chaos.test_kit import Feed, covered, reading, rows, seen, wait_until
+from tests.histories import entry, folded
 from tests.kcl_parts import parts_in
 from tests.postgres import Database
 from tests.processes import descendants, kill
@@ -81,6 +83,34 @@ def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
     expected = {entry.change.position.sort_key for entry in feed.entries}
     wait_until(lambda: covered(tmp_path) >= expected, 120, parts)
     assert sum(report.superseded for report in read_reports(tmp_path, "ledger")) == 0, "something came again"
+
+
+def test_a_consumer_that_is_told_to_stop_leaves_a_long_page_and_goes_on_there(
+    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of folded records is half a minute of work; what was applied is checkpointed, no process stays."""
+    stream, client = resharding.make_stream(shards=1), resharding.client("kinesis")
+    entries = [entry("I", key, "read", key) for key in range(1, 60_001) if key % POISON]
+    for at in range(0, len(entries), 1_000):
+        client.put_record(StreamName=stream, Data=folded(entries[at : at + 1_000]), PartitionKey="cdc")
+    monkeypatch.setenv("CDC_TEST_SLOW", "0.0005")
+    consume(parts, stream, folder=tmp_path)
+    wait_until(lambda: len(seen(tmp_path)) > 3_000 if (tmp_path / "ledger" / FILE).exists() else False, 90, parts)
+    consumer = parts.running.pop("ledger0")
+    family = descendants(consumer.pid)
+    assert len(family) >= 3
+    consumer.stop(15)
+    wait_until(lambda: not any(start_time(one) for one in family), 5, parts)
+    left = len(seen(tmp_path))
+    assert left < 59_000, "the page was worked off"
+    [lease] = (LeaseTable(f"{stream}-ledger", resharding.client("dynamodb")).read() or {}).values()
+    assert lease.checkpoint.isdigit()
+    monkeypatch.setenv("CDC_TEST_SLOW", "0")
+    consume(parts, stream, folder=tmp_path)
+    wait_until(lambda: seen(tmp_path) == {one.change.position.sort_key for one in entries}, 90, parts)
+    assert sum(report.superseded for report in read_reports(tmp_path, "ledger")) < 1_000, (
+        "at most the record that it left"
+    )
 
 
 def slot_is_read(postgres: Database) -> bool:

@@ -1,9 +1,12 @@
 """Folded records: the kit, readers and looks at the stream meet many changes in one, and none is lost or read twice."""
 
 import gzip
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,8 +15,10 @@ from cdckit.aggregation import SubRecord, pack
 from cdckit.envelope import GZIP, MOST_BYTES, MOST_FOLDED, compress, decode, unfold
 from cdckit.errors import EnvelopeError
 from cdckit.testing import FaultySink, MemorySink
+from consumers import kcl
 from consumers.begin import EARLIEST
 from consumers.dead_letters import RawRecord
+from consumers.kcl import Processor
 from consumers.reader import Page, StreamReader
 from consumers.shard import Cadence, Mark, portions
 from consumers.unfolding import MOST_BYTES as MOST_HELD
@@ -176,3 +181,80 @@ def test_an_empty_page_is_one_page() -> None:
 def test_a_compressed_record_is_not_taken_for_a_folded_one() -> None:
     one = RawRecord(compress(record(1).data), "k", "1")
     assert unfolded(one) == (one,)
+
+
+def test_a_page_is_left_where_it_is_when_the_process_is_told_to_stop(tmp_path: Path) -> None:
+    """What was applied is flushed, and checkpointed to the end of a record; of the rest nothing is applied."""
+    sink = MemorySink()
+    sink.most_changes = 300  # type: ignore[attr-defined]
+    bench, asked = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
+    page = [folded(range(at, at + 500), 1 + at // 500) for at in range(0, 2_000, 500)]
+    assert not bench.worker.process(page, 0, bench.marks.append, lambda: next(asked))
+    assert len(sink.rows) == 1_200
+    assert bench.marks == [Mark("2", 0)]
+    assert bench.report().applied == 1_200
+
+
+class Calls:
+    """The KCL's side of a processor."""
+
+    def __init__(self, folder: Path, leaving: Callable[[], bool]) -> None:
+        self.bench = Bench(folder, MemorySink())
+        self.processor = Processor(lambda _: self.bench.worker, leaving)
+        self.processor.initialize(SimpleNamespace(shard_id="shardId-0", sequence_number=None))
+        self.ended = 0
+
+    def records(self, *records: RawRecord) -> None:
+        items = [
+            SimpleNamespace(
+                binary_data=one.data, partition_key="k", sequence_number=one.sequence_number, sub_sequence_number=0
+            )
+            for one in records
+        ]
+        self.processor.process_records(
+            SimpleNamespace(records=items, millis_behind_latest=0, checkpointer=self._checkpointer)
+        )
+
+    def end(self) -> None:
+        self.processor.shard_ended(SimpleNamespace(checkpointer=self._checkpointer))
+
+    @property
+    def _checkpointer(self) -> SimpleNamespace:
+        return SimpleNamespace(checkpoint=lambda *place: self.bench.marks.append(Mark(*place)))
+
+
+def test_nothing_is_applied_after_a_page_that_was_left_and_no_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([False, True])
+    calls = Calls(tmp_path, lambda: next(asked))
+    calls.records(record(1))
+    calls.records(record(2))
+    calls.records(record(3))
+    assert calls.bench.marks == [Mark("1", 0)]
+    with pytest.raises(SystemExit):
+        calls.end()
+    monkeypatch.setattr(kcl, "_PATIENCE", -1.0)
+    with pytest.raises(SystemExit):
+        calls.records(record(4))
+    assert calls.bench.marks == [Mark("1", 0)]
+
+
+def test_a_process_whose_daemon_is_gone_ends_within_its_page() -> None:
+    code = """
+import os, signal
+from consumers.leaving import DaemonGone, Leaving
+read, write = os.pipe()
+leaving = Leaving(read)
+os.write(write, b"x")
+assert not leaving()
+os.kill(os.getpid(), signal.SIGTERM)
+assert leaving()
+os.close(write)
+try:
+    leaving()
+except DaemonGone:
+    print("gone")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "gone\n"
