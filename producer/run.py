@@ -215,7 +215,13 @@ def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
 def _relay(parts: _Parts, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]) -> None:
     """One connection's worth of relaying."""
     settings, aggregate = parts.settings, yes(parts.settings.aggregate)
-    publisher = Publisher(parts.target, parts.target.lanes(AggregateLanes if aggregate else PlainLanes))
+    try:
+        publisher = Publisher(parts.target, parts.target.lanes(AggregateLanes if aggregate else PlainLanes))
+    except StreamError as error:  # it could be listed before: this passes
+        logger.warning("%s; reconnecting", error.message)
+        reader.close()
+        _sleep(0.5, stopping)
+        return
     parts.meter.follow(publisher)
     relay = Relay(reader, Router.by(settings, origin, parts.masks), publisher, parts.meter.on_acknowledged)
     logger.info(

@@ -78,11 +78,12 @@ def hot_keys(postgres: Database, changes: int) -> None:
             postgres.run(f"UPDATE hot SET n = {number} WHERE id > {low} AND id <= {high}")
 
 
-def caught_up(postgres: Database, seconds: float) -> None:
+def caught_up(postgres: Database, seconds: float, producer: subprocess.Popen[bytes] | None = None) -> None:
     [(end,)] = postgres.query("SELECT pg_current_wal_lsn()")
     deadline = time.monotonic() + seconds
     while confirmed(postgres) < Lsn.parse(end):
         assert time.monotonic() < deadline, f"{confirmed(postgres)} is still before {end}"
+        assert producer is None or producer.poll() is None, "the producer ended"
         time.sleep(0.2)
 
 
@@ -325,7 +326,7 @@ def test_a_stream_that_stalls_and_goes_away_takes_no_memory(postgres: Database, 
         kinesis.close()
         time.sleep(scale(3, 180))
         with stub(port=kinesis.port) as back:
-            caught_up(postgres, 1800)
+            caught_up(postgres, 1800, process)
             accepted, whole = back.get("count"), peak(process.pid)
             process.terminate()
             assert process.wait(15) == 0

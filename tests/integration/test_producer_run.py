@@ -9,14 +9,20 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
 from cdcctl.stack.processes import free_port
 from cdckit.envelope import decode
+from cdckit.errors import StreamError
+from cdckit.settings import Settings
 from consumers.begin import EARLIEST
 from consumers.reader import StreamReader
+from producer.run import Pace, run
+from producer.shards import ShardMap
 from producer.slot import OPTIONS
+from producer.stream import Stream
 from tests.fault_proxy import FaultProxy, Faults
 from tests.local_aws import Cloud
 from tests.postgres import Database
@@ -132,3 +138,24 @@ def test_every_built_in_type_arrives_verbatim(postgres: Database, cloud: Cloud, 
     assert (first["d"], first["e"]) == (None, None), "what wal2json itself loses"
     assert (first["n"], first["o"], first[NAME]) == ("-infinity", "infinity", ',"pk":[')
     assert first["i"] == '"\\\n\t\u0001\u2028'
+
+
+def test_a_stream_that_goes_away_as_the_relay_begins_is_waited_for(
+    postgres: Database, cloud: Cloud, stream: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was listed at the start, cannot be for a moment when the slot is being read already, and then again."""
+    whole, asked = Stream.shards, count(1)
+
+    def shards(self: Stream) -> ShardMap:
+        if next(asked) in (2, 3):
+            raise StreamError("cannot list the shards", "planned")
+        return whole(self)
+
+    monkeypatch.setattr(Stream, "shards", shards)
+    settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream)
+    postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
+    postgres.run("CREATE TABLE orders (id integer PRIMARY KEY)", "INSERT INTO orders VALUES (1), (2)")
+    done = run(settings, lambda: False, pace=Pace(idle_seconds=0.5))
+    assert done.changes == 2
+    assert caplog.text.count("cannot list the shards; reconnecting") == 2
+    assert len(records_of(stream)) == 2
