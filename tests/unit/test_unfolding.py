@@ -26,14 +26,19 @@ from consumers.unfolding import inside, unfolded
 from tests.unit.test_shard import Bench, Picky, record
 
 
+def packed(text: bytes) -> bytes:
+    """The same bytes at any time: what is parametrized with them has the same names in all of pytest's workers."""
+    return gzip.compress(text, mtime=0)
+
+
 def folded(numbers: Sequence[int], place: int) -> RawRecord:
-    return RawRecord(gzip.compress(b"".join(record(n).data + b"\n" for n in numbers)), "cdc", str(place))
+    return RawRecord(packed(b"".join(record(n).data + b"\n" for n in numbers)), "cdc", str(place))
 
 
 def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
     lines = [record(n).data for n in range(3)]
     for end in (b"", b"\n"):
-        assert unfold(gzip.compress(b"\n".join(lines) + end)) == lines
+        assert unfold(packed(b"\n".join(lines) + end)) == lines
     for alone in (lines[0], compress(lines[0]), b"no change", b""):
         assert list(unfold(alone)) == [alone]
 
@@ -41,12 +46,12 @@ def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        gzip.compress(b"{}\n" * (MOST_FOLDED + 1)),
-        gzip.compress(b"\n" * MOST_BYTES + b"x"),
-        gzip.compress(b"{}\n{}") + gzip.compress(b"{}"),
-        gzip.compress(b"{}\n{}")[:-4] + b"\x00\x00\x00\x00",
-        gzip.compress(b"{}\n{}")[:-1],
-        GZIP,
+        pytest.param(packed(b"{}\n" * (MOST_FOLDED + 1)), id="too many changes"),
+        pytest.param(packed(b"\n" * MOST_BYTES + b"x"), id="a bomb"),
+        pytest.param(packed(b"{}\n{}") + packed(b"{}"), id="more after its end"),
+        pytest.param(packed(b"{}\n{}")[:-4] + b"\x00\x00\x00\x00", id="claims another size"),
+        pytest.param(packed(b"{}\n{}")[:-1], id="cut off"),
+        pytest.param(GZIP, id="a head alone"),
     ],
 )
 def test_what_cannot_be_unfolded_is_refused_and_becomes_one_dead_letter(tmp_path: Path, broken: bytes) -> None:
@@ -108,7 +113,7 @@ def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
 
 def test_a_page_is_unfolded_a_part_at_a_time(tmp_path: Path) -> None:
     """Bounded by what it unfolds to, which each record tells at its end."""
-    large = gzip.compress(record(1).data + b"\n" + b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2)))
+    large = packed(record(1).data + b"\n" + b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2)))
     found = [one.size for one in portions([RawRecord(large, "cdc", str(n)) for n in range(6)])]
     assert len(found) == 6
     assert max(found) < MOST_HELD
@@ -166,7 +171,7 @@ def test_a_reader_sees_the_changes_of_folded_records_with_their_arrivals() -> No
 
 def test_a_reader_takes_a_page_of_folded_records_in_parts_each_with_its_mark() -> None:
     filler = b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2))
-    items = [item(gzip.compress(record(n).data + b"\n" + filler), n) for n in range(1, 6)]
+    items = [item(packed(record(n).data + b"\n" + filler), n) for n in range(1, 6)]
     found = pages(items)
     assert [page.mark for page in found] == ["1", "2", "3", "4", "5"]
     assert [page.behind_ms > 0 for page in found] == [True] * 4 + [False], "the tip is reached with the last"
