@@ -16,8 +16,8 @@ from cdcctl.bootstrap import bootstrapping, from_now
 from cdcctl.context import Format, Output, config_environ, settings
 from cdcctl.moments import parse_moment, parse_rate
 from cdcctl.scaffold import write_package
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
+from cdckit.signals import stop_on_signals
 from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.figures import now_behind, read_reports
 from consumers.launcher import Launch, Launcher

@@ -10,8 +10,8 @@ import typer
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.showcase.run import Demonstration, SatelliteSummary, Summary
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import SatelliteError
+from cdckit.signals import stop_on_signals
 
 
 def demo(

@@ -13,10 +13,10 @@ import typer
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.moments import parse_rate
-from cdcctl.signals import stop_on_signals
 from cdckit import logs
 from cdckit.errors import SlotLost, SourceError
 from cdckit.settings import environ_of
+from cdckit.signals import stop_on_signals
 from producer.backfill import Asked, backfill, chosen
 from producer.credentials import SourceDsn
 from producer.fill import WORKERS

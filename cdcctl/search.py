@@ -15,9 +15,9 @@ import typer
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
 from cdcctl.moments import parse_moment
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import SatelliteError
 from cdckit.settings import Settings
+from cdckit.signals import stop_on_signals
 from consumers.figures import now_behind, read_reports
 from consumers.points import Point
 from consumers.probe import Probe

@@ -13,8 +13,8 @@ from cdcctl.health import shown
 from cdcctl.health.advice import advise, exceeded
 from cdcctl.health.look import Looker
 from cdcctl.health.states import Failure, Health
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
+from cdckit.signals import stop_on_signals
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

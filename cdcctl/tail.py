@@ -13,12 +13,12 @@ from cdcctl import output
 from cdcctl.choosing import Keys, Ops, Tables, Where, selection
 from cdcctl.context import settings
 from cdcctl.moments import parse_point
-from cdcctl.signals import stop_on_signals
 from cdcctl.tailing.last import last_changes
 from cdcctl.tailing.order import Orderer
 from cdcctl.tailing.printers import Csv, JsonArray, JsonLines, Pretty, Printer, Raw, View
 from cdcctl.tailing.stats import Statistics
 from cdckit.errors import UsageError
+from cdckit.signals import stop_on_signals
 from consumers.begin import LATEST, Begin
 from consumers.feed import Feed, Rows, Seen
 from consumers.points import Point

@@ -16,8 +16,8 @@ from cdcctl.health import shown
 from cdcctl.health.advice import advise
 from cdcctl.health.look import Looker
 from cdcctl.health.states import Failure, Health
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import UsageError
+from cdckit.signals import stop_on_signals
 
 _KEPT = 40
 

@@ -11,13 +11,13 @@ import typer
 
 from cdcctl import output
 from cdcctl.context import Format, Output, settings
-from cdcctl.signals import stop_on_signals
 from cdcctl.verification.compare import Verdict
 from cdcctl.verification.repairing import repaired
 from cdcctl.verification.run import Verification, open_fence
 from cdcctl.verification.satellites import SATELLITES
 from cdckit.change import Table
 from cdckit.errors import UsageError
+from cdckit.signals import stop_on_signals
 from producer.credentials import SourceDsn
 from producer.repair import Repaired
 from producer.source import Source

@@ -77,7 +77,7 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
     def process_records(self, process_records_input: Any) -> None:
         """Some records, or none; none is applied once an earlier page was left: the next process gets them."""
         if self._left is not None:
-            self._must_end_soon()
+            _must_end_soon(self._left)
             return
         records = [
             RawRecord(item.binary_data, item.partition_key, item.sequence_number, item.sub_sequence_number or 0)
@@ -117,10 +117,6 @@ class Processor(processor.RecordProcessorBase):  # type: ignore[misc]
         self._finished = True
         logger.info("flushed and checkpointed for shutdown")
 
-    def _must_end_soon(self) -> None:
-        if self._left is not None and time.monotonic() - self._left > _PATIENCE:
-            raise ConsumerError("told to stop, and nobody ended this process", "signal the daemon, not its children")
-
     @property
     def _opened(self) -> ShardWorker:
         assert self._worker is not None, "the KCL calls initialize first"
@@ -137,6 +133,11 @@ def serve(open_worker: Callable[[str], ShardWorker]) -> None:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     kcl.KCLProcess(Processor(open_worker, Leaving(protocol)), reader, writer, sys.stderr).run()
+
+
+def _must_end_soon(left: float) -> None:
+    if time.monotonic() - left > _PATIENCE:
+        raise ConsumerError("told to stop, and nobody ended this process", "signal the daemon, not its children")
 
 
 def _checkpoint(checkpointer: Any) -> Callable[[Mark], None]:

@@ -32,9 +32,7 @@ def inside(item: Any) -> Sequence[RawRecord]:
     data, key, sequence = item["Data"], item["PartitionKey"], item["SequenceNumber"]
     if not data.startswith(MAGIC):
         return unfolded(RawRecord(data, key, sequence))
-    return [
-        RawRecord(one.data, one.partition_key, sequence, number) for number, one in enumerate(unpack(data, key))
-    ]  # fmt: skip
+    return [RawRecord(one.data, one.partition_key, sequence, number) for number, one in enumerate(unpack(data, key))]
 
 
 def runs(items: Sequence[Any], most: int = MOST_BYTES) -> Iterator[Sequence[Any]]:

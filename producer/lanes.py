@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,6 +76,3 @@ class Lanes(Protocol):
 
     def shard_of(self, parcel: Any) -> str:
         """The shard that the parcel goes to, as far as is known."""
-
-
-MakeLanes = Callable[[ShardMap, Bounds], Lanes]

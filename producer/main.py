@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from cdckit import logs
 from cdckit.errors import CdcError, UsageError
 from cdckit.settings import FILE_NAME, Settings, aws_region, resolve
+from cdckit.signals import stop_on_signals
 from producer.run import Result, run
 
 
@@ -29,13 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings()
         logs.configure("producer", settings.log_format, verbose=asked.verbose)
-        result = run(settings, _stopping().is_set, new_epoch=asked.new_epoch, snapshot=asked.snapshot == "initial")
+        with stop_on_signals() as stopping:
+            result = run(settings, stopping.is_set, new_epoch=asked.new_epoch, snapshot=asked.snapshot == "initial")
+            sys.stdout.write(_told(result, asked.output))
     except CdcError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint:  {error.hint}\n" if error.hint else ""))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    sys.stdout.write(_told(result, asked.output))
     return 0
 
 
@@ -53,19 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", "-v", action="store_true", help="log every detail")
     parser.add_argument("--output", "-o", choices=("table", "json"), default="table", help="how the end is told")
     return parser
-
-
-def _stopping() -> threading.Event:
-    stopping = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if stopping.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return stopping
 
 
 def _settings() -> Settings:

@@ -11,8 +11,8 @@ from cdcctl import output
 from cdcctl.context import Format
 from cdcctl.replaying.asked import end_of, selected
 from cdcctl.replaying.progress import Progress
-from cdcctl.signals import stop_on_signals
 from cdckit.errors import CdcError
+from cdckit.signals import stop_on_signals
 from consumers.pace import Pace
 from consumers.replay import Journal, Shadow, write_journal
 

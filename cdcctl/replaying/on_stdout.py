@@ -11,10 +11,10 @@ import typer
 from cdcctl import output
 from cdcctl.replaying.asked import end_of, fresh_folder, selected
 from cdcctl.replaying.progress import Progress
-from cdcctl.signals import stop_on_signals
 from cdcctl.tailing.printers import JsonLines, View
 from cdckit.errors import StreamError
 from cdckit.settings import Settings
+from cdckit.signals import stop_on_signals
 from consumers.feed import Feed
 from consumers.reader import StreamReader
 from consumers.replay import FILE, Journal, write_journal

@@ -20,7 +20,7 @@ from cdckit.position import Lsn
 from cdckit.settings import Settings
 from producer.aggregate import AggregateLanes
 from producer.kinesis import Publisher, Target
-from producer.lanes import Bounds, MakeLanes
+from producer.lanes import Bounds, Lanes
 from producer.plain import PlainLanes
 from producer.prepare import prepare
 from producer.put import Answer, RequestFailed
@@ -34,6 +34,7 @@ from tests.local_aws import Cloud
 from tests.postgres import Database
 
 pytestmark = pytest.mark.integration
+MakeLanes = Callable[[ShardMap, Bounds], Lanes]
 QUOTED = '"Ünïcode ""quoted"""'
 ORIGIN = Origin("main", 1, "1", 1, "slot")
 
