@@ -49,7 +49,7 @@ class Feed:
     def _run(self) -> None:
         chance, endless = random.Random(self._seed), history(self._seed, 300)
         while not self._ended.is_set():
-            if chance.random() < 0.02:
+            if chance.random() < 0.005:
                 self._put_folded(list(islice(endless, 100)))
             else:
                 one = next(endless)
@@ -89,6 +89,7 @@ def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
 
     for name in WORKERS:
         start(name)
+    wait_until(lambda: len(read_reports(tmp_path, "ledger")) == 2, 150, parts)
     with Feed(resharding, stream, seed) as feed:
         wait_until(lambda: len(reading(tmp_path)) == 2, 150, parts)
         for number in range(kills):
@@ -120,12 +121,17 @@ def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
 
 
 def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
+    if not happens(done, seconds):
+        logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
+        pytest.fail(f"did not happen in {seconds} s:\n{logs}")
+
+
+def happens(done: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came to be so in time."""
     deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
-            pytest.fail(f"did not happen in {seconds} s:\n{logs}")
+    while not (so := done()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    return so
 
 
 def reading(folder: Path) -> list[str]:
