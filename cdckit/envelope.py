@@ -7,18 +7,14 @@ A record is the wal2json format-version 2 object, keys and values verbatim, plus
      "cdc":{"v":1,"epoch":1,"commit_lsn":"0/1A2B400","index":0,"source":"main","system":"7312...","timeline":1,
             "slot":"cdc","annotation":{"actor":"alice"},"key_change":true}}
 
-``annotation`` and ``key_change`` appear only where they apply. A change too large for the stream is the same text as
-gzip (RFC 1952), which its first two bytes tell; one that is too large even so is a reference (`cdckit.oversize`). Rows
-that a snapshot or backfill read come folded: one gzip of many such texts of one shard's keys, a line each (`unfold`). A
-logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it
-is read as an insert into a table of its prefix's name in the schema ``pg_logical_message``, with the columns lsn,
-content and transactional.
+``annotation`` and ``key_change`` appear only where they apply. A change too large for the stream, and rows that were
+read, are this text compressed (`cdckit.packing`); what is too large even so is a reference (`cdckit.oversize`). A
+logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it is read as an insert into a table of its prefix's
+name in the schema ``pg_logical_message``, with the columns lsn, content and transactional.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,22 +25,16 @@ import msgspec
 
 from cdckit.change import NO_LSN, Change, Op, Table, Value
 from cdckit.errors import EnvelopeError
+from cdckit.packing import plain
 from cdckit.position import Lsn, Position
 
 VERSION = 1
 MESSAGES = "pg_logical_message"
 """The schema under which logical messages are seen, one table a prefix."""
-MOST_BYTES = 64 * 1024 * 1024
-"""A compressed record may unfold to this at the most; what claims more is refused before it takes the memory."""
-MOST_FOLDED = 10_000
-"""A compressed record holds so many changes at the most; one that claims more is refused."""
-GZIP = b"\x1f\x8b"
-"""How a compressed record begins."""
 REFERENCE = b'{"action":"R"'
 """How a record begins that stands for an oversized change: see `cdckit.oversize`."""
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What reading JSON that others wrote may raise: no JSON or of another shape, no UTF-8, nested without end."""
-_WBITS = zlib.MAX_WBITS | 16  # gzip's own header
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
@@ -152,49 +142,6 @@ class Stamper:
 
 _BETWEEN = b'"commit_lsn":"\\f","index":0'
 _INDEX = b'","index":'
-
-
-def compress(data: bytes) -> bytes:
-    """A record as gzip, for one that is over the stream's limit. `decode` reads both."""
-    return gzip.compress(data, compresslevel=6, mtime=0)
-
-
-def plain(data: bytes, most: int = MOST_BYTES) -> bytes:
-    """The record's JSON text, unfolded when it is compressed. Raises EnvelopeError when it cannot be, or is a bomb."""
-    if data[:2] != GZIP:
-        return data
-    unfolding = zlib.decompressobj(_WBITS)
-    try:
-        text = unfolding.decompress(data, most)
-    except zlib.error as error:
-        raise EnvelopeError(f"a compressed record that cannot be unfolded: {error}") from error
-    if not unfolding.eof:
-        why = "unfolds to more than" if unfolding.unconsumed_tail else "ends before its end; limit"
-        raise EnvelopeError(f"a compressed record of {len(data):,} bytes {why} {most:,} bytes")
-    if unfolding.unused_data:
-        raise EnvelopeError(f"a compressed record has {len(unfolding.unused_data):,} bytes more after its end")
-    return text
-
-
-def unfold(data: bytes) -> Sequence[bytes]:
-    """The records that a stream's record stands for: the many of a folded one, of any other that itself.
-
-    Raises EnvelopeError when it is compressed and cannot be unfolded, is a bomb, or holds too many.
-    """
-    if data[:2] != GZIP:
-        return (data,)
-    text = plain(data).removesuffix(b"\n")
-    if text.count(b"\n") >= MOST_FOLDED:
-        raise EnvelopeError(f"a compressed record of more than {MOST_FOLDED:,} changes")
-    lines = text.split(b"\n")
-    return lines if len(lines) > 1 else (data,)
-
-
-def unfolded_size(data: bytes) -> int:
-    """The bytes that the record has unfolded, as a compressed one claims at its end; cheap, for bounds."""
-    if data[:2] != GZIP:
-        return len(data)
-    return max(len(data), min(MOST_BYTES, int.from_bytes(data[-4:], "little")))
 
 
 def key_columns(row: Row) -> Mapping[str, Value]:

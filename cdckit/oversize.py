@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import REFERENCE, UNREADABLE, plain, unfolded_size
+from cdckit.envelope import REFERENCE, UNREADABLE
 from cdckit.errors import EnvelopeError
+from cdckit.packing import plain, unfolded_size
 
 MOST_BYTES = 1024 * 1024 * 1024
 """A value of PostgreSQL's has a gigabyte at the most."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cdckit.aggregation import MAGIC, unpack
-from cdckit.envelope import unfold
 from cdckit.errors import EnvelopeError
 from cdckit.oversize import weight
+from cdckit.packing import unfold
 from consumers.dead_letters import RawRecord
 
 MOST_BYTES = 32 * 1024 * 1024

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cdckit.envelope import MOST_BYTES, compress
 from cdckit.errors import RecordTooLarge, StreamError
+from cdckit.packing import MOST_BYTES, compress
 from producer.lanes import Bounds, Lanes, Parcel
 from producer.ledger import Ticket
 from producer.plain import PlainLanes

@@ -1,6 +1,6 @@
 """Loose lanes: rows that were read, each in a place of its own in the log; they have no order, and go folded.
 
-A record of the stream holds some hundred rows of one shard as gzip, a line each (`cdckit.envelope.unfold`): a shard
+A record of the stream holds some hundred rows of one shard as gzip, a line each (`cdckit.packing.unfold`): a shard
 takes 1,000 records and a MiB a second, and rows of one table are alike. Each goes by an explicit hash key to the shard
 of its rows' keys, and the answer must name that; what a split or merge sent elsewhere is divided anew and sent again
 (whoever has a row twice sees equal positions).
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 from isal import igzip
 
-from cdckit.envelope import MOST_FOLDED, unfold
+from cdckit.packing import MOST_FOLDED, unfold
 from producer.lanes import Bounds
 from producer.ledger import Ticket
 from producer.put import data_of, entry

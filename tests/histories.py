@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cdckit.change import Change
-from cdckit.envelope import VERSION, Stamp, decode, plain, splice
+from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.packing import plain
 
 
 @dataclass(frozen=True)

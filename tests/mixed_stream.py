@@ -11,8 +11,9 @@ from typing import Any
 
 from cdckit.aggregation import SubRecord, pack, unpack
 from cdckit.change import Change
-from cdckit.envelope import compress, decode, unfold
+from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
+from cdckit.packing import compress, unfold
 from tests.histories import Entry, entry, folded
 from tests.resharding_aws import ReshardingCloud
 

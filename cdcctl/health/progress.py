@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.envelope import GZIP, place
+from cdckit.envelope import place
 from cdckit.errors import EnvelopeError, StreamError
+from cdckit.packing import GZIP
 from consumers.leases import Lease
 from consumers.unfolding import inside
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from cdcctl import lines, output
 from cdcctl.tailing.order import transaction
 from cdckit.change import Change
-from cdckit.envelope import plain
+from cdckit.packing import plain
 from consumers.feed import Seen
 
 _LIVE = timedelta(seconds=10)

@@ -18,8 +18,8 @@ import psycopg2
 import pytest
 
 from cdckit.change import Change, Op, Table
-from cdckit.envelope import plain
 from cdckit.errors import CdcError, SlotLost, UsageError
+from cdckit.packing import plain
 from cdckit.position import Lsn
 from cdckit.settings import Settings, environ_of
 from consumers.begin import EARLIEST

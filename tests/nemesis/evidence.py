@@ -9,7 +9,8 @@ from contextlib import closing
 import pyarrow as pa
 
 from cdcctl.verification.run import Verification
-from cdckit.envelope import decode, plain
+from cdckit.envelope import decode
+from cdckit.packing import plain
 from cdckit.position import Lsn, Position
 from cdckit.settings import Settings
 from consumers.audit.log import opened

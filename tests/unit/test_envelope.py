@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdckit.change import Op
-from cdckit.envelope import MOST_BYTES, VERSION, Stamp, compress, decode, plain, splice
+from cdckit.envelope import VERSION, Stamp, decode, splice
 from cdckit.errors import EnvelopeError
+from cdckit.packing import MOST_BYTES, compress, plain
 from cdckit.position import Lsn, Position
 
 STAMP = Stamp(VERSION, 3, "0/1946920", 5, "shop", "7711", 2, "cdc", {"actor": "alice"})

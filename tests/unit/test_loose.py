@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from cdckit.change import Table
-from cdckit.envelope import MOST_FOLDED, Stamp, decode, plain, splice, unfold
+from cdckit.envelope import Stamp, decode, splice
+from cdckit.packing import MOST_FOLDED, plain, unfold
 from producer.kinesis import Publisher, Target
 from producer.lanes import Bounds
 from producer.ledger import Ticket

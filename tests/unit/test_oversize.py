@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cdckit.change import Table
-from cdckit.envelope import compress, decode, place
+from cdckit.envelope import decode, place
 from cdckit.errors import ConsumerError, EnvelopeError, UsageError
 from cdckit.oversize import kept_in, weight
+from cdckit.packing import compress
 from cdckit.testing import FaultySink
 from consumers.dead_letters import RawRecord, open_store
 from consumers.delivery import DeadShare, Delivery

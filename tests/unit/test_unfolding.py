@@ -12,8 +12,9 @@ from typing import Any, cast
 import pytest
 
 from cdckit.aggregation import SubRecord, pack
-from cdckit.envelope import GZIP, MOST_BYTES, MOST_FOLDED, compress, decode, unfold
+from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
+from cdckit.packing import GZIP, MOST_BYTES, MOST_FOLDED, compress, unfold
 from cdckit.testing import FaultySink, MemorySink
 from consumers import kcl
 from consumers.begin import EARLIEST

@@ -5,22 +5,21 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE, Document, above, join, merge, ordered
+from consumers.search.document import NOWHERE, Document, above, ordered
 from consumers.search.engine import Floor, Held
-from consumers.search.mapping import IndexMapping, Mapper, Row, TableMapper
+from consumers.search.mapping import IndexMapping, Mapper, Row
 from consumers.search.sqlite.commits import Commits
+from consumers.search.sqlite.hand import Scope, Slot, joined_in, merged_in, seconds
 from consumers.search.sqlite.schema import connect, meta, translated
 
 _HELD = """
@@ -47,30 +46,6 @@ class Moved(Exception):
     """The generation is written no longer; its successor's file name is the argument."""
 
 
-@dataclass(slots=True)
-class _Scope:
-    """One table of one source as the transaction sees it."""
-
-    number: int
-    source: str
-    table: Table
-    floor: str
-    columns: frozenset[str]
-    newest: float
-    mapper: TableMapper
-    changed: bool = False
-
-
-class _Slot(msgspec.Struct, gc=False):
-    """One row in hand: where it is stored (None: nowhere yet), what is stored, and whether that was changed."""
-
-    number: int | None = None
-    visible: bool = False
-    document: Document | None = None
-    commit_time: float = 0.0
-    changed: bool = False
-
-
 class Store:
     """One generation, open for writing. One process, one thread; other processes may have it open too."""
 
@@ -81,7 +56,7 @@ class Store:
         self._commits = Commits(self.connection, path)
         self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
         self._mapper = Mapper(self.mapping)
-        self._scopes: dict[tuple[str, Table], _Scope] = {}
+        self._scopes: dict[tuple[str, Table], Scope] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
         """Apply all in one transaction, durable once `flush` has returned.
@@ -106,7 +81,7 @@ class Store:
             self._begin()
             for floor in floors:
                 if scope := self._scope(floor.source, floor.table):
-                    scope.newest, scope.changed = max(scope.newest, _seconds(floor.newest)), True
+                    scope.newest, scope.changed = max(scope.newest, seconds(floor.newest)), True
                     scope.columns = scope.columns.union(floor.columns) - frozenset(scope.mapper.excluded)
                     self._raise_floor(scope, floor.position)
             self._store_scopes()
@@ -126,7 +101,7 @@ class Store:
                     slots = self._held(scope, [one.key for one in own])
                     count += len(own)
                     for one in own:
-                        _joined(scope, slots.setdefault(one.key, _Slot()), one)
+                        joined_in(scope, slots.setdefault(one.key, Slot()), one)
                     self._write(scope, slots)
         return count
 
@@ -146,15 +121,15 @@ class Store:
             table = Table.parse(row[2])
             if mapper := self._mapper.table(table):
                 columns = frozenset(msgspec.json.decode(row[4]))
-                self._scopes[row[1], table] = _Scope(row[0], row[1], table, row[3], columns, row[5], mapper)
+                self._scopes[row[1], table] = Scope(row[0], row[1], table, row[3], columns, row[5], mapper)
         [(self._next,)] = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchall()
 
-    def _scope(self, source: str, table: Table) -> _Scope | None:
+    def _scope(self, source: str, table: Table) -> Scope | None:
         """The table's state; None when the mapping does not follow it."""
         found = self._scopes.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
             [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
-            found = _Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
+            found = Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
             self._scopes[source, table] = found
         return found
 
@@ -178,20 +153,20 @@ class Store:
             keys = [change.key_text for change in own]
             slots = self._held(scope, keys)
             for key, change in zip(keys, own, strict=True):
-                applied += _merged(scope, slots, key, change)
+                applied += merged_in(scope, slots, key, change)
             self._write(scope, slots)
         return applied
 
-    def _held(self, scope: _Scope, keys: Sequence[str]) -> dict[str, _Slot]:
+    def _held(self, scope: Scope, keys: Sequence[str]) -> dict[str, Slot]:
         rows = self.connection.execute(_HELD, (encode(list(dict.fromkeys(keys))).decode(), scope.number))
         return {
-            row[0]: _Slot(
+            row[0]: Slot(
                 row[1], bool(row[2]), Document(row[3], bool(row[4]), row[5], decode(row[6]), decode(row[7])), row[8]
             )
             for row in rows
         }
 
-    def _write(self, scope: _Scope, slots: Mapping[str, _Slot]) -> None:
+    def _write(self, scope: Scope, slots: Mapping[str, Slot]) -> None:
         now = time.time()
         inserts, updates, texts, again, gone = list[Any](), list[Any](), list[Any](), list[Any](), list[Any]()
         for key, slot in slots.items():
@@ -231,7 +206,7 @@ class Store:
         self._raise_floor(scope, floor)
         return True
 
-    def _raise_floor(self, scope: _Scope, floor: str) -> None:
+    def _raise_floor(self, scope: Scope, floor: str) -> None:
         """Remove what is at or below the floor, also from rows that are above it."""
         if floor <= scope.floor:
             return
@@ -248,46 +223,9 @@ class Store:
         self._write(scope, slots)
 
 
-def _merged(scope: _Scope, slots: dict[str, _Slot], key: str, change: Change) -> bool:
-    """Merge one change into the rows in hand; whether it had an effect."""
-    slot = slots.get(key)
-    if slot is None:
-        slot = slots[key] = _Slot()
-    if change.after is not None:
-        kept = scope.mapper.kept(change.after)
-        change = change if kept is change.after else structs.replace(change, after=kept)
-        if not scope.columns.issuperset(kept):
-            scope.columns, scope.changed = scope.columns.union(kept), True
-    merged = merge(slot.document, change, scope.floor)
-    if merged is None:
-        return False
-    if slot.document is None or merged.position != slot.document.position:
-        slot.commit_time = commit_time = change.commit_time.timestamp()
-        if commit_time > scope.newest:
-            scope.newest, scope.changed = commit_time, True
-    slot.document, slot.changed = merged, True
-    return True
-
-
-def _joined(scope: _Scope, slot: _Slot, other: Held) -> None:
-    kept = structs.replace(other.document, values=scope.mapper.kept(other.document.values))
-    standing = above(kept, scope.floor)
-    if standing is None:
-        return
-    document = standing if slot.document is None else join(slot.document, standing)
-    if document != slot.document:
-        if slot.document is None or document.position != slot.document.position:
-            slot.commit_time = _seconds(other.commit_time)
-        slot.document, slot.changed = document, True
-
-
 def iso(seconds: float) -> str:
     """A commit time as it is shown."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp() if moment else 0.0
 
 
 def _state(document: Document) -> tuple[object, ...]:
