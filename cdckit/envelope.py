@@ -97,6 +97,8 @@ class _Place(msgspec.Struct, frozen=True):
 
     cdc: Stamp
     timestamp: str | None = None
+    schema: str = ""
+    table: str = ""
 
 
 _place_decoder = msgspec.json.Decoder(_Place)
@@ -186,6 +188,15 @@ def place(data: bytes) -> tuple[Position, datetime]:
         return _position(found.cdc), _commit_time(found.timestamp or found.cdc.time or None)
     except UNREADABLE as error:
         raise EnvelopeError(f"unreadable record: {error}") from error
+
+
+def named(data: bytes) -> tuple[str, str]:
+    """The position and table of a record that cannot be applied, a reference say; each empty where it does not tell."""
+    try:
+        found = _place_decoder.decode(plain(data))
+        return str(_position(found.cdc)), str(Table(found.schema, found.table)) if found.table else ""
+    except (EnvelopeError, *UNREADABLE):
+        return "", ""
 
 
 _ARE_ROWS = tuple(b'{"action":"%b"' % op.value.encode() for op in Op)

@@ -111,7 +111,7 @@ class Delivery:
         change = None if received is None else received.change
         letter = DeadLetter.of(self._consumer, self._shard, record, error, change)
         self._letters.put(letter)
-        what = "record" if change is None else f"change of {change.table}"
+        what = f"change of {letter.table}" if letter.table else "record"
         logger.error("%s at %s is now dead letter %s: %s", what, record.sequence_number, letter.id, error)
         self._share.failed(error)
 

@@ -68,6 +68,10 @@ def test_missing_and_altered_objects_are_dead_letters_until_they_are_back(tmp_pa
     records = [RawRecord(data, "k", str(number)) for number, data in enumerate((missing, altered), 1)]
     assert delivery.take(records) == []
     assert ["is missing" in letters.read()[0].error, "was altered" in letters.read()[1].error] == [True, True]
+    told = [(letter.table, letter.position) for letter in letters.read()]
+    assert told == [(str(TABLE), str(place(data)[0])) for data in (missing, altered)], (
+        "which table is to be published anew"
+    )
     gone.write_bytes(backup)
     done = redrive(letters.read(), letters, lambda: sink)
     assert done.outcome.applied == 1
