@@ -1,0 +1,32 @@
+"""What a record may have is asked of the stream: no local Kinesis has the setting, so its answer is stubbed."""
+
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from producer.lanes import Bounds
+from producer.stream import Stream
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, Bounds(MIB)),
+        ({"MaxRecordSizeInKiB": 1024}, Bounds(MIB)),
+        ({"MaxRecordSizeInKiB": 5120}, Bounds(5 * MIB, request=10 * MIB)),
+        ({"MaxRecordSizeInKiB": 10240}, Bounds(10 * MIB, request=10 * MIB)),
+    ],
+)
+def test_a_stream_that_takes_larger_records_is_detected(told: dict[str, Any], expected: Bounds) -> None:
+    client = boto3.client("kinesis", "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    summary = {
+        "StreamName": "cdc", "StreamARN": "arn:aws:kinesis:eu-west-1:000000000000:stream/cdc", "StreamStatus": "ACTIVE",
+        "RetentionPeriodHours": 24, "StreamCreationTimestamp": 0, "EnhancedMonitoring": [], "OpenShardCount": 1, **told,
+    }  # fmt: skip
+    with Stubber(client) as stub:
+        stub.add_response("describe_stream_summary", {"StreamDescriptionSummary": summary}, {"StreamName": "cdc"})
+        assert Stream(client, "cdc").bounds() == expected
