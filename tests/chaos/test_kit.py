@@ -122,8 +122,13 @@ def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
 
 def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
     if not happens(done, seconds):
-        logs = "\n".join(path.read_text()[-3000:] for path in parts.logs.glob("*.log"))
+        logs = "\n\n".join(f"{path.name}:\n{end_of(path)}" for path in sorted(parts.logs.glob("*.log")))
         pytest.fail(f"did not happen in {seconds} s:\n{logs}")
+
+
+def end_of(log: Path) -> str:
+    """Its last lines, but for what the sink shouts."""
+    return "\n".join([line for line in log.read_text().splitlines() if '{"action"' not in line][-30:])
 
 
 def happens(done: Callable[[], bool], seconds: float) -> bool:
