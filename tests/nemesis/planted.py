@@ -15,7 +15,7 @@ from cdckit.position import Lsn
 from cdckit.rows import NOWHERE, RowState, merge
 from consumers import kcl
 from consumers.parquet.changelog import ChangeLog
-from consumers.search.sqlite import store as embedded
+from consumers.search.sqlite import hand
 from consumers.shard import Portion, ShardWorker
 from producer.gate import Gate
 from producer.ledger import Ledger
@@ -105,7 +105,7 @@ def takes_what_is_older(put: Set) -> None:
             return fresh
         return structs.replace(fresh, values={**held.values, **fresh.values})
 
-    put(embedded, "merge", last)
+    put(hand, "merge", last)
 
 
 BUGS: Mapping[str, Callable[[Set], None]] = {
