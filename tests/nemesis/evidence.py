@@ -37,7 +37,13 @@ def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
                 content = exact(plain(record.data))
                 del content["cdc"]
                 seen[change.position] = Seen(
-                    change.position, change.op, str(change.table), change.key_text, arrived, content
+                    change.position,
+                    change.op,
+                    str(change.table),
+                    change.key_text,
+                    change.commit_time.timestamp(),
+                    arrived,
+                    content,
                 )
     return audit, seen
 

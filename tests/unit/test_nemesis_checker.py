@@ -20,7 +20,8 @@ def committed(change: Change) -> Committed:
 
 def seen(change: Change) -> Seen:
     at = change.position
-    return Seen(at, change.op, str(change.table), change.key_text, float(at.commit_lsn), {"n": 1})
+    when = float(at.commit_lsn)
+    return Seen(at, change.op, str(change.table), change.key_text, when, when, {"n": 1})
 
 
 SOUND = Evidence(
@@ -72,6 +73,13 @@ def test_an_acknowledgement_before_the_stream_had_it_is_told_with_its_change() -
     [finding] = check(replace(SOUND, samples=[Sample(3.5, Lsn(5)), Sample(3.6, Lsn(5))]))
     assert (finding.kind, finding.law) == ("wrong", 1)
     assert "acknowledged to 0/5 0.500 s before the stream had D public.orders [1]" in finding.text
+
+
+def test_a_stream_whose_clock_is_ahead_is_no_breach_and_hides_none() -> None:
+    seen = {position: replace(one, arrived=one.arrived + 0.4) for position, one in SOUND.seen.items()}
+    ahead = replace(SOUND, seen=seen)
+    assert check(replace(ahead, samples=[Sample(4.1, Lsn(5))])) == []
+    assert found(replace(ahead, samples=[Sample(3.9, Lsn(5))])) == [("wrong", 1)]
 
 
 def test_what_a_satellite_lacks_has_twice_or_invents() -> None:
