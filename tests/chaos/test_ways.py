@@ -20,7 +20,7 @@ from tests.resharding_aws import ReshardingCloud
 from tests.scale import scale
 from tests.stream_audit import audit_stream
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 1200))]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(480, 1200))]
 TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)
 
 
