@@ -14,8 +14,8 @@ from benchmarks import Row
 from cdckit.change import Change, Value
 from cdckit.sink import Batch, Received, SinkContext
 from cdckit.testing import change
-from consumers.audit.chain import GENESIS, Entry, link
 from consumers.audit.log import opened
+from consumers.audit.proof.chain import GENESIS, Entry, link
 from consumers.audit.query import Filter, find, history
 from consumers.audit.query import Row as Key
 from consumers.audit.sink import open_sink

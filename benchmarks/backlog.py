@@ -12,7 +12,7 @@ from benchmarks.backlogs import HUGE, connected, copied_slot, database, running_
 from benchmarks.kit import measure_satellite
 from benchmarks.producer_peers import measured, ours, stub
 from benchmarks.stdio import lines
-from cdcctl.stack import aws
+from cdcctl.sandbox import aws
 
 _TIMES = (1, 10, 100)
 

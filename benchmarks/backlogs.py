@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from cdcctl.stack import postgres as stack
+from cdcctl.sandbox import postgres as stack
 
 _SETTINGS = "max_wal_size = '8GB'\nmax_slot_wal_keep_size = '-1'\nmax_replication_slots = 20\nautovacuum = off\n"
 _TABLE = """

@@ -15,8 +15,8 @@ import boto3
 
 from benchmarks import Row
 from benchmarks.stdio import BATCH, SHARD, Measured, bare, lines, run
-from cdcctl.stack import aws
-from consumers.leases import LeaseTable
+from cdcctl.sandbox import aws
+from consumers.kcl.leases import LeaseTable
 
 _SHARD_BYTES = 2 * 1024 * 1024
 SATELLITES = ("search", "parquet", "audit", "replica")

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import Row
 from benchmarks.backlogs import connected, copied_slot, database, running_cluster
 from benchmarks.producer_peers import DEBEZIUM, debezium, ours, stub
-from tests.fault_proxy import FaultProxy, Faults
+from tests.support.fault_proxy import FaultProxy, Faults
 
 _KEYS = 50
 _REFUSED = 0.2

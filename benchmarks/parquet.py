@@ -25,7 +25,7 @@ from benchmarks import Row
 from cdckit.envelope import VERSION, Stamp, decode, splice
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.sink import open_sink
-from consumers.shard import MOST_UNFLUSHED
+from consumers.worker.shard import MOST_UNFLUSHED
 
 SHARD = "shardId-000000000000"
 BATCH = 2_000

@@ -28,7 +28,7 @@ from benchmarks.producer_peers import (
     recvlogical,
     stub,
 )  # fmt: skip
-from cdcctl.stack import postgres as stack
+from cdcctl.sandbox import postgres as stack
 
 _TUNED = {"max_batch_size": "16384", "max_queue_size": "65536", "poll_interval_ms": "50"}
 _RATE = 200

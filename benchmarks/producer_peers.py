@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdcctl.stack.processes import free_port
+from cdcctl.sandbox.processes import free_port
+from producer.postgres.replication_slot import OPTIONS, SlotReader
 from producer.relay import GATHER_SECONDS
-from producer.slot import OPTIONS, SlotReader
 from producer.wal2json import ACTION_AT, ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def ours(dsn: str, slot: str, port: int, aggregate: str = "no") -> Iterator[int]
         **_AWS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "CDC_DSN": dsn, "CDC_SLOT": slot, "CDC_STREAM": "bench",
         "CDC_AGGREGATE": aggregate,
     }  # fmt: skip
-    with _running([sys.executable, "-m", "producer.main"], environ, ROOT) as pid:
+    with _running([sys.executable, "-m", "producer.cli"], environ, ROOT) as pid:
         yield pid
 
 

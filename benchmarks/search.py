@@ -24,15 +24,16 @@ from opensearchpy import OpenSearch
 from benchmarks import Row
 from benchmarks.search_latency import latency_rows
 from cdckit.sink import SinkContext
-from consumers.dead_letters import RawRecord, open_store
-from consumers.figures import ShardFigures
+from consumers.dead_letters import open_store
 from consumers.search.mapping import IndexMapping
 from consumers.search.opensearch.bulk import IN_FLIGHT
 from consumers.search.opensearch.layout import index_body
 from consumers.search.sink import open_sink
 from consumers.search.sqlite.schema import PRAGMAS
-from consumers.shard import Cadence, ShardWorker
-from tests.opensearch import Node, running_opensearch
+from consumers.stream.record import RawRecord
+from consumers.worker.shard import Cadence, ShardWorker
+from consumers.worker.status import ShardFigures
+from tests.support.opensearch import Node, running_opensearch
 
 BATCH = 2_000
 """Documents of a transaction, as shipped, or of the reference's bulk request."""

@@ -16,15 +16,15 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from benchmarks import Row
-from cdcctl.showcase.parts import Parts
-from cdcctl.stack import state
+from cdcctl.demo.parts import Parts
+from cdcctl.sandbox import state
 from cdckit.errors import SatelliteError
-from cdckit.settings import Settings
-from consumers.begin import LATEST
-from consumers.reader import StreamReader
+from cdckit.runtime.settings import Settings
 from consumers.search.query import open_index, request
-from producer.source import Source
-from tests.postgres import open_folder
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import LATEST
+from producer.postgres.connection import Source
+from tests.support.postgres import open_folder
 
 _CHANGES_A_SECOND = 200
 _PROBE_EVERY = 20  # changes: each tenth of a second one is looked for

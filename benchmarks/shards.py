@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import Row
 from benchmarks.kit import child_environ
 from benchmarks.stdio import BATCH, Measured, lines, run
-from cdcctl.stack import aws
+from cdcctl.sandbox import aws
 
 
 def rows(quick: bool) -> Iterator[Row]:

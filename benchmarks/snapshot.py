@@ -29,8 +29,8 @@ _TABLES = {
 }
 _FILL = """
 import json, resource, sys
-from cdckit.settings import Settings
-from producer.backfill import WORKERS, Asked, backfill, chosen
+from cdckit.runtime.settings import Settings
+from producer.snapshot.backfill import WORKERS, Asked, backfill, chosen
 settings = Settings(dsn=sys.argv[1], stream="bench", data=sys.argv[2])
 figures, done = backfill(settings, Asked(chosen(settings, [sys.argv[3]])), lambda: False, lambda _: None)
 own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -23,9 +23,9 @@ from benchmarks import Row
 from benchmarks.search_latency import at_share, environment, milliseconds, running, watch
 from benchmarks.stdio import lines
 from cdcctl.main import build
-from cdcctl.stack import aws
-from producer.source import Source
-from tests.postgres import open_folder
+from cdcctl.sandbox import aws
+from producer.postgres.connection import Source
+from tests.support.postgres import open_folder
 
 _A_REQUEST = 500
 _ROUNDS = 5

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks import Row
 from benchmarks.search_latency import at_share, milliseconds, running, wait_until_watched, watch
-from consumers.figures import merged_latencies, quantile, read_reports
-from producer.source import Source
-from tests.postgres import open_folder
+from consumers.worker.status import merged_latencies, quantile, read_reports
+from producer.postgres.connection import Source
+from tests.support.postgres import open_folder
 
 _SATELLITES = ("search", "parquet", "audit", "replica")
 _RATE = 200

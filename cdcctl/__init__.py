@@ -1,1 +1,1 @@
-"""The command line: one noun a file."""
+"""The command line: one folder per noun, its command in `cli.py`."""

@@ -13,34 +13,34 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from cdcctl import output
-from cdcctl.context import add_setting_flags
+from cdcctl.options import add_setting_flags
 from cdckit.errors import CdcError
-from cdckit.settings import aws_region
+from cdckit.runtime.settings import aws_region
 
 _TRY, _SET, _RUN, _WATCH, _ASK = "Try it", "Set up", "Run it", "Watch and mend", "Ask the satellites"
 
 
 _COMMANDS: Sequence[tuple[str, str, str, str]] = (
-    ("demo", "demo:demo", _TRY, "Run everything for a minute, on real parts."),
-    ("local", "local:app", _TRY, "A sandbox on this machine: PostgreSQL and AWS."),
-    ("init", "init:init", _SET, "Ask a few questions and write cdc.toml."),
-    ("doctor", "doctor:doctor", _SET, "Look at each prerequisite, and what mends it."),
-    ("config", "config:app", _SET, "Show the settings in force."),
-    ("slot", "slot:app", _SET, "See, make and drop replication slots."),
-    ("stream", "stream:app", _SET, "Make, describe and reshard the stream."),
-    ("aws", "aws:app", _SET, "The least IAM policy of each part."),
-    ("producer", "producer:app", _RUN, "Publish the source's changes to the stream."),
-    ("consumer", "consumer:app", _RUN, "Run the satellites' KCL applications."),
-    ("status", "status:status", _WATCH, "One screen from the WAL to the satellites."),
-    ("top", "top:top", _WATCH, "The same, live, with sparklines."),
-    ("tail", "tail:tail", _WATCH, "Watch the changes on the stream."),
-    ("replay", "replay:app", _WATCH, "The stream again from a chosen time."),
-    ("dlq", "dlq:app", _WATCH, "See, redrive and drop dead letters."),
-    ("leases", "leases:app", _WATCH, "See the consumers' leases."),
-    ("verify", "verify:verify", _ASK, "Prove that a satellite equals the source."),
-    ("search", "search:app", _ASK, "Ask the full-text index."),
-    ("parquet", "parquet:app", _ASK, "Ask the Parquet lake, look after its files."),
-    ("audit", "audit:app", _ASK, "Ask the audit log, and verify it."),
+    ("demo", "demo.cli:demo", _TRY, "Run everything for a minute, on real parts."),
+    ("local", "sandbox.cli:app", _TRY, "A sandbox on this machine: PostgreSQL and AWS."),
+    ("init", "init.cli:init", _SET, "Ask a few questions and write cdc.toml."),
+    ("doctor", "doctor.cli:doctor", _SET, "Look at each prerequisite, and what mends it."),
+    ("config", "config.cli:app", _SET, "Show the settings in force."),
+    ("slot", "slot.cli:app", _SET, "See, make and drop replication slots."),
+    ("stream", "stream.cli:app", _SET, "Make, describe and reshard the stream."),
+    ("aws", "aws.cli:app", _SET, "The least IAM policy of each part."),
+    ("producer", "producer.cli:app", _RUN, "Publish the source's changes to the stream."),
+    ("consumer", "consumer.cli:app", _RUN, "Run the satellites' KCL applications."),
+    ("status", "status.cli:status", _WATCH, "One screen from the WAL to the satellites."),
+    ("top", "status.top:top", _WATCH, "The same, live, with sparklines."),
+    ("tail", "tail.cli:tail", _WATCH, "Watch the changes on the stream."),
+    ("replay", "replay.cli:app", _WATCH, "The stream again from a chosen time."),
+    ("dlq", "dlq.cli:app", _WATCH, "See, redrive and drop dead letters."),
+    ("leases", "leases.cli:app", _WATCH, "See the consumers' leases."),
+    ("verify", "verify.cli:verify", _ASK, "Prove that a satellite equals the source."),
+    ("search", "search.cli:app", _ASK, "Ask the full-text index."),
+    ("parquet", "parquet.cli:app", _ASK, "Ask the Parquet lake, look after its files."),
+    ("audit", "audit.cli:app", _ASK, "Ask the audit log, and verify it."),
 )
 
 

@@ -8,7 +8,7 @@ A record is the wal2json format-version 2 object, keys and values verbatim, plus
             "slot":"cdc","annotation":{"actor":"alice"},"key_change":true}}
 
 ``annotation`` and ``key_change`` appear only where they apply. A change too large for the stream, and rows that were
-read, are this text compressed (`cdckit.packing`); what is too large even so is a reference (`cdckit.oversize`). A
+read, are this text compressed (`cdckit.packing`); what is too large even so is a reference (`cdckit.claim_check`). A
 logical message (``"action":"M"``, an outbox) carries ``cdc`` too; it is read as an insert into a table of its prefix's
 name in the schema ``pg_logical_message``, with the columns lsn, content and transactional.
 """
@@ -32,7 +32,7 @@ VERSION = 1
 MESSAGES = "pg_logical_message"
 """The schema under which logical messages are seen, one table a prefix."""
 REFERENCE = b'{"action":"R"'
-"""How a record begins that stands for an oversized change: see `cdckit.oversize`."""
+"""How a record begins that stands for an oversized change: see `cdckit.claim_check`."""
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What reading JSON that others wrote may raise: no JSON or of another shape, no UTF-8, nested without end."""
 
@@ -172,7 +172,7 @@ def decode(data: bytes) -> Change:
         text = plain(data)
         if text.startswith(REFERENCE):
             raise EnvelopeError(
-                "a reference to an oversized change", "consumers.oversize.Fetcher fetches what it names"
+                "a reference to an oversized change", "consumers.stream.claim_check.Fetcher fetches what it names"
             )
         if text.startswith(_IS_MESSAGE):
             return _message(_message_decoder.decode(text))

@@ -10,13 +10,13 @@ import os
 import sys
 from pathlib import Path
 
-from cdckit import logs
 from cdckit.errors import CdcError, UsageError
-from cdckit.settings import FILE_NAME, Settings, aws_region, resolve
-from consumers import kcl
-from consumers.opening import Opening
-from consumers.registry import find_factory
-from consumers.shard import ShardWorker
+from cdckit.runtime import logs
+from cdckit.runtime.settings import FILE_NAME, Settings, aws_region, resolve
+from consumers.kcl import processor
+from consumers.worker.factory import Opening
+from consumers.worker.registry import find_factory
+from consumers.worker.shard import ShardWorker
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         logs.configure(f"{name} {shard.removeprefix('shardId-')[-4:]}", settings.log_format)
         return opening.worker(shard)
 
-    kcl.serve(open_worker)
+    processor.serve(open_worker)
 
 
 def _name(arguments: list[str]) -> str:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from cdckit import logs
 from cdckit.errors import CdcError, SlotInUse, UsageError
-from cdckit.settings import Settings, aws_region, resolve
-from producer.run import Pace, Result, run
+from cdckit.runtime import logs
+from cdckit.runtime.settings import Settings, aws_region, resolve
+from producer.service import Pace, Result, run
 
 logger = logging.getLogger(__name__)
 

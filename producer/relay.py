@@ -9,26 +9,24 @@ from typing import Protocol
 
 from cdckit.errors import SourceError
 from cdckit.position import Lsn
-from producer.kinesis import Publisher
-from producer.ledger import Ledger, Ticket
-from producer.routing import Router
+from producer.ack_tracker import Ledger, Ticket
+from producer.decoding.router import Router
+from producer.kinesis.publisher import Publisher
 from producer.wal2json import ACTION_AT, BEGIN, COMMIT, ROWS, logical_message, unreadable
 
 logger = logging.getLogger(__name__)
 
-MOST_PENDING = 6_000
-MOST_PENDING_BYTES = 12 * 1024 * 1024
 DRAIN_SECONDS = 8.0
 _READS = 600  # messages between two looks at the stream's answers
 _AT_ONCE = 50  # messages between two looks at the bounds: each may be of many megabytes
 _REPORT_SECONDS = 1.0  # how often the server hears from us: keeps wal_sender_timeout away and idle slots moving
 _BUSY = 20  # messages since the last wait from which on more are coming: to be woken for each costs both sides dear
-GATHER_SECONDS = 0.004  # what arrives meanwhile queues up at the server: see `producer.slot`
+GATHER_SECONDS = 0.004  # what arrives meanwhile queues up at the server: see `producer.postgres.replication_slot`
 _SETTLE_SECONDS = 0.005  # while busy, acknowledgements are gathered for so long
 
 
 class Reader(Protocol):
-    """What the relay needs of a slot; `producer.slot.SlotReader` is one."""
+    """What the relay needs of a slot; `producer.postgres.replication_slot.SlotReader` is one."""
 
     @property
     def wal_end(self) -> Lsn:
@@ -49,7 +47,7 @@ class Reader(Protocol):
 
 
 class Relay:
-    """Carries one slot's changes to one stream; memory is bounded by `MOST_PENDING` and `MOST_PENDING_BYTES`."""
+    """Carries one slot's changes to one stream; memory is bounded by `producer.kinesis.limits`."""
 
     def __init__(
         self,
@@ -80,22 +78,18 @@ class Relay:
         while not stopping():
             idle = self._read_some()
             quiet = idle and self._since_wait <= _BUSY
-            self._publisher.pump(eager=quiet or self._full)
+            self._publisher.pump(eager=quiet or self._publisher.full)
             self._report(caught_up=idle)
-            if idle or self._full:
+            if idle or self._publisher.full:
                 self._wait()
         self._drain(drain_seconds)
 
-    @property
-    def _full(self) -> bool:
-        return self._publisher.pending >= MOST_PENDING or self._publisher.pending_bytes >= MOST_PENDING_BYTES
-
     def _read_some(self) -> bool:
         """Take in what has arrived; True when the slot had nothing more."""
-        if self._full:
+        if self._publisher.full:
             return False
         ticket, taken = self._ledger.turn(), 0
-        while taken < _READS and not self._full:
+        while taken < _READS and not self._publisher.full:
             read = self._reader.messages(_AT_ONCE)
             taken += len(read)
             self._take(read, ticket)
@@ -147,7 +141,7 @@ class Relay:
 
     def _wait(self) -> None:
         seconds = min(_REPORT_SECONDS, self._publisher.pause or _REPORT_SECONDS)
-        if self._full:  # the slot's socket is readable and not to be read: wait for the stream alone
+        if self._publisher.full:  # the slot's socket is readable and not to be read: wait for the stream alone
             self._publisher.wait(seconds)
         elif self._since_wait > _BUSY:
             time.sleep(GATHER_SECONDS)

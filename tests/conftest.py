@@ -4,12 +4,12 @@ import pytest
 from hypothesis import settings
 
 pytest_plugins = [
-    "tests.postgres",
-    "tests.local_aws",
-    "tests.resharding_aws",
-    "tests.opensearch",
-    "tests.lambda_package",
-    "tests.calling",
+    "tests.support.postgres",
+    "tests.support.local_aws",
+    "tests.support.resharding_aws",
+    "tests.support.opensearch",
+    "tests.support.lambda_package",
+    "tests.support.calling",
 ]
 
 settings.register_profile("untimed", deadline=None)

@@ -11,13 +11,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cdckit.errors import SatelliteError
-from consumers.audit import keys
-from consumers.audit.anchors import Anchor, read_anchors
-from consumers.audit.chain import Break, Entry
-from consumers.audit.objects import Objects, open_objects
+from consumers.audit.object_store import Objects, open_objects
 from consumers.audit.options import Options
-from consumers.audit.proof import Keys, Piece, Proof, prove
-from consumers.audit.segments import Manifest, Segments
+from consumers.audit.proof import keys
+from consumers.audit.proof.anchors import Anchor, read_anchors
+from consumers.audit.proof.chain import Break, Entry
+from consumers.audit.proof.segments import Manifest, Segments
+from consumers.audit.proof.verification import Keys, Piece, Proof, prove
 from consumers.audit.store import Store
 
 SEGMENT_ENTRIES = 50_000

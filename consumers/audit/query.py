@@ -17,10 +17,10 @@ import msgspec
 
 from cdckit.change import Op, Table, Value
 from cdckit.position import Position
-from consumers.audit.chain import Entry
 from consumers.audit.log import AuditLog, opened
 from consumers.audit.options import Options
-from consumers.audit.segments import Manifest, matching
+from consumers.audit.proof.chain import Entry
+from consumers.audit.proof.segments import Manifest, matching
 
 MANY = 1000
 """Entries of an answer beyond which their rows' histories are not read."""

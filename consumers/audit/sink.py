@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
-from consumers.audit import keys
-from consumers.audit.anchors import Anchorer
-from consumers.audit.objects import open_objects
+from consumers.audit.object_store import open_objects
 from consumers.audit.options import Options
-from consumers.audit.segments import Segments
+from consumers.audit.proof import keys
+from consumers.audit.proof.anchors import Anchorer
+from consumers.audit.proof.segments import Segments
 from consumers.audit.store import Store
 
 

@@ -19,7 +19,7 @@ import msgspec
 from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from cdckit.sink import Outcome, Received
-from consumers.audit.chain import GENESIS, Entry, link
+from consumers.audit.proof.chain import GENESIS, Entry, link
 
 FILE = "audit.sqlite"
 VERSION = 2

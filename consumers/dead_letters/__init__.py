@@ -1,6 +1,6 @@
 """Records that can never be applied, kept whole with their error and place: on disk, in S3, or in a queue."""
 
-from consumers.dead_letters.letter import DeadLetter, DeadLetterStore, RawRecord
+from consumers.dead_letters.letter import DeadLetter, DeadLetterStore
 from consumers.dead_letters.stores import open_store
 
-__all__ = ["DeadLetter", "DeadLetterStore", "RawRecord", "open_store"]
+__all__ = ["DeadLetter", "DeadLetterStore", "open_store"]

@@ -12,15 +12,7 @@ import msgspec
 from cdckit.change import Change
 from cdckit.envelope import named
 from cdckit.errors import CdcError
-
-
-class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as the stream holds it (an aggregated one already unpacked)."""
-
-    data: bytes
-    partition_key: str
-    sequence_number: str
-    sub_sequence_number: int = 0
+from consumers.stream.record import RawRecord
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

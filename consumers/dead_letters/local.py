@@ -10,7 +10,7 @@ import msgspec
 
 from cdckit.errors import ConsumerError
 from consumers.dead_letters.letter import DeadLetter, decode_letter, in_stream_order
-from consumers.durable import write_whole
+from consumers.storage.files import write_whole
 
 logger = logging.getLogger(__name__)
 

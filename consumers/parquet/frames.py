@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from cdckit.errors import UsageError
-from consumers.parquet.query import connect, explained
+from consumers.parquet.read.query import connect, explained
 
 
 def arrow(location: Path | str, sql: str) -> Any:

@@ -11,7 +11,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
-from consumers.parquet import objects
+from consumers.parquet import object_store
 from consumers.parquet.names import original, table_path
 
 RUN = "cdcctl consumer run parquet"
@@ -39,14 +39,14 @@ class Lake:
 
     root: str
     storage: Mapping[str, str] = field(default_factory=dict)
-    bucket: objects.Bucket | None = field(default=None, compare=False)
+    bucket: object_store.Bucket | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, location: Path | str) -> Lake:
         """The lake at a folder, or at a URL such as ``s3://bucket/prefix`` (by the standard AWS_* environment)."""
         text = str(location)
         if "://" in text:
-            return cls(text.rstrip("/"), objects.storage_options(text), objects.Bucket(text))
+            return cls(text.rstrip("/"), object_store.storage_options(text), object_store.Bucket(text))
         return cls(str(Path(text).absolute()))
 
     @property

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from cdckit.errors import UsageError
-from consumers.parquet.creation import Layout
 from consumers.parquet.lake import Lake
-from consumers.parquet.upkeep import MEGABYTE, Goal
+from consumers.parquet.maintain.compaction import MEGABYTE, Goal
+from consumers.parquet.write.creation import Layout
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cdckit.change import Change
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
-from consumers.parquet.changelog import ChangeLog, Progress
-from consumers.parquet.fitness import position_of
-from consumers.parquet.housekeeper import Housekeeper
 from consumers.parquet.lake import Lake, TableRef
+from consumers.parquet.maintain.housekeeper import Housekeeper
 from consumers.parquet.options import Options
+from consumers.parquet.write.changelog import ChangeLog, Progress
+from consumers.parquet.write.validation import position_of
 
 OPEN_LOGS = 64
 

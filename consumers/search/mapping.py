@@ -16,7 +16,7 @@ import msgspec
 from cdckit.change import Table, Value
 from cdckit.envelope import MESSAGES
 from cdckit.errors import PoisonChange, UsageError
-from consumers.search.conditions import Condition, holds
+from consumers.search.column_filter import Condition, holds
 
 FIELDS = ("title", "body", "tags")
 MARK, UNMARK = "\ufdd0", "\ufdd1"

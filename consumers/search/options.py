@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cdckit.errors import UsageError
-from consumers.search.conditions import fault
+from consumers.search.column_filter import fault
 from consumers.search.mapping import IndexMapping, Rule, load_transform
 
 ENGINES = ("sqlite", "opensearch")

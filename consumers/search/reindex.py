@@ -15,23 +15,18 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from cdckit.errors import SatelliteError, UsageError
-from cdckit.settings import Settings
-from consumers.begin import Begin
-from consumers.dead_letters import open_store
-from consumers.figures import ShardFigures, status_folder
-from consumers.reader import StreamReader
-from consumers.search.engine import Generations, Writer
+from cdckit.sink import Sink
+from consumers.search.engine import Generations
 from consumers.search.mapping import IndexMapping
 from consumers.search.sink import SearchSink
-from consumers.shard import Cadence, Mark, ShardWorker
 
 COPY = "copy"
-_PROGRESS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,58 +41,32 @@ class Reindexed:
     swapped: bool = False
 
 
-@dataclass(slots=True)
-class Catchup:
-    """The stream from a time on, applied to a generation; each call of `follow` goes on where the last one ended."""
+class StreamReplay(Protocol):
+    """The stream from a time on, applied to a sink; `consumers.replay.catchup.Catchup` is one."""
 
-    settings: Settings
-    moment: datetime
-    start: Begin
-    folder: Path
-    stopping: Callable[[], bool] = lambda: False
-    _reader: StreamReader | None = None
-    _workers: dict[str, ShardWorker] = field(default_factory=dict)
-
-    def follow(self, writer: Callable[[], Writer]) -> None:
-        """Up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
-        if self._reader is None:
-            self._reader = StreamReader(
-                self.settings.stream, self.start, stop_when_caught_up=True, stopping=self.stopping
-            )
-        for page in self._reader.pages():
-            if page.records:
-                self._worker(page.shard, writer).process(page.records, page.behind_ms, _no_checkpoint)
-        for worker in self._workers.values():
-            worker.finish(_no_checkpoint)
-        if self.stopping():
-            raise SatelliteError("the reindex was stopped; the index in use is as it was", "run the command again")
-
-    def close(self) -> None:
-        """Free the workers."""
-        for worker in self._workers.values():
-            worker.close()
+    @property
+    def moment(self) -> datetime:
+        """The commit time from which on it is read."""
 
     @property
     def applied(self) -> int:
         """Changes that had an effect so far."""
-        return sum(worker.figures.report.applied for worker in self._workers.values())
 
     @property
     def dead_lettered(self) -> int:
         """Records that could never be applied."""
-        return sum(worker.figures.report.dead_lettered for worker in self._workers.values())
 
-    def _worker(self, shard: str, writer: Callable[[], Writer]) -> ShardWorker:
-        if shard not in self._workers:
-            figures = ShardFigures(status_folder(self.folder, "search"), "search", shard)
-            letters = open_store("", "search", self.folder)
-            pace = Cadence(_PROGRESS_SECONDS)
-            self._workers[shard] = ShardWorker(SearchSink(writer()), letters, figures, pace, max_dead_share=1.0)
-        return self._workers[shard]
+    def follow(self, open_sink: Callable[[], Sink]) -> None:
+        """Read up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
 
 
 def reindex(
-    generations: Generations, mapping: IndexMapping, folder: Path, stream: Catchup | None = None, *, force: bool = False
+    generations: Generations,
+    mapping: IndexMapping,
+    folder: Path,
+    stream: StreamReplay | None = None,
+    *,
+    force: bool = False,
 ) -> Reindexed:
     """Make the next generation and swap it in; `stream` None: from the rows of the one in use.
 
@@ -114,13 +83,13 @@ def reindex(
             rows = generations.load(fresh, generations.floors(previous), generations.rows(previous))
             return _finish(generations, Reindexed(fresh, previous, rows), None)
         fresh = generations.create(mapping, time.time(), stream.moment.isoformat())
-        stream.follow(lambda: generations.writer(fresh))
+        stream.follow(lambda: SearchSink(generations.writer(fresh)))
         missing = _missing(generations, previous, fresh, mapping)
         done = Reindexed(fresh, previous, stream.applied, missing, stream.dead_lettered)
         return done if (missing or done.dead_lettered) and not force else _finish(generations, done, stream)
 
 
-def _finish(generations: Generations, made: Reindexed, stream: Catchup | None) -> Reindexed:
+def _finish(generations: Generations, made: Reindexed, stream: StreamReplay | None) -> Reindexed:
     """Turn the writers, add what was written to the old generation meanwhile, turn the readers."""
     fresh = made.generation
     origin, since = generations.note(fresh, "origin"), float(generations.note(fresh, "started"))
@@ -130,7 +99,7 @@ def _finish(generations: Generations, made: Reindexed, stream: Catchup | None) -
     if origin == COPY:
         generations.load(fresh, generations.floors(made.previous), generations.rows(made.previous, since))
     elif stream is not None:
-        stream.follow(lambda: generations.writer(fresh))
+        stream.follow(lambda: SearchSink(generations.writer(fresh)))
         made = replace(made, dead_lettered=stream.dead_lettered)
     generations.turn_readers(fresh)
     return replace(made, swapped=True)
@@ -174,13 +143,3 @@ def _locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise SatelliteError("another reindex of this index is running", "wait for its end") from None
         yield
-
-
-def _no_checkpoint(mark: Mark) -> None:
-    """A reindex has no leases."""
-
-
-def catchup(settings: Settings, moment: datetime, start: Begin, stopping: Callable[[], bool]) -> Catchup:
-    """The stream for a reindex, its dead letters in a folder of their own."""
-    name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    return Catchup(settings, moment, start, settings.folder / "replays" / name, stopping)

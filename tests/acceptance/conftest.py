@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
-from cdcctl.showcase.workload import TABLES, Shop
-from cdcctl.stack import state
-from cdcctl.verification.run import differences_now
+from cdcctl.demo.parts import Parts
+from cdcctl.demo.workload import TABLES, Shop
+from cdcctl.sandbox import state
+from cdcctl.verify.run import differences_now
 from cdckit.errors import CdcError
-from cdckit.settings import Settings
-from consumers.figures import Report, read_reports
-from producer.source import Source
-from tests.postgres import open_folder, unavailable
+from cdckit.runtime.settings import Settings
+from consumers.worker.status import Report, read_reports
+from producer.postgres.connection import Source
+from tests.support.postgres import open_folder, unavailable
 
 
 @dataclass

@@ -20,26 +20,26 @@ from typing import Any
 import boto3
 import pytest
 
-from cdcctl import grants
-from cdcctl.showcase.parts import Parts
+from cdcctl.aws import grants
+from cdcctl.demo.parts import Parts
 from cdckit.change import Op, Table
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
-from consumers.figures import read_reports
-from consumers.java import jars
+from consumers.kcl.java import jars
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.upkeep import Goal, tidy
+from consumers.parquet.maintain.compaction import Goal, tidy
 from consumers.search.sink import open_sink
+from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
 from tests.chaos.test_kit import wait_until
-from tests.histories import history
-from tests.iam import allows, unused
-from tests.lambda_function import Function
-from tests.local_aws import Cloud
-from tests.opensearch import Node
-from tests.postgres import Database
-from tests.wire_tap import Call, WireTap
+from tests.support.histories import history
+from tests.support.iam import allows, unused
+from tests.support.lambda_function import Function
+from tests.support.local_aws import Cloud
+from tests.support.opensearch import Node
+from tests.support.postgres import Database
+from tests.support.wire_tap import Call, WireTap
 
 pytestmark = pytest.mark.acceptance
 ACCOUNT = "000000000000"

@@ -21,16 +21,16 @@ import boto3
 import psycopg2.extensions
 import pytest
 
-from cdcctl.showcase.parts import Parts
-from cdcctl.stack.processes import Daemon, free_port
-from consumers.figures import read_reports
-from consumers.leases import LeaseTable
+from cdcctl.demo.parts import Parts
+from cdcctl.sandbox.processes import Daemon, free_port
+from consumers.kcl.leases import LeaseTable
+from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
 from tests.chaos.test_kit import wait_until
-from tests.iam import pairs
-from tests.lambda_package import ARCH, VERSION, Package
-from tests.local_aws import Cloud
-from tests.postgres import Database
+from tests.support.iam import pairs
+from tests.support.lambda_package import ARCH, VERSION, Package
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parent.parent.parent

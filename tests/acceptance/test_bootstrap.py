@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cdcctl.showcase.workload import Shop
+from cdcctl.demo.workload import Shop
 from tests.acceptance.conftest import Whole
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(280)]

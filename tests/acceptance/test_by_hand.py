@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cdckit.settings import Settings
-from consumers.begin import EARLIEST
-from consumers.leases import LeaseTable
-from consumers.shards import list_shards
+from cdckit.runtime.settings import Settings
+from consumers.kcl.leases import LeaseTable
+from consumers.stream.shards import list_shards
+from consumers.stream.start import EARLIEST
 from tests.acceptance.conftest import Whole, run_cdcctl
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -79,7 +79,7 @@ def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) 
 
 
 def whole_java() -> str:
-    from consumers.java import find_java
+    from consumers.kcl.java import find_java
 
     return find_java()
 

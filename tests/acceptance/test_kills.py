@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.acceptance.conftest import Whole
-from tests.processes import descendants, kill
+from tests.support.processes import descendants, kill
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(240)]
 CONSUMERS = ("search", "parquet", "audit")

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from cdcctl.showcase.workload import Shop
+from cdcctl.demo.workload import Shop
 from cdckit.change import Change, Value
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from cdckit.testing import batch, change
-from consumers.opening import sink_context
-from consumers.registry import find_factory
-from producer.source import Source
+from consumers.worker.factory import sink_context
+from consumers.worker.registry import find_factory
+from producer.postgres.connection import Source
 from tests.acceptance.conftest import Whole, run_cdcctl
-from tests.scale import scale
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(scale(900, 7200))]
 SATELLITES = ("search", "parquet", "audit", "replica")

@@ -16,8 +16,8 @@ from cdckit.envelope import decode
 from cdckit.errors import SatelliteError
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.lake import Lake
+from consumers.parquet.maintain.compaction import Goal, tidy
 from consumers.parquet.sink import open_sink
-from consumers.parquet.upkeep import Goal, tidy
 
 END = b"END"
 

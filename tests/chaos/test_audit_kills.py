@@ -14,7 +14,7 @@ from cdckit.testing import change, deliver
 from consumers.audit.log import opened
 from consumers.audit.sink import open_sink
 from tests.chaos.audit_writer import COUNT
-from tests.scale import scale
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(280, 3600))]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumers.audit.log import opened
-from tests.scale import scale
+from tests.support.scale import scale
 from tests.unit.test_audit_log import filled
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(120, 3600))]
@@ -69,7 +69,7 @@ def cut(log: sqlite3.Connection, chance: random.Random) -> None:
 
 def rewrite(log: sqlite3.Connection, chance: random.Random) -> None:
     """The clever one: an entry altered, and every hash from there on computed anew."""
-    from consumers.audit.chain import GENESIS, link
+    from consumers.audit.proof.chain import GENESIS, link
     from consumers.audit.store import _COLUMNS, _entry
 
     chain, number = place(log, chance)

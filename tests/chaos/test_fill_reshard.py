@@ -11,17 +11,17 @@ import pytest
 
 from cdckit.change import Table
 from cdckit.envelope import decode
-from cdckit.settings import Settings
-from consumers.begin import EARLIEST
-from consumers.reader import StreamReader
-from producer.backfill import Asked, backfill
-from producer.fill import Figures
-from producer.routing import partition_key
+from cdckit.runtime.settings import Settings
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from producer.records import partition_key
+from producer.snapshot.backfill import Asked, backfill
+from producer.snapshot.coordinator import Figures
 from tests.chaos.test_producer import caught_up, producing
-from tests.fault_proxy import FaultProxy, Faults
-from tests.postgres import Database
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.postgres import Database
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 3600))]
 ROWS, RATE, CHANGED = scale(50_000, 1_000_000), scale(5_000.0, 10_000.0), 2_000

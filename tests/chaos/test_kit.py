@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
+from cdcctl.demo.parts import Parts
 from cdckit.envelope import decode
 from cdckit.testing import MemorySink, deliver
 from consumers.dead_letters import open_store
-from consumers.figures import read_reports
+from consumers.worker.status import read_reports
 from tests.chaos.ledger_sink import FILE, is_poison
-from tests.histories import Entry, folded, history
-from tests.kcl_parts import parts_in
-from tests.processes import descendants, kill
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
+from tests.support.histories import Entry, folded, history
+from tests.support.kcl_parts import parts_in
+from tests.support.processes import descendants, kill
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(600, 3600))]
 WORKERS = ("worker 1", "worker 2")

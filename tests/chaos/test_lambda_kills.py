@@ -17,11 +17,11 @@ from tests.chaos.test_producer import (
     say,
     settings_for,
 )
-from tests.fault_proxy import FaultProxy, Faults
-from tests.lambda_function import Function
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.scale import scale
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.lambda_function import Function
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 KILLS = scale(5, 50)

@@ -10,7 +10,7 @@ import pytest
 from tests.nemesis import report
 from tests.nemesis.run import Plan, run
 from tests.nemesis.timeline import Timeline
-from tests.resharding_aws import ReshardingCloud
+from tests.support.resharding_aws import ReshardingCloud
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 SECONDS = 120.0

@@ -15,12 +15,12 @@ import pytest
 from cdckit.change import Change, Table, Value
 from cdckit.sink import SinkContext
 from cdckit.testing import batch, change
-from consumers.parquet.housekeeper import Housekeeper
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.query import connect, explain
+from consumers.parquet.maintain.compaction import MEGABYTE, Goal, file_sizes, is_due, tidy
+from consumers.parquet.maintain.housekeeper import Housekeeper
+from consumers.parquet.read.query import connect, explain
 from consumers.parquet.sink import open_sink
-from consumers.parquet.upkeep import MEGABYTE, Goal, file_sizes, is_due, tidy
-from tests.scale import scale
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 SHARD = "shardId-000000000000"

@@ -10,17 +10,17 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cdcctl.showcase.parts import Parts
+from cdcctl.demo.parts import Parts
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from cdckit.testing import MemorySink, deliver
-from consumers.parquet.current import current_rows
-from consumers.parquet.query import connect
+from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.query import connect
 from tests.chaos.test_kit import Feed, wait_until
-from tests.kcl_parts import parts_in
-from tests.processes import descendants, kill
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
+from tests.support.kcl_parts import parts_in
+from tests.support.processes import descendants, kill
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1200))]
 

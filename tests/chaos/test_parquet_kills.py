@@ -17,13 +17,13 @@ import pytest
 from cdckit.change import Table
 from cdckit.envelope import VERSION, Stamp, decode, splice
 from cdckit.testing import MemorySink, deliver
-from consumers.parquet.current import current_rows
 from consumers.parquet.lake import Lake
-from consumers.parquet.query import connect
-from consumers.parquet.upkeep import Goal, tidy
+from consumers.parquet.maintain.compaction import Goal, tidy
+from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.query import connect
 from tests.chaos.lake_writer import END, give_lease
-from tests.histories import history
-from tests.scale import scale
+from tests.support.histories import history
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1800))]
 LEFT, RIGHT, LEFT_LOW, LEFT_HIGH = "shard-0", "shard-1", "shard-2", "shard-3"

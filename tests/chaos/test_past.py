@@ -19,15 +19,15 @@ from typing import Any
 import psycopg2
 import pytest
 
-from cdckit.settings import Settings
-from producer.stream import Stream, kinesis_client
+from cdckit.runtime.settings import Settings
+from producer.kinesis.stream import Stream, kinesis_client
 from tests.chaos.test_producer import caught_up
-from tests.file_stream import FileStream, file_stream
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.processes import kill
-from tests.satellites import SATELLITES, differences, filled
-from tests.scale import scale
+from tests.support.file_stream import FileStream, file_stream
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.processes import kill
+from tests.support.satellites import SATELLITES, differences, filled
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 ROWS = scale(30_000, 1_000_000)
@@ -180,7 +180,7 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
     settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream, data=str(tmp_path / "data"))
     chance, storm = random.Random(), Storm(postgres.dsn)
     producer = Part(
-        ["producer.main", "--snapshot", "initial"],
+        ["producer.cli", "--snapshot", "initial"],
         environ,
         tmp_path / "producer.log",
         snapshot_done(stream),

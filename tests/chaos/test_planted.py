@@ -13,15 +13,13 @@ from typing import Any
 import boto3
 import pytest
 
-from cdcctl.stack.postgres import DATABASE, Cluster
+from cdcctl.sandbox.postgres import DATABASE, Cluster
 from cdckit.position import Lsn
-from cdckit.settings import Settings
-from consumers.dead_letters import RawRecord
-from consumers.figures import read_reports
-from producer.source import Source
+from cdckit.runtime.settings import Settings
+from consumers.stream.record import RawRecord
+from consumers.worker.status import read_reports
+from producer.postgres.connection import Source
 from tests.chaos.test_producer import producing
-from tests.fault_proxy import FaultProxy, Faults
-from tests.local_aws import Cloud
 from tests.nemesis.checker import Evidence, Finding, Sample, check
 from tests.nemesis.driven import Driven, records
 from tests.nemesis.evidence import read_stream, satellite
@@ -30,8 +28,10 @@ from tests.nemesis.run import Plan, run
 from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import open_slots, read_truth
 from tests.nemesis.workload import Workload
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.local_aws import Cloud
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 NOTHING = ""

@@ -22,16 +22,16 @@ from benchmarks.producer_peers import stub
 from cdckit.aggregation import unpack
 from cdckit.envelope import decode
 from cdckit.position import Lsn
-from cdckit.settings import Settings
-from consumers.begin import EARLIEST
-from consumers.reader import StreamReader
-from producer.run import Result, run
-from tests.fault_proxy import FaultProxy, Faults
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
-from tests.stream_audit import StreamAudit, audit_stream
+from cdckit.runtime.settings import Settings
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from producer.service import Result, run
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
+from tests.support.stream_audit import StreamAudit, audit_stream
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
+from cdcctl.demo.parts import Parts
 from cdckit.change import Table
 from cdckit.testing import MemorySink, deliver
-from consumers import points, rewinding
-from consumers.leases import LeaseTable
+from consumers.kcl.leases import LeaseTable
+from consumers.replay import rewind
 from consumers.replica.sqlite import FILE as REPLICA
-from consumers.shards import list_shards, parents
-from tests.calling import Caller
+from consumers.stream import points
+from consumers.stream.shards import list_shards, parents
 from tests.chaos.recording_sink import delivered
 from tests.chaos.test_kit import wait_until
-from tests.kcl_parts import parts_in
-from tests.mixed_stream import MixedStream
-from tests.resharding_aws import ReshardingCloud
-from tests.wire_tap import WireTap
+from tests.support.calling import Caller
+from tests.support.kcl_parts import parts_in
+from tests.support.mixed_stream import MixedStream
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.wire_tap import WireTap
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 SINK = ("--sink", "tests.chaos.recording_sink:open_sink")
@@ -44,7 +45,7 @@ def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.Monke
 def test_beside_a_live_consumer_and_in_its_place(
     tmp_path: Path, resharding: ReshardingCloud, parts: Parts, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (points, rewinding):
+    for module in (points, rewind):
         monkeypatch.setattr(module, "SLACK", SLACK)  # a minute is long for a test
     mixed = MixedStream(resharding, random.Random(12))
     monkeypatch.setenv("CDC_STREAM", mixed.stream)

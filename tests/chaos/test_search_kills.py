@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
+from cdcctl.demo.parts import Parts
 from cdckit.change import Change, Value
 from cdckit.errors import CdcError
 from cdckit.testing import MemorySink, deliver
-from consumers.figures import read_reports
 from consumers.search.query import documents
+from consumers.worker.status import read_reports
 from tests.chaos.test_kit import Feed, wait_until
-from tests.kcl_parts import parts_in
-from tests.opensearch import Node
-from tests.processes import descendants, kill
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
+from tests.support.kcl_parts import parts_in
+from tests.support.opensearch import Node
+from tests.support.processes import descendants, kill
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 3600))]
 WORKERS = ("worker 1", "worker 2")

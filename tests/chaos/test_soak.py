@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
-from consumers.figures import read_reports
+from cdcctl.demo.parts import Parts
+from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
 from tests.chaos.test_kit import wait_until
 from tests.chaos.test_ways import slot_is_read
-from tests.kcl_parts import parts_in
-from tests.postgres import Database
-from tests.processes import descendants
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import FULL
+from tests.support.kcl_parts import parts_in
+from tests.support.postgres import Database
+from tests.support.processes import descendants
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import FULL
 
 pytestmark = [
     pytest.mark.chaos,

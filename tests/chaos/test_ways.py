@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.showcase.parts import Parts
-from cdcctl.stack.processes import start_time
-from consumers.figures import read_reports
-from consumers.leases import LeaseTable
-from consumers.properties import shipped
+from cdcctl.demo.parts import Parts
+from cdcctl.sandbox.processes import start_time
+from consumers.kcl.leases import LeaseTable
+from consumers.kcl.properties import shipped
+from consumers.worker.status import read_reports
 from tests.chaos.ledger_sink import FILE, POISON
 from tests.chaos.test_kit import Feed, covered, happens, reading, rows, seen, wait_until
-from tests.histories import entry, folded
-from tests.kcl_parts import parts_in
-from tests.postgres import Database
-from tests.processes import descendants, kill
-from tests.resharding_aws import ReshardingCloud
-from tests.scale import scale
-from tests.stream_audit import audit_stream
+from tests.support.histories import entry, folded
+from tests.support.kcl_parts import parts_in
+from tests.support.postgres import Database
+from tests.support.processes import descendants, kill
+from tests.support.resharding_aws import ReshardingCloud
+from tests.support.scale import scale
+from tests.support.stream_audit import audit_stream
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(480, 1200))]
 TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)

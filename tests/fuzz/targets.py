@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from cdckit.aggregation import unpack
+from cdckit.claim_check import kept_in
 from cdckit.envelope import decode, decode_row, place
 from cdckit.errors import CdcError
-from cdckit.oversize import kept_in
-from producer.ledger import Ledger
-from producer.masking import Masks
-from producer.masks import parse_masks
-from producer.routing import Origin, Router
+from producer.ack_tracker import Ledger
+from producer.decoding.router import Router
+from producer.masking.masker import Masks
+from producer.masking.rules import parse_masks
+from producer.records import Origin
 from producer.wal2json import end_and_time
 
 ORIGIN = Origin("main", 1, "7300000000000000000", 1, "cdc")

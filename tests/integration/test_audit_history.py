@@ -13,8 +13,8 @@ from cdckit.sink import SinkContext
 from cdckit.testing import deliver
 from consumers.audit import query as log
 from consumers.audit.sink import open_sink
-from tests.postgres import Database
-from tests.wal_stream import WalStream
+from tests.support.postgres import Database
+from tests.support.wal_stream import WalStream
 
 pytestmark = pytest.mark.integration
 TRIGGER = """

@@ -6,9 +6,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from consumers.claim import ClaimedElsewhere, claim_store
-from consumers.leases import LeaseTable
-from tests.local_aws import Cloud
+from consumers.kcl.leases import LeaseTable
+from consumers.worker.claim import ClaimedElsewhere, claim_store
+from tests.support.local_aws import Cloud
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,9 @@ import boto3
 import pytest
 
 from cdckit.errors import ConsumerError, UsageError
-from consumers.dead_letters import DeadLetter, RawRecord, open_store
-from tests.local_aws import Cloud
+from consumers.dead_letters import DeadLetter, open_store
+from consumers.stream.record import RawRecord
+from tests.support.local_aws import Cloud
 
 pytestmark = pytest.mark.integration
 

@@ -21,25 +21,25 @@ from cdckit.change import Change, Op, Table
 from cdckit.errors import CdcError, SlotLost, UsageError
 from cdckit.packing import plain
 from cdckit.position import Lsn
-from cdckit.settings import Settings, environ_of
-from consumers.begin import EARLIEST
-from consumers.oversize import Fetcher
-from consumers.reader import StreamReader
-from producer.backfill import Asked, backfill, chosen
-from producer.fill import Figures
-from producer.progress import Plan, Progress
-from producer.ranges import WHOLE, Range, condition, cut
-from producer.repair import Repaired, republish
-from producer.run import run
-from producer.shapes import Shape, shapes
-from producer.source import Source
-from producer.stream import Stream, kinesis_client
-from producer.watermark import Watermarks, snapshot
+from cdckit.runtime.settings import Settings, environ_of
+from consumers.stream.claim_check import Fetcher
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from producer.kinesis.stream import Stream, kinesis_client
+from producer.postgres.catalog import Shape, shapes
+from producer.postgres.connection import Source
+from producer.service import run
+from producer.snapshot.backfill import Asked, backfill, chosen
+from producer.snapshot.checkpoint import Plan, Progress
+from producer.snapshot.chunks import WHOLE, Range, condition, cut
+from producer.snapshot.coordinator import Figures
+from producer.snapshot.republish import Repaired, republish
+from producer.snapshot.watermark import Watermarks, snapshot
 from tests.chaos.test_producer import caught_up
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.satellites import SATELLITES, differences, filled
-from tests.scale import scale
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.satellites import SATELLITES, differences, filled
+from tests.support.scale import scale
 
 pytestmark = pytest.mark.integration
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
@@ -134,7 +134,7 @@ def readers(stream: str) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             mine = f"CDC_STREAM={stream}\0".encode() in (folder / "environ").read_bytes()
-            if mine and b"producer.reading" in (folder / "cmdline").read_bytes():
+            if mine and b"producer.snapshot.worker" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 

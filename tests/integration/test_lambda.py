@@ -9,10 +9,10 @@ import boto3
 import psycopg2
 import pytest
 
-from tests.lambda_function import Function
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.stream_audit import audit_stream
+from tests.support.lambda_function import Function
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.stream_audit import audit_stream
 
 pytestmark = pytest.mark.integration
 PLANTED = "pl4nted s3cret'\\@"

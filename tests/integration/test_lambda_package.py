@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lambda_function import Function
-from tests.lambda_package import BUILDER, Package, build
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.stream_audit import audit_stream
+from tests.support.lambda_function import Function
+from tests.support.lambda_package import BUILDER, Package, build
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.stream_audit import audit_stream
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ def test_two_builds_are_the_same_bytes_and_hold_no_secret(package: Package, tmp_
     with zipfile.ZipFile(again) as archive:
         assert not [name for name in archive.namelist() if b"pl4nted" in archive.read(name)]
         own = {name for name in archive.namelist() if name.startswith(("producer/", "cdckit/"))}
-        assert {"producer/lambda_handler.py", "cdckit/settings.py"} <= own
+        assert {"producer/lambda_handler.py", "cdckit/runtime/settings.py"} <= own
         assert all(name.endswith(".py") for name in own)
         assert not any("__pycache__" in name or name.startswith("bin/") for name in archive.namelist())
         assert sum(entry.file_size for entry in archive.infolist()) < 250 * 1024**2

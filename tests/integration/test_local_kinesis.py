@@ -5,8 +5,8 @@ import os
 import boto3
 import pytest
 
-from consumers.begin import EARLIEST
-from consumers.reader import StreamReader
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
 
 pytestmark = pytest.mark.integration
 PAGE = 10 * 1024 * 1024

@@ -9,14 +9,15 @@ import boto3
 import pytest
 
 from cdckit.aggregation import SubRecord, pack
-from consumers.dead_letters import DeadLetter, RawRecord, open_store
-from consumers.leases import LeaseTable
-from consumers.shards import list_shards
-from producer.source import Source
+from consumers.dead_letters import DeadLetter, open_store
+from consumers.kcl.leases import LeaseTable
+from consumers.stream.record import RawRecord
+from consumers.stream.shards import list_shards
+from producer.postgres.connection import Source
 from tests.acceptance.conftest import run_cdcctl
-from tests.histories import entry
-from tests.local_aws import Cloud
-from tests.postgres import Database
+from tests.support.histories import entry
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
 

@@ -14,13 +14,13 @@ import pytest
 
 from cdckit.change import Op
 from cdckit.errors import StreamError, UsageError
-from cdckit.settings import Settings
-from producer.run import run
-from tests.calling import Caller
+from cdckit.runtime.settings import Settings
+from producer.service import run
 from tests.integration.test_fill import on_stream, producing
-from tests.local_aws import Cloud
-from tests.postgres import Database
-from tests.satellites import SATELLITES, differences, filled
+from tests.support.calling import Caller
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
+from tests.support.satellites import SATELLITES, differences, filled
 
 pytestmark = pytest.mark.integration
 NOISE = "(SELECT string_agg(md5(i::text || {}), '') FROM generate_series(1, 60000) i)"

@@ -14,14 +14,14 @@ from cdcctl.main import build
 from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome, Sink, SinkContext
 from cdckit.testing import change, deliver
-from consumers.parquet.current import current_rows
 from consumers.parquet.lake import Lake
-from consumers.parquet.query import connect
-from consumers.parquet.report import find_tables
+from consumers.parquet.maintain.compaction import Goal, tidy
+from consumers.parquet.maintain.lease_lock import turn
+from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.query import connect
+from consumers.parquet.read.report import find_tables
 from consumers.parquet.sink import open_sink
-from consumers.parquet.turns import turn
-from consumers.parquet.upkeep import Goal, tidy
-from tests.local_aws import Cloud
+from tests.support.local_aws import Cloud
 
 pytestmark = pytest.mark.integration
 _numbers = itertools.count(1)

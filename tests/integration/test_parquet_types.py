@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cdcctl.stack import postgres as stack
+from cdcctl.sandbox import postgres as stack
 from cdckit.change import Table
 from cdckit.sink import SinkContext
 from cdckit.testing import deliver
-from consumers.parquet.current import current_rows
-from consumers.parquet.query import connect
+from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.query import connect
 from consumers.parquet.sink import open_sink
-from tests.postgres import Database
-from tests.wal_stream import WalStream
+from tests.support.postgres import Database
+from tests.support.wal_stream import WalStream
 
 pytestmark = pytest.mark.integration
 SHARD = "shardId-000000000000"

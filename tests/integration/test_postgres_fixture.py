@@ -3,8 +3,8 @@
 import pytest
 
 from cdckit.errors import SourceError
-from producer.source import Source
-from tests.postgres import Database
+from producer.postgres.connection import Source
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
 

@@ -17,24 +17,26 @@ from cdckit.change import Change, Op
 from cdckit.envelope import decode
 from cdckit.errors import RecordTooLarge, SlotInUse, SlotLost, SourceError
 from cdckit.position import Lsn
-from cdckit.settings import Settings
-from producer.aggregate import AggregateLanes
-from producer.kinesis import Publisher, Target
-from producer.lanes import Bounds, Lanes
-from producer.plain import PlainLanes
-from producer.prepare import prepare
-from producer.put import Answer, RequestFailed
+from cdckit.runtime.settings import Settings
+from producer.decoding.router import Router
+from producer.kinesis.batching.aggregated import AggregateLanes
+from producer.kinesis.batching.per_key import PlainLanes
+from producer.kinesis.batching.protocol import Lanes
+from producer.kinesis.limits import StreamLimits
+from producer.kinesis.publisher import Publisher, Target
+from producer.kinesis.put_records import Answer, RequestFailed
+from producer.kinesis.shard_map import Shard, ShardMap
+from producer.kinesis.stream import Stream, kinesis_client
+from producer.postgres.replication_slot import SlotReader
+from producer.preflight import prepare
+from producer.records import Origin
 from producer.relay import Relay
-from producer.routing import Origin, Router
-from producer.run import run
-from producer.shards import Shard, ShardMap
-from producer.slot import SlotReader
-from producer.stream import Stream, kinesis_client
-from tests.local_aws import Cloud
-from tests.postgres import Database
+from producer.service import run
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
-MakeLanes = Callable[[ShardMap, Bounds], Lanes]
+MakeLanes = Callable[[ShardMap, StreamLimits], Lanes]
 QUOTED = '"Ünïcode ""quoted"""'
 ORIGIN = Origin("main", 1, "1", 1, "slot")
 
@@ -52,8 +54,8 @@ class StubKinesis:
         self._lock = threading.Lock()
         self._entries = 0
 
-    def target(self, bounds: Bounds | None = None) -> Target:
-        return Target("stub", self, lambda: self.shards, bounds or Bounds())
+    def target(self, bounds: StreamLimits | None = None) -> Target:
+        return Target("stub", self, lambda: self.shards, bounds or StreamLimits())
 
     def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
         while self.stalled.is_set():
@@ -261,7 +263,7 @@ def test_a_change_that_stays_too_large_stops_with_its_name(postgres: Database) -
     publisher.close()
     assert confirmed(postgres) < Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
     larger = StubKinesis()
-    roomy = Publisher(larger.target(Bounds(10 * 1024 * 1024, 10 * 1024 * 1024)))
+    roomy = Publisher(larger.target(StreamLimits(10 * 1024 * 1024, 10 * 1024 * 1024)))
     reader = SlotReader(postgres.dsn, postgres.slot)
     Relay(reader, Router(ORIGIN), roomy).run(lambda: len(larger.accepted) == 1)
     reader.close()

@@ -13,19 +13,19 @@ from itertools import count
 
 import pytest
 
-from cdcctl.stack.processes import free_port
+from cdcctl.sandbox.processes import free_port
 from cdckit.envelope import decode
 from cdckit.errors import StreamError
-from cdckit.settings import Settings
-from consumers.begin import EARLIEST
-from consumers.reader import StreamReader
-from producer.run import Pace, run
-from producer.shards import ShardMap
-from producer.slot import OPTIONS
-from producer.stream import Stream
-from tests.fault_proxy import FaultProxy, Faults
-from tests.local_aws import Cloud
-from tests.postgres import Database
+from cdckit.runtime.settings import Settings
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from producer.kinesis.shard_map import ShardMap
+from producer.kinesis.stream import Stream
+from producer.postgres.replication_slot import OPTIONS
+from producer.service import Pace, run
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.local_aws import Cloud
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
 NAME = "ein_sehr_langer_name_mit_genau_dreiundsechzig_zeichen_xyz_63_ab"

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from cdcctl.replaying.asked import fresh_folder
-from cdcctl.tailing.printers import JsonLines
+from cdcctl.replay.request import fresh_folder
+from cdcctl.tail.printers import JsonLines
 from cdckit.change import Change
 from cdckit.position import Position
-from cdckit.settings import Settings
-from consumers.begin import EARLIEST
-from consumers.leases import LeaseTable
-from consumers.shards import list_shards, parents
-from tests.calling import Caller
-from tests.fault_proxy import FaultProxy
-from tests.mixed_stream import MixedStream
-from tests.resharding_aws import ReshardingCloud
+from cdckit.runtime.settings import Settings
+from consumers.kcl.leases import LeaseTable
+from consumers.stream.shards import list_shards, parents
+from consumers.stream.start import EARLIEST
+from tests.support.calling import Caller
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mixed_stream import MixedStream
+from tests.support.resharding_aws import ReshardingCloud
 
 pytestmark = pytest.mark.integration
 
@@ -121,8 +121,8 @@ def test_a_range_by_lsn(mixed: MixedStream, cdcctl: Caller) -> None:
 def test_cut_off_it_goes_on(
     mixed: MixedStream, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from consumers import replay as module
-    from consumers.shard import ShardWorker
+    from consumers.replay import shadow as module
+    from consumers.worker.shard import ShardWorker
 
     monkeypatch.setattr(module, "_SAVE_SECONDS", 0.0)
     wrong = Path(tmp_path / "into")

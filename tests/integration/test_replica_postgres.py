@@ -10,7 +10,7 @@ from cdckit.errors import SatelliteError
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.replica.sink import open_sink
-from tests.postgres import Database
+from tests.support.postgres import Database
 from tests.unit.test_replica import EXPECTED, HISTORY
 
 pytestmark = pytest.mark.integration

@@ -2,9 +2,9 @@
 
 import pytest
 
-from consumers.begin import EARLIEST
-from consumers.reader import StreamReader
-from tests.resharding_aws import ReshardingCloud
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from tests.support.resharding_aws import ReshardingCloud
 
 pytestmark = pytest.mark.integration
 

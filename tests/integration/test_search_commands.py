@@ -11,8 +11,8 @@ from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.search.sink import open_sink
 from tests.acceptance.conftest import run_cdcctl
-from tests.histories import entry
-from tests.local_aws import Cloud
+from tests.support.histories import entry
+from tests.support.local_aws import Cloud
 
 pytestmark = pytest.mark.integration
 MAPPED = '[consumers.search.mapping."*"]\ntitle = "value"\n'

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from cdckit.change import Table
 from cdckit.errors import PoisonChange, SatelliteError, TransientSinkError, UsageError
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.opening import sink_context
 from consumers.search import options as search_options
 from consumers.search.engine import Page, Stats
 from consumers.search.mapping import IndexMapping, Rule
@@ -26,9 +25,10 @@ from consumers.search.query import documents, open_index, request
 from consumers.search.query import stats as index_stats
 from consumers.search.reindex import reindex
 from consumers.search.sink import SearchSink, open_sink
-from tests.opensearch import Node
-from tests.scale import scale
-from tests.search_histories import HOSTILE, Step, batches, histories
+from consumers.worker.factory import sink_context
+from tests.support.opensearch import Node
+from tests.support.scale import scale
+from tests.support.search_histories import HOSTILE, Step, batches, histories
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 ORDERS = Table("public", "orders")

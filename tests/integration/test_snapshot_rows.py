@@ -11,15 +11,15 @@ import pytest
 
 from cdckit.envelope import VERSION, Stamp, Stamper, decode, decode_row
 from cdckit.errors import UsageError
-from producer.image import Image, Under
-from producer.masking import Masks
-from producer.masks import parse_masks
-from producer.routing import partition_key
-from producer.rows import Rows
-from producer.shapes import shapes
-from producer.source import LINES, Source
-from tests.postgres import Database
-from tests.wal_stream import WalStream
+from producer.kinesis.batching.row_batch import Rows
+from producer.masking.masker import Masks
+from producer.masking.rules import parse_masks
+from producer.postgres.catalog import shapes
+from producer.postgres.connection import LINES, Source
+from producer.records import partition_key
+from producer.snapshot.copy_encoder import Image, Under
+from tests.support.postgres import Database
+from tests.support.wal_stream import WalStream
 
 pytestmark = pytest.mark.integration
 _SCHEMA = r"""

@@ -11,10 +11,10 @@ import pytest
 
 from cdckit.change import Change, Op
 from cdckit.position import Position
-from tests.calling import Caller
-from tests.fault_proxy import FaultProxy
-from tests.mixed_stream import JUNK, MixedStream
-from tests.resharding_aws import ReshardingCloud
+from tests.support.calling import Caller
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mixed_stream import JUNK, MixedStream
+from tests.support.resharding_aws import ReshardingCloud
 
 pytestmark = pytest.mark.integration
 

@@ -5,13 +5,13 @@ from contextlib import closing
 
 import pytest
 
-from cdcctl.verification.canon import Canon, Row
-from cdcctl.verification.compare import MOST_DIFFERENCES, Verdict, compare, side_by_side
-from cdcctl.verification.source import SourceTable, tables
+from cdcctl.verify.canonical import Canon, Row
+from cdcctl.verify.compare import MOST_DIFFERENCES, Verdict, compare, side_by_side
+from cdcctl.verify.source import SourceTable, tables
 from cdckit.change import Table
 from cdckit.position import Lsn
-from producer.source import Source
-from tests.postgres import Database
+from producer.postgres.connection import Source
+from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
 TABLE = Table("public", "Odd Table")

@@ -14,8 +14,8 @@ from typing import Any
 
 from cdckit.change import Op
 from cdckit.position import Lsn, Position
-from consumers.figures import Report
-from tests.stream_audit import StreamAudit
+from consumers.worker.status import Report
+from tests.support.stream_audit import StreamAudit
 
 LOST, DUPLICATED, REORDERED, WRONG = "lost", "duplicated", "reordered", "wrong"
 KINDS = (LOST, DUPLICATED, REORDERED, WRONG)

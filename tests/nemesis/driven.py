@@ -12,15 +12,15 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from cdckit.sink import Batch, Outcome, Sink
-from consumers.begin import EARLIEST
-from consumers.dead_letters import RawRecord
-from consumers.kcl import Processor
-from consumers.opening import Opening
-from consumers.reader import StreamReader
-from consumers.registry import find_factory
-from consumers.shard import Cadence, ShardWorker
+from consumers.kcl.processor import Processor
+from consumers.stream.reader import StreamReader
+from consumers.stream.record import RawRecord
+from consumers.stream.start import EARLIEST
+from consumers.worker.factory import Opening
+from consumers.worker.registry import find_factory
+from consumers.worker.shard import Cadence, ShardWorker
 
 _BATCH = 20
 

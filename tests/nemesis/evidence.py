@@ -8,21 +8,21 @@ from contextlib import closing
 
 import pyarrow as pa
 
-from cdcctl.verification.run import Verification
+from cdcctl.verify.run import Verification
 from cdckit.envelope import decode
 from cdckit.packing import plain
 from cdckit.position import Lsn, Position
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from consumers.audit.log import opened
-from consumers.begin import EARLIEST
 from consumers.dead_letters import open_store
-from consumers.figures import Report
 from consumers.parquet.lake import Lake
-from consumers.reader import StreamReader
-from producer.source import Source
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST
+from consumers.worker.status import Report
+from producer.postgres.connection import Source
 from tests.nemesis.checker import Satellite, Seen
 from tests.nemesis.truth import exact
-from tests.stream_audit import StreamAudit
+from tests.support.stream_audit import StreamAudit
 
 
 def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.fault_proxy import Faults
 from tests.nemesis.place import SATELLITES, Place, eventually
-from tests.processes import kill
+from tests.support.fault_proxy import Faults
+from tests.support.processes import kill
 
 _BACK = 300.0  # seconds that a part may take to be started again on a busy machine
 _MOST_SHARDS = 3

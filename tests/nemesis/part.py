@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 
-_BECOME = ("producer.main", "consumers.main")
+_BECOME = ("producer.cli", "consumers.main")
 _POLL = {"idleTimeBetweenReadsInMillis": "1000"}
 
 
@@ -32,7 +32,7 @@ def run() -> None:
 
 
 def _polls_slowly(*, planted: bool) -> None:
-    from consumers import properties
+    from consumers.kcl import properties
 
     def composed(
         name: str, settings: Settings, executable: str, worker: int, extra: Mapping[str, str] | None = None

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import boto3
 
-from cdcctl.showcase.parts import Parts
-from cdcctl.stack.postgres import Cluster
+from cdcctl.demo.parts import Parts
+from cdcctl.sandbox.postgres import Cluster
 from cdckit.errors import CdcError
-from cdckit.settings import Settings, resolve
-from consumers.figures import Report, read_reports
-from tests.fault_proxy import FaultProxy
+from cdckit.runtime.settings import Settings, resolve
+from consumers.worker.status import Report, read_reports
 from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import SLOT, open_slots
-from tests.opensearch import JARS, Node, running_opensearch
-from tests.postgres import running_cluster
-from tests.processes import descendants
-from tests.resharding_aws import ReshardingCloud, running_resharding_aws
+from tests.support.fault_proxy import FaultProxy
+from tests.support.opensearch import JARS, Node, running_opensearch
+from tests.support.postgres import running_cluster
+from tests.support.processes import descendants
+from tests.support.resharding_aws import ReshardingCloud, running_resharding_aws
 
 SATELLITES = ("search", "parquet", "audit", "replica")
 _PROGRAM = "tests.nemesis.part"

@@ -13,12 +13,12 @@ from msgspec import structs
 from cdckit.change import Change, Op
 from cdckit.position import Lsn
 from cdckit.rows import NOWHERE, RowState, merge
-from consumers import kcl
-from consumers.parquet.changelog import ChangeLog
-from consumers.search.sqlite import hand
-from consumers.shard import Portion, ShardWorker
-from producer.gate import Gate
-from producer.ledger import Ledger
+from consumers.kcl import processor
+from consumers.parquet.write.changelog import ChangeLog
+from consumers.search.sqlite import write_buffer
+from consumers.worker.shard import Portion, ShardWorker
+from producer.ack_tracker import Ledger
+from producer.kinesis.batching.key_limiter import Gate
 
 Set = Callable[[Any, str, Any], None]
 
@@ -72,7 +72,7 @@ def sends_a_key_twice_at_once(put: Set) -> None:
 
 def goes_on_after_errors(put: Set) -> None:
     """Law 4: an error that nobody expected is logged, and the next batch is asked for: kclpy's own behaviour."""
-    put(kcl, "_exit", lambda: None)
+    put(processor, "_exit", lambda: None)
 
 
 def appends_again(put: Set) -> None:
@@ -105,7 +105,7 @@ def takes_what_is_older(put: Set) -> None:
             return fresh
         return structs.replace(fresh, values={**held.values, **fresh.values})
 
-    put(hand, "merge", last)
+    put(write_buffer, "merge", last)
 
 
 BUGS: Mapping[str, Callable[[Set], None]] = {

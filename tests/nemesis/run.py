@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdcctl.verification.run import open_fence
+from cdcctl.verify.run import open_fence
 from cdckit.errors import CdcError
-from producer.source import Source
+from producer.postgres.connection import Source
 from tests.nemesis import faults
 from tests.nemesis.checker import Evidence, Finding, Satellite, check
 from tests.nemesis.evidence import read_stream, satellite
@@ -23,7 +23,7 @@ from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import read_truth
 from tests.nemesis.watch import Watch
 from tests.nemesis.workload import Workload
-from tests.resharding_aws import ReshardingCloud
+from tests.support.resharding_aws import ReshardingCloud
 
 UP_SECONDS = 300.0
 """For all satellites to come up, on a busy machine."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from cdckit.change import Op, Table, key_text
 from cdckit.position import Lsn, Position
-from producer.slot import OPTIONS
-from producer.source import Source
+from producer.postgres.connection import Source
+from producer.postgres.replication_slot import OPTIONS
 from tests.nemesis.checker import Committed
 
 SLOT = "truth"

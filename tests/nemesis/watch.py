@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from cdckit.errors import CdcError
 from cdckit.position import Lsn
-from consumers.figures import Report
-from producer.source import Source
+from consumers.worker.status import Report
+from producer.postgres.connection import Source
 from tests.nemesis.checker import Sample
 from tests.nemesis.place import Place
 

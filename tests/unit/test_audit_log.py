@@ -13,10 +13,10 @@ from cdckit.errors import SatelliteError, UsageError
 from cdckit.sink import Embedded, Sink, SinkContext
 from cdckit.testing import START, change, deliver
 from consumers.audit import query as log
-from consumers.audit.export import export, verify_file
-from consumers.audit.keys import PRIVATE, public_keys, read_public, rotate, signing_key
 from consumers.audit.log import opened
 from consumers.audit.options import Options
+from consumers.audit.proof.export import export, verify_file
+from consumers.audit.proof.keys import PRIVATE, public_keys, read_public, rotate, signing_key
 from consumers.audit.sink import open_sink
 
 ORDERS = Table("public", "orders")

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from consumers.begin import EARLIEST, LATEST, Begin
+from consumers.stream.start import EARLIEST, LATEST, Begin
 
 SHARDS = [
     {"ShardId": "0", "SequenceNumberRange": {"EndingSequenceNumber": "9"}},

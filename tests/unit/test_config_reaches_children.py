@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl import consumer
+from cdcctl.consumer import cli
 from cdcctl.main import build
-from consumers.launcher import Launch, Launcher
+from consumers.kcl.launcher import Launch, Launcher
 
 
 def launched(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Launch:
@@ -17,7 +17,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Launch:
         seen.extend(launches)
         return 0
 
-    monkeypatch.setattr(consumer, "supervise", supervise)
+    monkeypatch.setattr(cli, "supervise", supervise)
     build()(["consumer", "run", "search", *arguments], standalone_mode=False)
     return seen[0]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cdcctl.stack.processes import free_port
+from cdcctl.sandbox.processes import free_port
 from cdckit.errors import UsageError
 from cdckit.sink import Outcome
-from consumers.figures import ShardFigures, status_folder
-from consumers.metrics import serve_metrics
+from consumers.worker.metrics import serve_metrics
+from consumers.worker.status import ShardFigures, status_folder
 
 
 def test_each_shard_s_figures_are_served(tmp_path: Path) -> None:

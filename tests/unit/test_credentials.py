@@ -4,8 +4,8 @@ import psycopg2.extensions
 import pytest
 
 from cdckit.errors import SourceError, UsageError
-from cdckit.settings import Settings, resolve
-from producer.credentials import SourceDsn
+from cdckit.runtime.settings import Settings, resolve
+from producer.postgres.credentials import SourceDsn
 
 DSN = "host=db.example.internal user=cdc dbname=shop"
 

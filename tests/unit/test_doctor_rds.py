@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cdcctl.checks.cloud import principal
-from cdcctl.checks.database import clock_finding
-from cdcctl.checks.finding import Level
-from cdcctl.checks.rds import check_rds
-from cdckit.settings import Settings
+from cdcctl.doctor.cloud import principal
+from cdcctl.doctor.database import clock_finding
+from cdcctl.doctor.finding import Level
+from cdcctl.doctor.rds import check_rds
+from cdckit.runtime.settings import Settings
 
 HOST = "shop.abc.eu-central-1.rds.amazonaws.com"
 GOOD = {

@@ -6,11 +6,11 @@ import urllib.request
 
 import pytest
 
-from cdcctl.stack.processes import free_port
+from cdcctl.sandbox.processes import free_port
 from cdckit.errors import UsageError
 from cdckit.position import Lsn
-from producer.endpoint import STALE_SECONDS, serving
-from producer.metrics import Meter
+from producer.monitoring.health import STALE_SECONDS, serving
+from producer.monitoring.metrics import Meter
 
 
 def get(port: int, path: str) -> tuple[int, str]:

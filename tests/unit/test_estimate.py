@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from consumers.begin import EARLIEST, Begin
-from consumers.estimate import estimate
-from consumers.probe import Probe, Sample
+from consumers.replay.estimate import estimate
+from consumers.stream.probe import Probe, Sample
+from consumers.stream.start import EARLIEST, Begin
 
 START = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from cdcctl.verification.fence import Fence
+from cdcctl.verify.fence import Fence
 from cdckit.errors import SatelliteError
 from cdckit.position import Lsn
-from cdckit.settings import Settings
-from consumers.estimate import Part, seconds_to_read
-from consumers.leases import Lease
+from cdckit.runtime.settings import Settings
+from consumers.kcl.leases import Lease
+from consumers.replay.estimate import Part, seconds_to_read
 
 
 def shard(name: str, *parents: str, closed: bool = True) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.mutate import corpus, mutated
 from tests.fuzz.targets import TARGETS, refusals
-from tests.scale import scale
+from tests.support.scale import scale
 
 
 @pytest.mark.parametrize("data", corpus(), ids=lambda data: f"{len(data)}")

@@ -7,11 +7,12 @@ import zlib
 from pathlib import Path
 
 from cdckit.testing import MemorySink
-from consumers.dead_letters import RawRecord, open_store
-from consumers.figures import ShardFigures, status_folder
-from consumers.shard import Cadence, ShardWorker
-from tests.histories import entry
-from tests.scale import scale
+from consumers.dead_letters import open_store
+from consumers.stream.record import RawRecord
+from consumers.worker.shard import Cadence, ShardWorker
+from consumers.worker.status import ShardFigures, status_folder
+from tests.support.histories import entry
+from tests.support.scale import scale
 
 GOOD = entry("I", 1, "good", 1).data
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.gate import Gate, Limits
+from producer.kinesis.batching.key_limiter import Gate
+from producer.kinesis.limits import RequestLimits
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Item:
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.data())
 def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data: st.DataObject) -> None:
-    gate: Gate[Item] = Gate(Limits(entries=3, size=25))
+    gate: Gate[Item] = Gate(RequestLimits(entries=3, size=25))
     for number, key in enumerate(keys):
         gate.add(Item(key, number))
     flying: list[list[Item]] = []
@@ -44,7 +45,7 @@ def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data
 
 
 def test_an_entry_over_the_size_limit_goes_alone() -> None:
-    gate: Gate[Item] = Gate(Limits(size=25))
+    gate: Gate[Item] = Gate(RequestLimits(size=25))
     gate.add(Item("a", 1, 100))
     gate.add(Item("b", 2))
     assert [item.number for item in gate.take()] == [1]
@@ -52,7 +53,7 @@ def test_an_entry_over_the_size_limit_goes_alone() -> None:
 
 
 def test_what_was_refused_goes_before_what_is_new() -> None:
-    gate: Gate[Item] = Gate(Limits(entries=1))
+    gate: Gate[Item] = Gate(RequestLimits(entries=1))
     gate.add(Item("a", 1))
     gate.add(Item("b", 2))
     gate.refused(gate.take())

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cdcctl import grants
+from cdcctl.aws import grants
 from cdckit.errors import UsageError
-from cdckit.settings import Settings
-from tests.iam import pairs
+from cdckit.runtime.settings import Settings
+from tests.support.iam import pairs
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PLACE = grants.Place("eu-central-1", "123456789012")

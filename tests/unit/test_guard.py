@@ -4,8 +4,8 @@ import pytest
 
 from cdckit.errors import UsageError
 from cdckit.position import Lsn
-from producer.guard import judge, parse_size
-from producer.source import Slot
+from producer.postgres.connection import Slot
+from producer.postgres.slot_monitor import judge, parse_size
 
 GB = 1024**3
 

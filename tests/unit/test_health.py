@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdcctl import output
-from cdcctl.health.advice import advise, exceeded
-from cdcctl.health.shown import columns, plain, rows, seconds, size, sparkline
-from cdcctl.health.states import ConsumerState, Failure, Health, ProducerState, ShardState, SlotState, StreamState
-from cdcctl.top import History, frame
+from cdcctl.status.advice import advise, exceeded
+from cdcctl.status.model import ConsumerState, Failure, Health, ProducerState, ShardState, SlotState, StreamState
+from cdcctl.status.render import columns, plain, rows, seconds, size, sparkline
+from cdcctl.status.top import History, frame
 
 SLOT = SlotState("cdc", "shop", 4711, None, 1000, 1500, 4096, 0.01, "ok", "fine", "")
 STREAM = StreamState("cdc", "ACTIVE", "PROVISIONED", 2, 0, 24, 1, "77")

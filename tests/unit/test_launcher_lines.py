@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from cdckit.settings import Settings
-from consumers.launcher import Launch, Launcher
+from cdckit.runtime.settings import Settings
+from consumers.kcl.launcher import Launch, Launcher
 
 NOISE = """\
 10:00:00 ERROR kcl: DrainChildSTDERRTask: Received error line from subprocess [10:00 ERROR audit: refused] for shard s

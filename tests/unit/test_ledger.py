@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cdckit.errors import SourceError
 from cdckit.position import Lsn
-from producer.ledger import Ledger, Ticket
+from producer.ack_tracker import Ledger, Ticket
 
 
 def begin(end: int) -> bytes:

@@ -11,14 +11,14 @@ import pytest
 from cdckit.change import Table
 from cdckit.envelope import Stamp, decode, splice
 from cdckit.packing import MOST_FOLDED, plain, unfold
-from producer.kinesis import Publisher, Target
-from producer.lanes import Bounds
-from producer.ledger import Ticket
-from producer.loose import FOLD_BYTES, LooseLanes
-from producer.put import Answer, RequestFailed, data_of
-from producer.routing import Record, partition_key
-from producer.rows import Rows
-from producer.shards import Shard, ShardMap
+from producer.ack_tracker import Ticket
+from producer.kinesis.batching.folded import FOLD_BYTES, LooseLanes
+from producer.kinesis.batching.row_batch import Rows
+from producer.kinesis.limits import StreamLimits
+from producer.kinesis.publisher import Publisher, Target
+from producer.kinesis.put_records import Answer, RequestFailed, data_of
+from producer.kinesis.shard_map import Shard, ShardMap
+from producer.records import Record, partition_key
 
 TABLE = Table("public", "docs")
 ONE = ShardMap([Shard("all", 0)])
@@ -81,10 +81,10 @@ def rows(first: int, count: int, size: int = 10) -> Rows:
     return Rows.of(TABLE, [key(n).encode() for n in numbers], [line(n, size) + b"\n" for n in numbers])
 
 
-def published(stream: Stream, parts: Sequence[Rows], bounds: Bounds | None = None) -> Publisher:
+def published(stream: Stream, parts: Sequence[Rows], bounds: StreamLimits | None = None) -> Publisher:
     """All of these by a publisher that takes the stream for what it was at first; one row goes by itself."""
     known = [stream.shards]
-    target = Target("s", stream, lambda: known.pop() if known else stream.shards, bounds or Bounds())
+    target = Target("s", stream, lambda: known.pop() if known else stream.shards, bounds or StreamLimits())
     lanes, ticket = target.lanes(LooseLanes), Ticket()
     publisher = Publisher(target, lanes)
     try:
@@ -153,7 +153,7 @@ def test_rows_that_a_split_or_merge_sent_elsewhere_are_sent_again_to_their_shard
 
 def test_records_and_requests_keep_to_what_the_stream_takes() -> None:
     stream = Stream(shards=ONE)
-    bounds = Bounds(record=100_000, request=150_000, entries=3)
+    bounds = StreamLimits(record=100_000, request=150_000, entries=3)
     published(stream, [rows(0, 1_200), rows(1_200, 60, size=60_000)], bounds)
     assert max(stream.sizes) <= 100_000
     assert max(stream.requests) <= 3

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from cdckit.change import Table
 from cdckit.envelope import decode
 from cdckit.errors import UsageError
-from cdckit.settings import Settings
-from producer.mask_key import open_masks
-from producer.masking import Masks
-from producer.masks import Column, check_masks, parse_masks
-from producer.personal import looks_personal
-from producer.routing import Origin, Record, Router
+from cdckit.runtime.settings import Settings
+from producer.decoding.router import Router
+from producer.masking.key import open_masks
+from producer.masking.masker import Masks
+from producer.masking.personal_data import looks_personal
+from producer.masking.rules import Column, check_masks, parse_masks
+from producer.records import Origin, Record
 
 ORIGIN = Origin("main", 1, "7", 1, "cdc")
 USERS = Table("public", "users")

@@ -5,10 +5,10 @@ from dataclasses import replace
 from cdckit.change import Change, Op
 from cdckit.envelope import decode
 from cdckit.position import Lsn, Position
-from consumers.figures import Report
-from tests.histories import entry
+from consumers.worker.status import Report
 from tests.nemesis.checker import Committed, Evidence, Finding, Sample, Satellite, Seen, check, count
-from tests.stream_audit import audit
+from tests.support.histories import entry
+from tests.support.stream_audit import audit
 
 CHANGES = [decode(entry(op, 1, f"v{at}", at).data) for at, op in enumerate("IUUD", 1)]
 

@@ -6,9 +6,9 @@ import pytest
 
 from cdckit.errors import EpochChanged, SlotLost
 from cdckit.position import Lsn
-from producer.routing import Origin
-from producer.source import Server
-from producer.stream import Recorded, Wanted, decide_origin
+from producer.epoch import Recorded, Wanted, decide_origin
+from producer.postgres.connection import Server
+from producer.records import Origin
 
 SERVER = Server("7711", 1, Lsn(5000), "shop", "15.2", "logical", "UTF8")
 BEFORE = Recorded(Origin("main", 3, "7711", 1, "cdc"), Lsn(4000))

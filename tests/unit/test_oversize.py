@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from cdckit.change import Table
+from cdckit.claim_check import kept_in, weight
 from cdckit.envelope import decode, place
 from cdckit.errors import ConsumerError, EnvelopeError, UsageError
-from cdckit.oversize import kept_in, weight
 from cdckit.packing import compress
 from cdckit.testing import FaultySink
-from consumers.dead_letters import RawRecord, open_store
-from consumers.delivery import DeadShare, Delivery
-from consumers.oversize import Fetcher
-from consumers.redrive import redrive
-from consumers.shard import portions
-from producer.oversize import open_oversize
-from producer.routing import Record
-from tests.histories import entry
+from consumers.dead_letters import open_store
+from consumers.stream.claim_check import Fetcher
+from consumers.stream.record import RawRecord
+from consumers.worker.delivery import DeadShare, Delivery
+from consumers.worker.redrive import redrive
+from consumers.worker.shard import portions
+from producer.kinesis.claim_check import open_oversize
+from producer.records import Record
+from tests.support.histories import entry
 
 TABLE = Table("public", "orders")
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
-from cdcctl.tailing.last import last_changes
-from consumers.begin import EARLIEST, Begin
-from consumers.feed import Feed
-from consumers.pace import Pace
-from consumers.probe import Probe
-from consumers.reader import StreamReader
-from consumers.selection import Selection
+from cdcctl.tail.last import last_changes
+from consumers.filters.feed import Feed
+from consumers.filters.selection import Selection
+from consumers.stream.probe import Probe
+from consumers.stream.rate_limit import Pace
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import EARLIEST, Begin
 
 READS = 60
 

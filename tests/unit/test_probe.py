@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from cdckit.errors import UsageError
-from consumers.begin import EARLIEST
-from consumers.points import SLACK, Point
-from consumers.probe import Probe
+from consumers.stream.points import SLACK, Point
+from consumers.stream.probe import Probe
+from consumers.stream.start import EARLIEST
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

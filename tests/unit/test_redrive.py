@@ -5,9 +5,10 @@ from pathlib import Path
 from cdckit.errors import PoisonChange
 from cdckit.sink import Batch
 from cdckit.testing import MemorySink, deliver
-from consumers.dead_letters import DeadLetter, DeadLetterStore, RawRecord, open_store
-from consumers.redrive import redrive
-from tests.histories import entry, folded
+from consumers.dead_letters import DeadLetter, DeadLetterStore, open_store
+from consumers.stream.record import RawRecord
+from consumers.worker.redrive import redrive
+from tests.support.histories import entry, folded
 
 SHARD = "shardId-000000000000"
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from consumers.leases import Lease
-from consumers.rewinding import Rewind, after, frontier, plan
+from consumers.kcl.leases import Lease
+from consumers.replay.rewind import Rewind, after, frontier, plan
 
 
 def shard(name: str, *parents: str, closed: bool = False) -> dict[str, Any]:

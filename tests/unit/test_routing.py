@@ -9,7 +9,9 @@ from cdckit.change import Op
 from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError, SourceError
 from cdckit.position import Lsn
-from producer.routing import Origin, Record, Router, TableFilter, partition_key
+from producer.decoding.router import Router
+from producer.decoding.table_filter import TableFilter
+from producer.records import Origin, Record, partition_key
 from producer.wal2json import commit_lsn, end_and_time
 
 ORIGIN = Origin("shop", 2, "7711", 1, "cdc")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.scaffold import write_package
+from cdcctl.consumer.scaffold import write_package
 from cdckit.errors import UsageError
-from consumers.properties import parse
+from consumers.kcl.properties import parse
 
 
 def test_the_package_passes_its_own_tests(tmp_path: Path) -> None:

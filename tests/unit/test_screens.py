@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.replaying.progress import Progress
-from cdcctl.showcase.shots import shot
-from consumers.reader import Page
+from cdcctl.demo.screenshots import shot
+from cdcctl.replay.progress import Progress
+from consumers.stream.reader import Page
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

@@ -20,8 +20,8 @@ from consumers.search.engine import Reader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
 from consumers.search.sqlite.commits import Commits
-from tests.scale import scale
-from tests.search_histories import HOSTILE, Step, batches, histories
+from tests.support.scale import scale
+from tests.support.search_histories import HOSTILE, Step, batches, histories
 
 ORDERS = Table("public", "orders")
 

@@ -1,7 +1,7 @@
 """What the OpenSearch writer remembers of its own writes: bounded, the last write only, forgotten when asked."""
 
 from consumers.search.opensearch.bulk import Version
-from consumers.search.opensearch.recent import Recent
+from consumers.search.opensearch.write_cache import Recent
 
 
 def test_the_last_write_is_remembered_with_its_version() -> None:

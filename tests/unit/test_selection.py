@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cdcctl.moments import parse_point
+from cdcctl.timespec import parse_point
 from cdckit.change import Op
 from cdckit.errors import UsageError
 from cdckit.position import Lsn, Position
 from cdckit.testing import START, change
-from consumers.points import OLDEST, Point
-from consumers.selection import Selection
+from consumers.filters.selection import Selection
+from consumers.stream.points import OLDEST, Point
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

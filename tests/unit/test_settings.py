@@ -3,7 +3,7 @@
 import pytest
 
 from cdckit.errors import UsageError
-from cdckit.settings import masked, resolve
+from cdckit.runtime.settings import masked, resolve
 
 
 def test_the_nearest_wins_and_says_where_it_is_from() -> None:

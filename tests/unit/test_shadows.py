@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from cdckit.testing import change, deliver
-from consumers.opening import sink_context
-from consumers.registry import find_factory
+from consumers.worker.factory import sink_context
+from consumers.worker.registry import find_factory
 
 
 @pytest.mark.parametrize(

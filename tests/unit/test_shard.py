@@ -12,10 +12,11 @@ from cdckit.envelope import VERSION, Stamp, splice
 from cdckit.errors import ConsumerError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Outcome
 from cdckit.testing import FaultySink, MemorySink, transient
-from consumers.dead_letters import DeadLetter, RawRecord, open_store
-from consumers.delivery import TooManyDeadLetters
-from consumers.figures import Report, ShardFigures, read_reports, status_folder
-from consumers.shard import Cadence, Mark, ShardWorker
+from consumers.dead_letters import DeadLetter, open_store
+from consumers.stream.record import RawRecord
+from consumers.worker.delivery import TooManyDeadLetters
+from consumers.worker.shard import Cadence, Mark, ShardWorker
+from consumers.worker.status import Report, ShardFigures, read_reports, status_folder
 
 SHARD = "shardId-000000000000"
 EAGER = Cadence(0, 0)
@@ -133,7 +134,7 @@ def test_any_other_error_comes_out(tmp_path: Path) -> None:
 
 
 def test_transient_errors_do_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.delivery.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("consumers.worker.delivery.time.sleep", lambda seconds: None)
     bench = Bench(tmp_path, FaultySink(apply_errors=transient(*range(1, 100))))
     with pytest.raises(TransientSinkError):
         bench.process(record(1))

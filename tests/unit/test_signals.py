@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from cdckit.signals import Stopping, stop_on_signals
+from cdckit.runtime.signals import Stopping, stop_on_signals
 
 AT_EVERY_LINE = """
 import signal, sys
-from cdckit.signals import stop_on_signals
+from cdckit.runtime.signals import stop_on_signals
 
 def again(frame, event, arg):
     global left

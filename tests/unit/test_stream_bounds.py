@@ -6,8 +6,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from producer.lanes import Bounds
-from producer.stream import Stream
+from producer.kinesis.limits import StreamLimits
+from producer.kinesis.stream import Stream
 
 MIB = 1024 * 1024
 
@@ -15,13 +15,13 @@ MIB = 1024 * 1024
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({}, Bounds(MIB)),
-        ({"MaxRecordSizeInKiB": 1024}, Bounds(MIB)),
-        ({"MaxRecordSizeInKiB": 5120}, Bounds(5 * MIB, request=10 * MIB)),
-        ({"MaxRecordSizeInKiB": 10240}, Bounds(10 * MIB, request=10 * MIB)),
+        ({}, StreamLimits(MIB)),
+        ({"MaxRecordSizeInKiB": 1024}, StreamLimits(MIB)),
+        ({"MaxRecordSizeInKiB": 5120}, StreamLimits(5 * MIB, request=10 * MIB)),
+        ({"MaxRecordSizeInKiB": 10240}, StreamLimits(10 * MIB, request=10 * MIB)),
     ],
 )
-def test_a_stream_that_takes_larger_records_is_detected(told: dict[str, Any], expected: Bounds) -> None:
+def test_a_stream_that_takes_larger_records_is_detected(told: dict[str, Any], expected: StreamLimits) -> None:
     client = boto3.client("kinesis", "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
     summary = {
         "StreamName": "cdc", "StreamARN": "arn:aws:kinesis:eu-west-1:000000000000:stream/cdc", "StreamStatus": "ACTIVE",

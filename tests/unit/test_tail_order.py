@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcctl.tailing.order import Orderer, transaction
+from cdcctl.tail.order import Orderer, transaction
 from cdckit.change import Change
 from cdckit.testing import START, change
-from consumers.dead_letters import RawRecord
-from consumers.ending import Ending
-from consumers.feed import Rows, Seen
-from consumers.points import SLACK, Point
-from consumers.reader import Page
+from consumers.filters.feed import Rows, Seen
+from consumers.stream.points import SLACK, Point
+from consumers.stream.reader import Page
+from consumers.stream.record import RawRecord
+from consumers.stream.stop import Ending
 
 WINDOW = 5
 SHARDS = ["a", "b", "c"]

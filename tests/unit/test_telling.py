@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from producer.fill import Figures
-from producer.telling import line, telling
+from producer.snapshot.coordinator import Figures
+from producer.snapshot.progress import line, telling
 
 
 class Terminal(io.StringIO):

@@ -16,14 +16,14 @@ from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
 from cdckit.packing import GZIP, MOST_BYTES, MOST_FOLDED, compress, unfold
 from cdckit.testing import FaultySink, MemorySink
-from consumers import kcl
-from consumers.begin import EARLIEST
-from consumers.dead_letters import RawRecord
-from consumers.kcl import Processor
-from consumers.reader import Page, StreamReader
-from consumers.shard import Cadence, Mark, portions
-from consumers.unfolding import MOST_BYTES as MOST_HELD
-from consumers.unfolding import inside, unfolded
+from consumers.kcl import processor
+from consumers.kcl.processor import Processor
+from consumers.stream.reader import Page, StreamReader
+from consumers.stream.record import RawRecord
+from consumers.stream.start import EARLIEST
+from consumers.stream.unpack import MOST_BYTES as MOST_HELD
+from consumers.stream.unpack import inside, unfolded
+from consumers.worker.shard import Cadence, Mark, portions
 from tests.unit.test_shard import Bench, Picky, record
 
 
@@ -240,7 +240,7 @@ def test_nothing_is_applied_after_a_page_that_was_left_and_no_end_is_told(
     assert calls.bench.marks == [Mark("1", 0)]
     with pytest.raises(SystemExit):
         calls.end()
-    monkeypatch.setattr(kcl, "_PATIENCE", -1.0)
+    monkeypatch.setattr(processor, "_PATIENCE", -1.0)
     with pytest.raises(SystemExit):
         calls.records(record(4))
     assert calls.bench.marks == [Mark("1", 0)]
@@ -249,7 +249,7 @@ def test_nothing_is_applied_after_a_page_that_was_left_and_no_end_is_told(
 def test_a_process_whose_daemon_is_gone_ends_within_its_page() -> None:
     code = """
 import os, signal
-from consumers.leaving import DaemonGone, Leaving
+from consumers.kcl.shutdown import DaemonGone, Leaving
 read, write = os.pipe()
 leaving = Leaving(read)
 os.write(write, b"x")

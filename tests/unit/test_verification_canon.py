@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcctl.verification.canon import Canon, Column, RangeSums
+from cdcctl.verify.canonical import Canon, Column, RangeSums
 from cdckit.change import Value, key_text
 
 NUMBER, TEXT, TIME, BYTES, TRUTH = (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cdckit.change import Value
 from cdckit.errors import UsageError
 from cdckit.testing import change
-from consumers.where import parse
+from consumers.filters.expression import parse
 
 ROW: dict[str, Value] = {
     "total": Decimal("100.50"), "count": 3, "status": "it's new", "note": None, "paid": True, "Odd Name": "x",

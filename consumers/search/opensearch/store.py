@@ -29,8 +29,8 @@ from consumers.search.mapping import IndexMapping, Mapper
 from consumers.search.opensearch import layout
 from consumers.search.opensearch.bulk import Bulk, Version, Write, overlapped
 from consumers.search.opensearch.client import writing
-from consumers.search.opensearch.recent import Recent
 from consumers.search.opensearch.row import Row, Scope, kept
+from consumers.search.opensearch.write_cache import Recent
 
 _TRIES = 8
 _AT_ONCE = 1_000  # rows a request: so many are merged while others are written

@@ -19,8 +19,8 @@ from consumers.search.document import NOWHERE, Document, above, ordered
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import IndexMapping, Mapper, Row
 from consumers.search.sqlite.commits import Commits
-from consumers.search.sqlite.hand import Scope, Slot, joined_in, merged_in, seconds
 from consumers.search.sqlite.schema import connect, meta, translated
+from consumers.search.sqlite.write_buffer import Scope, Slot, joined_in, merged_in, seconds
 
 _HELD = """
 SELECT d.key, d.number, d.visible, d.position, d.deleted, d.base, d.cells, d.fills, d.commit_time

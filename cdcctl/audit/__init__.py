@@ -1,0 +1,1 @@
+"""``cdcctl audit``: who changed what, when and why, and the proof of it."""

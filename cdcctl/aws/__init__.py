@@ -1,0 +1,1 @@
+"""``cdcctl aws``: the IAM policies that each part needs."""

@@ -1,1 +1,0 @@
-"""What `cdcctl doctor` looks at: each module yields findings about one side."""

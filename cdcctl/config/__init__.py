@@ -1,0 +1,1 @@
+"""``cdcctl config``: the settings in force."""

@@ -1,0 +1,42 @@
+"""``cdcctl config``: what is in force, and from where."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from cdcctl import output
+from cdcctl.options import Format, Output, origins
+from cdckit.runtime.settings import environment_name, masked
+
+app = typer.Typer(no_args_is_help=True, help="Show the settings in force.")
+_AWS = ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")
+
+
+@app.command()
+def show(context: typer.Context, output_format: Output = Format.TABLE) -> None:
+    """Show each setting, its value and where that came from; passwords are masked.
+
+    Example: [bold]cdcctl config show --stream orders -o json[/]
+    """
+    settings, found = origins(context)
+    rows = [
+        {
+            "name": item.name,
+            "value": masked(item.value) if item.secret else item.value,
+            "origin": item.origin,
+            "environment": environment_name(item.name),
+            "meaning": item.text,
+        }
+        for item in found
+    ]
+    aws = {name: os.environ[name] for name in _AWS if name in os.environ}
+    if output_format is Format.JSON:
+        output.print_json({"settings": rows, "consumers": settings.consumers, "aws": aws})
+        return
+    output.print_table(
+        ["setting", "value", "from"],
+        [(row["name"], row["value"], row["origin"]) for row in rows]
+        + [(name, value, "environment (standard AWS)") for name, value in aws.items()],
+    )

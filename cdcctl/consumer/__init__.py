@@ -1,0 +1,1 @@
+"""``cdcctl consumer``: runs the satellites, and scaffolds new ones."""

@@ -1,0 +1,1 @@
+"""``cdcctl demo``: the full pipeline on this machine, with a workload, verified at the end."""

@@ -1,0 +1,1 @@
+"""``cdcctl dlq``: the dead letters of a consumer."""

@@ -1,0 +1,1 @@
+"""``cdcctl doctor``: checks each prerequisite of the database, AWS and this machine."""

@@ -1,0 +1,1 @@
+"""``cdcctl init``: asks a few questions and writes ``cdc.toml``."""

@@ -1,0 +1,1 @@
+"""``cdcctl leases``: a consumer's leases in DynamoDB."""

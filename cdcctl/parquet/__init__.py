@@ -1,0 +1,1 @@
+"""``cdcctl parquet``: queries the lake and maintains its files."""

@@ -1,0 +1,1 @@
+"""``cdcctl producer``: publishes changes, snapshots and backfills."""

@@ -1,0 +1,1 @@
+"""``cdcctl replay``: applies a range of the stream again."""

@@ -1,0 +1,1 @@
+"""``cdcctl local``: a private PostgreSQL and a local AWS on this machine."""

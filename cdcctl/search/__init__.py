@@ -1,0 +1,1 @@
+"""``cdcctl search``: queries the search index and rebuilds it."""

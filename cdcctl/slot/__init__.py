@@ -1,0 +1,1 @@
+"""``cdcctl slot``: replication slots."""

@@ -1,0 +1,76 @@
+"""``cdcctl status``: one screen from the WAL to the satellites, and the one next action."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from cdcctl import output
+from cdcctl.options import Format, Output, settings
+from cdcctl.status import render
+from cdcctl.status.advice import advise, exceeded
+from cdcctl.status.collect import Looker
+from cdcctl.status.model import Failure, Health
+from cdckit.errors import UsageError
+from cdckit.runtime.signals import stop_on_signals
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two looks of --watch.")] = 5.0,
+    max_lag: Annotated[
+        str | None, typer.Option("--max-lag", help="Exit 1 when a satellite is further behind, like 60s or 5m.")
+    ] = None,
+    output_format: Output = Format.TABLE,
+) -> None:
+    """Show the whole way of a change: slot, producer, stream, each consumer's shards, and the one next action.
+
+    Behind is the age of the oldest change that a shard's checkpoint does not cover; changes counts those (~: about).
+    Exit status 1 when a part cannot be asked or --max-lag is exceeded. It needs no Java and writes nothing.
+
+    Example: [bold]cdcctl status --max-lag 60s -o json | jq .advice[/]
+    """
+    limit = None if max_lag is None else _parse_seconds(max_lag)
+    looker = Looker(settings(context))
+    with stop_on_signals() as stopping:
+        while True:
+            health = looker.look()
+            problems = [] if limit is None else exceeded(health, limit)
+            _print(health, problems, output_format)
+            if not watch:
+                break
+            if stopping.wait(every):
+                return
+            if output_format is Format.TABLE:
+                output.print_plain("")
+    if problems or any(isinstance(part, Failure) for part in (health.slot, health.stream)):
+        raise typer.Exit(1)
+
+
+def _print(health: Health, problems: list[str], output_format: Format) -> None:
+    if output_format is Format.JSON:
+        output.print_json({**render.plain(health), "exceeded": problems})
+        return
+    width = output.width()
+    for label, line in render.head(health):
+        output.print_text(f"[bold]{label:<9}[/]{line}")
+    if health.consumers:
+        output.print_text()
+        output.print_table(render.columns(width), render.rows(health, width), markup=True)
+    output.print_text()
+    for line in render.told(advise(health)):
+        output.print_text(line)
+    for problem in problems:
+        output.print_text(f"[red]over --max-lag:[/] {output.escape(problem)}")
+
+
+def _parse_seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
+    if match is None:
+        raise UsageError(f"--max-lag cannot be {text!r}", "write 60s, 5m or 1h")
+    return float(match[1]) * _SECONDS[match[2] or "s"]

@@ -1,0 +1,1 @@
+"""``cdcctl stream``: the Kinesis data stream."""

@@ -1,0 +1,1 @@
+"""``cdcctl tail``: live changes of the stream."""

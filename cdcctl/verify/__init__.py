@@ -1,0 +1,1 @@
+"""``cdcctl verify``: proves that a satellite equals the source."""

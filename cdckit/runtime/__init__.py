@@ -1,0 +1,1 @@
+"""What every process of the project needs at run time: settings, log lines and stop signals."""

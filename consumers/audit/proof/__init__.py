@@ -1,0 +1,1 @@
+"""What proves that the audit log is untouched: hash chains, signed anchors, sealed segments."""

@@ -1,0 +1,1 @@
+"""The Kinesis Client Library: the MultiLangDaemon, its properties, its leases and its protocol."""

@@ -1,0 +1,101 @@
+"""The columns of one table in the lake: which lake column holds which PostgreSQL column, by its type.
+
+A PostgreSQL column that is retyped or widened gets a second lake column (``qty``, then ``qty__bigint``); history is not
+rewritten, and the views put the variants together again. Fields carry ``pg_name`` and ``pg_type``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from consumers.parquet.names import column_name
+from consumers.parquet.types.kinds import Kind, kind_of
+
+META = pa.schema(
+    [
+        pa.field("_op", pa.string()),
+        pa.field("_position", pa.string()),
+        pa.field("_commit_time", pa.timestamp("us", "UTC")),
+        pa.field("_commit_date", pa.date32()),
+        pa.field("_xid", pa.int64()),
+        pa.field("_annotation", pa.string()),
+        pa.field("_key", pa.string()),
+        pa.field("_columns", pa.string()),
+        pa.field("_exact", pa.string()),
+    ]
+)
+"""The lake's own columns. ``_columns`` names the columns that the change had: an unchanged TOAST one is not among them.
+``_exact`` is JSON of the cells that their typed column cannot hold."""
+
+
+COMMIT_DATE = "_commit_date"
+PARTITION = "_partition"
+"""The text of the source column by which the table is partitioned, where it is by one. That column stays in the files:
+a partition's value cannot tell an empty text from NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One lake column: its name there, the PostgreSQL column and type that it holds, and its kind."""
+
+    name: str
+    pg_name: str
+    pg_type: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """All columns of one table, in the lake's order."""
+
+    arrow: Any
+    by_source: Mapping[tuple[str, str], Column]
+
+    @classmethod
+    def read(cls, arrow: Any) -> Columns:
+        """The columns that an Arrow schema's field metadata tells of."""
+        found = [_column(field) for field in arrow if field.metadata and b"pg_name" in field.metadata]
+        return cls(arrow, {(column.pg_name, column.kind.name): column for column in found})
+
+    @property
+    def partition_source(self) -> str | None:
+        """The source column whose text is in ``_partition``; None where the table is not partitioned by one."""
+        if PARTITION not in self.arrow.names:
+            return None
+        told = (self.arrow.field(PARTITION).metadata or {}).get(b"partition_of")
+        return None if told is None else str(told.decode())
+
+    def find(self, pg_name: str, pg_type: str) -> Column:
+        """The lake column of a PostgreSQL column of this type. Raises KeyError when there is none yet."""
+        return self.by_source[pg_name, kind_of(pg_type).name]
+
+    def variants(self) -> Mapping[str, list[Column]]:
+        """The lake columns of each PostgreSQL column, oldest first."""
+        found: dict[str, list[Column]] = {}
+        for column in self.by_source.values():
+            found.setdefault(column.pg_name, []).append(column)
+        return found
+
+    def extended(self, wanted: Iterable[tuple[str, str]]) -> Columns:
+        """These columns and, where missing, new ones for the wanted (name, type) pairs; itself when none is missing."""
+        arrow = self.arrow
+        missing = {(name, kind_of(pg_type).name): (name, pg_type) for name, pg_type in wanted}
+        for name, pg_type in [pair for known, pair in missing.items() if known not in self.by_source]:
+            arrow = arrow.append(_field(name, pg_type, arrow.names))
+        return self if arrow is self.arrow else Columns.read(arrow)
+
+
+def _field(pg_name: str, pg_type: str, taken: list[str]) -> Any:
+    kind = kind_of(pg_type)
+    name = column_name(pg_name, taken, kind.name)
+    return pa.field(name, kind.arrow, metadata={"pg_name": pg_name, "pg_type": pg_type})
+
+
+def _column(field: Any) -> Column:
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    pg_type = metadata.get("pg_type", "")
+    return Column(field.name, metadata.get("pg_name", field.name), pg_type, kind_of(pg_type))

@@ -1,0 +1,1 @@
+"""From changes to commits of a Delta table."""

@@ -1,0 +1,123 @@
+"""Data files: an Arrow table as Parquet, durable before any commit names it, and what the commit says of it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction
+
+from consumers.parquet.lake import Lake, TableRef
+from consumers.storage.files import sync
+
+ROW_GROUP = 128 * 1024
+COMPRESSION_LEVEL = 3
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_json = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table's files go: its folder, the column it is partitioned by, the columns whose range is told."""
+
+    lake: Lake
+    ref: TableRef
+    partition: str | None
+    measured: Sequence[str]
+
+
+def store(place: Place, table: Any) -> list[AddAction]:
+    """Write the table as one file, or one a value of the partition's column; durable on return."""
+    if place.partition is None:
+        return [_store(place, table, {}, "")]
+    return [
+        _store(place, part, {place.partition: text}, f"{place.partition}={_folder(text)}/")
+        for text, part in _parts(table, place.partition)
+    ]
+
+
+def filesystem(lake: Lake, ref: TableRef) -> Any:
+    """The table's folder as a file system of Arrow's."""
+    if lake.is_local:
+        return pafs.SubTreeFileSystem(lake.uri(ref), pafs.LocalFileSystem())
+    return pafs.PyFileSystem(DeltaStorageHandler(lake.uri(ref), dict(lake.storage)))
+
+
+def _parts(table: Any, partition: str) -> Iterator[tuple[str | None, Any]]:
+    values = table[partition]
+    for value in pc.unique(values):
+        here = pc.equal(values, value) if value.is_valid else pc.is_null(values)
+        yield str(value) if value.is_valid else None, table.filter(here)
+
+
+def _folder(text: str | None) -> str:
+    return _NULL_PARTITION if text is None else quote(text, safe="")
+
+
+def _store(place: Place, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
+    path = f"{folder}part-{uuid.uuid4()}.zstd.parquet"
+    content = _parquet(table.drop_columns(list(values)))
+    if place.lake.bucket is None:
+        _write_durably(Path(place.lake.uri(place.ref)) / path, content)
+    else:
+        place.lake.bucket.put(f"{place.ref.path}/{path}", content.to_pybytes())
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    return AddAction(path, content.size, values, now, True, _statistics(table, place.measured))
+
+
+def _parquet(table: Any) -> Any:
+    out = pa.BufferOutputStream()
+    distinct = [name for name in table.column_names if name not in ("_position", "_key")]
+    pq.write_table(
+        table,
+        out,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=distinct,
+    )
+    return out.getvalue()
+
+
+def _write_durably(path: Path, content: Any) -> None:
+    new = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    for folder in (path.parent, path.parent.parent)[: 2 if new else 1]:
+        sync(folder)
+
+
+def _statistics(table: Any, measured: Sequence[str]) -> str:
+    lowest, highest, nulls = {}, {}, {}
+    for name in measured:
+        column = table[name]
+        nulls[name] = column.null_count
+        if column.null_count < len(column):
+            ends = pc.min_max(column).as_py()
+            lowest[name], highest[name] = _plain(ends["min"], 0), _plain(ends["max"], 1)
+    return _json.encode(
+        {"numRecords": table.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
+    ).decode()
+
+
+def _plain(value: Any, up: int) -> Any:
+    # Delta's timestamps are in milliseconds: the range must not become narrower.
+    if not isinstance(value, datetime):
+        return value
+    whole = value.replace(microsecond=value.microsecond // 1000 * 1000) + timedelta(milliseconds=up)
+    return whole.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,79 @@
+"""Applies the stream from a time on to a sink, up to the present, and further each time it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cdckit.errors import SatelliteError
+from cdckit.runtime.settings import Settings
+from cdckit.sink import Sink
+from consumers.dead_letters import open_store
+from consumers.stream.reader import StreamReader
+from consumers.stream.start import Begin
+from consumers.worker.shard import Cadence, Mark, ShardWorker
+from consumers.worker.status import ShardFigures, status_folder
+
+_FLUSH_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Catchup:
+    """The stream from a time on; each call of `follow` continues where the last one ended."""
+
+    settings: Settings
+    consumer: str
+    moment: datetime
+    start: Begin
+    folder: Path
+    stopping: Callable[[], bool] = lambda: False
+    _reader: StreamReader | None = None
+    _workers: dict[str, ShardWorker] = field(default_factory=dict)
+
+    def follow(self, open_sink: Callable[[], Sink]) -> None:
+        """Read up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
+        if self._reader is None:
+            self._reader = StreamReader(
+                self.settings.stream, self.start, stop_when_caught_up=True, stopping=self.stopping
+            )
+        for page in self._reader.pages():
+            if page.records:
+                self._worker(page.shard, open_sink).process(page.records, page.behind_ms, _no_checkpoint)
+        for worker in self._workers.values():
+            worker.finish(_no_checkpoint)
+        if self.stopping():
+            raise SatelliteError("the reindex was stopped; the index in use is as it was", "run the command again")
+
+    def close(self) -> None:
+        """Free the workers."""
+        for worker in self._workers.values():
+            worker.close()
+
+    @property
+    def applied(self) -> int:
+        """Changes that had an effect so far."""
+        return sum(worker.figures.report.applied for worker in self._workers.values())
+
+    @property
+    def dead_lettered(self) -> int:
+        """Records that could never be applied."""
+        return sum(worker.figures.report.dead_lettered for worker in self._workers.values())
+
+    def _worker(self, shard: str, open_sink: Callable[[], Sink]) -> ShardWorker:
+        if shard not in self._workers:
+            figures = ShardFigures(status_folder(self.folder, self.consumer), self.consumer, shard)
+            letters, pace = open_store("", self.consumer, self.folder), Cadence(_FLUSH_SECONDS)
+            self._workers[shard] = ShardWorker(open_sink(), letters, figures, pace, max_dead_share=1.0)
+        return self._workers[shard]
+
+
+def _no_checkpoint(mark: Mark) -> None:
+    """A catch-up has no leases."""
+
+
+def catchup(settings: Settings, moment: datetime, start: Begin, stopping: Callable[[], bool]) -> Catchup:
+    """The stream for a reindex of the search satellite, its dead letters in a folder of their own."""
+    name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    return Catchup(settings, "search", moment, start, settings.folder / "replays" / name, stopping)

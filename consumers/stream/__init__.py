@@ -1,0 +1,1 @@
+"""The stream without the KCL: its shards, where reading starts and stops, its records."""

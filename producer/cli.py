@@ -1,0 +1,74 @@
+"""``cdc-producer``: the producer alone, without the command line's libraries: what ``cdcctl producer run`` becomes.
+
+Settings come from ``CDC_*`` and ``cdc.toml``; for systemd, containers and whoever counts megabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from cdckit.errors import CdcError, UsageError
+from cdckit.runtime import logs
+from cdckit.runtime.settings import FILE_NAME, Settings, aws_region, resolve
+from cdckit.runtime.signals import stop_on_signals
+from producer.service import Result, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM (a second SIGINT ends at once); the exit status is that of `cdckit.errors`."""
+    asked = _parser().parse_args(arguments)
+    os.environ.update(aws_region(os.environ))
+    try:
+        settings = _settings()
+        logs.configure("producer", settings.log_format, verbose=asked.verbose)
+        with stop_on_signals() as stopping:
+            result = run(settings, stopping.is_set, new_epoch=asked.new_epoch, snapshot=asked.snapshot == "initial")
+            sys.stdout.write(_told(result, asked.output))
+    except CdcError as error:
+        sys.stderr.write(f"error: {error}\n" + (f"hint:  {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cdc-producer", description="Publish the source's changes to the stream; settings from CDC_* and cdc.toml."
+    )
+    parser.add_argument(
+        "--new-epoch", action="store_true", help="accept another server, a restored one, or a lost slot"
+    )
+    parser.add_argument(
+        "--snapshot", choices=("none", "initial"), default="none",
+        help="initial: when the slot is made, publish the rows that are there first",
+    )  # fmt: skip
+    parser.add_argument("--verbose", "-v", action="store_true", help="log every detail")
+    parser.add_argument("--output", "-o", choices=("table", "json"), default="table", help="how the end is told")
+    return parser
+
+
+def _settings() -> Settings:
+    named = os.environ.get("CDC_CONFIG")
+    path = Path(named or FILE_NAME)
+    try:
+        text = path.read_text(encoding="utf-8") if named or path.exists() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", "name an existing file in CDC_CONFIG") from error
+    return resolve({}, os.environ, text, str(path))[0]
+
+
+def _told(result: Result, how: str) -> str:
+    if how == "json":
+        return msgspec.json.encode(result).decode() + "\n"
+    return f"{result.changes} changes published as {result.records} records\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

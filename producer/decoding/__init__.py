@@ -1,0 +1,1 @@
+"""From the messages of wal2json to records for the stream."""

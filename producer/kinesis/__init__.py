@@ -1,0 +1,1 @@
+"""The stream: its shards, tags and limits, and PutRecords with retries."""

@@ -1,0 +1,1 @@
+"""How records are queued and batched into PutRecords entries, in order per key."""

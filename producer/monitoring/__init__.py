@@ -1,0 +1,1 @@
+"""The producer's metrics and its health endpoint."""
