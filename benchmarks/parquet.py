@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import Row
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.sink import open_sink
 from consumers.worker.shard import MOST_UNFLUSHED
@@ -51,7 +51,7 @@ _decoder = msgspec.json.Decoder(_Record, float_hook=Decimal)
 def rows(quick: bool) -> Iterator[Row]:
     """The writer's throughput and the lake's size, the best of three runs each."""
     plain = changes(60_000 if quick else 400_000)
-    stamped = [splice(text, Stamp(VERSION, 1, f"0/{at:X}", 0, "main")) for at, text in enumerate(plain, 1)]
+    stamped = [inject(text, Metadata(VERSION, 1, f"0/{at:X}", 0, "main")) for at, text in enumerate(plain, 1)]
     ours, reference, sizes = [], [], []
     for _ in range(3):
         reference.append(_timed(_reference, plain)[0])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdckit.envelope import VERSION, Stamp, splice
+from cdckit.envelope import VERSION, Metadata, inject
 
 BATCH = 1000
 SHARD = "shardId-000000000000"
@@ -113,7 +113,7 @@ def _record(number: int, keys: int) -> dict[str, object]:
         "I" if number <= keys else "U", number, number * 64, key, number % 977, number % 7, number % 1000, number,
         "" if number <= keys else '"identity":[{"name":"id","type":"bigint","value":%d}],' % key,
     )  # fmt: skip
-    data = splice(row.encode(), Stamp(VERSION, 1, f"0/{number * 64 + 8:X}", 0, "main"))
+    data = inject(row.encode(), Metadata(VERSION, 1, f"0/{number * 64 + 8:X}", 0, "main"))
     return {
         "action": "record", "data": base64.b64encode(data).decode(), "partitionKey": f"main/public.orders/[{key}]",
         "sequenceNumber": str(10**55 + number), "subSequenceNumber": 0, "approximateArrivalTimestamp": 1795000000000,

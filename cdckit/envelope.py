@@ -59,7 +59,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     pk: Sequence[Column] = ()
 
 
-class Stamp(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The ``cdc`` key: what the producer adds to wal2json's record."""
 
     v: int
@@ -77,7 +77,7 @@ class Stamp(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class _Record(Row, frozen=True, kw_only=True, gc=False):
-    cdc: Stamp
+    cdc: Metadata
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class _Message(msgspec.Struct, frozen=True):
     content: str
     transactional: bool
     lsn: str
-    cdc: Stamp
+    cdc: Metadata
     xid: int | None = None
     timestamp: str | None = None
 
@@ -95,7 +95,7 @@ class _Message(msgspec.Struct, frozen=True):
 class _Place(msgspec.Struct, frozen=True):
     """Of any record, what says where it stands."""
 
-    cdc: Stamp
+    cdc: Metadata
     timestamp: str | None = None
     schema: str = ""
     table: str = ""
@@ -116,15 +116,15 @@ def decode_row(payload: bytes) -> Row:
         raise EnvelopeError(f"not a wal2json row record: {error}") from error
 
 
-def splice(payload: bytes, stamp: Stamp) -> bytes:
+def inject(payload: bytes, stamp: Metadata) -> bytes:
     """wal2json's object with the key ``cdc`` added; the object's own text is not touched."""
     return payload.rstrip()[:-1] + b',"cdc":' + _stamp_encoder.encode(stamp) + b"}"
 
 
-class Stamper:
+class MetadataWriter:
     """Writes the stamps of one transaction's changes: what they share is encoded once."""
 
-    def __init__(self, stamp: Stamp) -> None:
+    def __init__(self, stamp: Metadata) -> None:
         """`stamp` is the pattern; its commit_lsn and index are replaced."""
         head, tail = _stamp_encoder.encode(msgspec.structs.replace(stamp, commit_lsn="\f", index=0)).split(_BETWEEN)
         self._head, self._tail = b',"cdc":' + head + b'"commit_lsn":"', tail + b"}"
@@ -135,8 +135,8 @@ class Stamper:
         """The transaction that the next changes belong to, as wal2json wrote its LSN."""
         self._commit_lsn = commit_lsn
 
-    def splice(self, payload: bytes, index: int) -> bytes:
-        """As `splice`, for the change of this index."""
+    def inject(self, payload: bytes, index: int) -> bytes:
+        """As `inject`, for the change of this index."""
         if index == 0:
             return b"".join((payload[:-1], self._head, self._commit_lsn, self._first))
         return b"".join((payload[:-1], self._head, self._commit_lsn, _INDEX, str(index).encode(), self._tail))
@@ -220,7 +220,7 @@ def _message(record: _Message) -> Change:
     )
 
 
-def _position(stamp: Stamp) -> Position:
+def _position(stamp: Metadata) -> Position:
     if stamp.v != VERSION:
         raise EnvelopeError(f"envelope version {stamp.v}, this program reads {VERSION}", "upgrade the consumers first")
     return Position(stamp.epoch, Lsn.parse(stamp.commit_lsn), stamp.index)

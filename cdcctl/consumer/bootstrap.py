@@ -15,7 +15,7 @@ from cdcctl import output
 from cdcctl.verify.run import open_fence
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.snapshot.backfill import Asked, backfill, chosen
@@ -26,9 +26,9 @@ _SLACK = timedelta(seconds=60)  # between this clock and Kinesis'
 _PATIENCE = 6 * 3600.0
 
 
-def from_now() -> Begin:
+def from_now() -> StartPosition:
     """Where such a consumer begins: a little before now."""
-    return Begin.at(datetime.now(UTC) - _SLACK)
+    return StartPosition.at(datetime.now(UTC) - _SLACK)
 
 
 @contextmanager

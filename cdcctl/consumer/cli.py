@@ -20,7 +20,7 @@ from cdckit.errors import UsageError
 from cdckit.runtime.signals import stop_on_signals
 from consumers.kcl.launcher import Launch, Launcher
 from consumers.stream.points import OLDEST
-from consumers.stream.start import EARLIEST, LATEST, Begin
+from consumers.stream.start import EARLIEST, LATEST, StartPosition
 from consumers.worker.metrics import serve_metrics
 from consumers.worker.registry import consumer_names, find_factory
 from consumers.worker.status import now_behind, read_reports
@@ -163,11 +163,11 @@ def supervise(launches: Sequence[Launch]) -> int:
         return max(run.result() for run in runs)
 
 
-def _begin(text: str) -> Begin:
+def _begin(text: str) -> StartPosition:
     if text == "latest":
         return LATEST
     moment = parse_moment(text)
-    return EARLIEST if moment == OLDEST else Begin.at(moment)
+    return EARLIEST if moment == OLDEST else StartPosition.at(moment)
 
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue")

@@ -11,10 +11,10 @@ from consumers.filters.selection import Selection
 from consumers.replay.estimate import Part, estimate, seconds_to_read
 from consumers.stream.points import SLACK
 from consumers.stream.probe import Probe
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 
 
-def foresee(probe: Probe, begin: Begin, chosen: Selection, output_format: Format) -> None:
+def foresee(probe: Probe, begin: StartPosition, chosen: Selection, output_format: Format) -> None:
     """Print each shard's share and the time at the read limit. Raises StreamError."""
     now, shards = datetime.now(UTC), probe.shards()
     until = end_of(chosen)

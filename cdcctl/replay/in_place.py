@@ -15,7 +15,7 @@ from consumers.replay import undo
 from consumers.replay.rewind import Rewind, after, frontier, holds_since, mark_before, plan
 from consumers.replay.shadow import Journal
 from consumers.stream.probe import Probe
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 from consumers.worker.claim import FILE as STORE_ID
 
 _WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # longer than a live worker takes to renew its lease
@@ -43,13 +43,13 @@ class Consumer:
         table.refuse_while_alive(self.name, _WATCH_LOCAL if is_local(os.environ) else _WATCH_AWS)
         return table
 
-    def planned(self, probe: Probe, begin: Begin) -> Rewind:
+    def planned(self, probe: Probe, begin: StartPosition) -> Rewind:
         """What a rewind would write."""
         shards = probe.shards()
         first = frontier(shards, holds_since(probe, begin))
         return plan(shards, first, self.table.read() or {}, lambda shard: mark_before(probe, shard, begin))
 
-    def rewind(self, probe: Probe, begin: Begin) -> tuple[Rewind, Path]:
+    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[Rewind, Path]:
         """Write it; the second is the backup."""
         table = self.stopped()
         found = self.planned(probe, begin)

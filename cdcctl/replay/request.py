@@ -15,7 +15,7 @@ from cdckit.runtime.settings import Settings
 from consumers.filters.selection import Selection
 from consumers.replay.shadow import FILE, Journal, read_journal
 from consumers.stream.points import Point
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 
 
 def wanted(since: str | None, until: str | None, tables: Sequence[str] | None, where: str | None) -> Selection:
@@ -27,7 +27,12 @@ def wanted(since: str | None, until: str | None, tables: Sequence[str] | None, w
 
 
 def begun(
-    consumer: str, settings: Settings, chosen: Selection, begin: Begin, tables: Sequence[str] | None, where: str | None
+    consumer: str,
+    settings: Settings,
+    chosen: Selection,
+    begin: StartPosition,
+    tables: Sequence[str] | None,
+    where: str | None,
 ) -> Journal:
     """The journal of a replay that has not read anything; `tables` and `where` as they were typed."""
     end = None if chosen.until is None else str(chosen.until)

@@ -9,7 +9,7 @@ from cdcctl.options import Format
 from cdcctl.replay.in_place import Consumer
 from cdckit.errors import UsageError
 from consumers.stream.probe import Probe
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 
 
 def refuse_filters(until: str | None, table: list[str] | None, where: str | None, into: Path | None) -> None:
@@ -22,7 +22,7 @@ def refuse_filters(until: str | None, table: list[str] | None, where: str | None
             )
 
 
-def rewind(consumer: Consumer, probe: Probe, begin: Begin, output_format: Format, *, dry_run: bool) -> None:
+def rewind(consumer: Consumer, probe: Probe, begin: StartPosition, output_format: Format, *, dry_run: bool) -> None:
     """Rewind, or say what would be rewound. Raises ConsumerError, StreamError."""
     if dry_run:
         found, backup = consumer.planned(probe, begin), None

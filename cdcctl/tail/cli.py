@@ -23,7 +23,7 @@ from consumers.filters.feed import Feed, Rows, Seen
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
 from consumers.stream.reader import Page, StreamReader
-from consumers.stream.start import LATEST, Begin
+from consumers.stream.start import LATEST, StartPosition
 
 _WINDOW = timedelta(seconds=1)
 
@@ -91,7 +91,7 @@ def tail(
     only = _only(shard, probe)
     with stop_on_signals() as stopping:
 
-        def feed_from(begin: Begin) -> Feed:
+        def feed_from(begin: StartPosition) -> Feed:
             reader = StreamReader(
                 found.stream, begin, not follow, stopping.is_set, probe.client, only=only, pace=probe.pace
             )

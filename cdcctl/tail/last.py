@@ -9,20 +9,22 @@ from datetime import UTC, datetime, timedelta
 from consumers.filters.feed import Feed, Seen
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 
 _BACK = (timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=3))
 
 
 def last_changes(
-    feed_from: Callable[[Begin], Feed], count: int, since: Point | None, probe: Probe
+    feed_from: Callable[[StartPosition], Feed], count: int, since: Point | None, probe: Probe
 ) -> tuple[Feed, list[Seen]]:
     """The last `count` wanted changes in commit order, and the feed that goes on after them.
 
     With `since` only what is later counts. Raises StreamError.
     """
     now = datetime.now(UTC)
-    begins = [Begin.at(now - back) for back in _BACK] + [EARLIEST] if since is None else [probe.begin(since, now)]
+    begins = (
+        [StartPosition.at(now - back) for back in _BACK] + [EARLIEST] if since is None else [probe.begin(since, now)]
+    )
     for begin in begins:
         feed = feed_from(begin)
         feed.reader.stop_when_caught_up = True

@@ -13,11 +13,11 @@ from cdckit.change import Change, Op, Value
 from cdckit.envelope import REFERENCE, decode
 from cdckit.errors import CdcError, ConsumerError, EnvelopeError, TransientSinkError
 from consumers.filters.selection import Selection
-from consumers.filters.unknown_columns import Strangers
+from consumers.filters.unknown_columns import UnknownColumns
 from consumers.stream.claim_check import Fetcher
 from consumers.stream.reader import Page, StreamReader
 from consumers.stream.record import RawRecord
-from consumers.stream.stop import Ending
+from consumers.stream.stop import StopCondition
 
 _ROWS = 10_000
 _UNREADABLE = (EnvelopeError, TransientSinkError, ConsumerError)  # the store of an oversized change may be away
@@ -61,14 +61,14 @@ class Feed:
     reader: StreamReader
     selection: Selection
     rows: Rows | None = None
-    ending: Ending = field(init=False)
-    _strangers: Strangers = field(init=False)
+    ending: StopCondition = field(init=False)
+    _strangers: UnknownColumns = field(init=False)
     _fetcher: Fetcher = field(default_factory=Fetcher)
 
     def __post_init__(self) -> None:
-        self.ending = Ending(self.selection.until)
+        self.ending = StopCondition(self.selection.until)
         where = self.selection.where
-        self._strangers = Strangers(where.columns if where is not None else ())
+        self._strangers = UnknownColumns(where.columns if where is not None else ())
 
     def batches(self) -> Iterator[tuple[Page, list[Seen]]]:
         """Each page, and what of it is wanted. Raises StreamError."""

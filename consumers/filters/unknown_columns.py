@@ -15,7 +15,7 @@ _ENOUGH = 100
 _SHOWN = 12
 
 
-class Strangers:
+class UnknownColumns:
     """Looks at rows until each column was there once, or enough rows were seen; then says what is missing, once."""
 
     def __init__(self, columns: Iterable[str] = ()) -> None:

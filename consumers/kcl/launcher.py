@@ -26,7 +26,7 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl import java, properties
 from consumers.kcl.leases import LeaseTable
 from consumers.stream.shards import list_shards
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 from consumers.worker.status import read_reports
 
 _CHILD_LINE = re.compile(r".*Received error line from subprocess \[(.*)\] for shard \S+$")
@@ -51,7 +51,7 @@ class Launch:
     name: str
     settings: Settings
     sink: str | None = None
-    begin: Begin = EARLIEST
+    begin: StartPosition = EARLIEST
     fan_out: bool = False
     most_shards: int | None = None
     take_over: bool = False

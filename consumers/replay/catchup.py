@@ -12,7 +12,7 @@ from cdckit.runtime.settings import Settings
 from cdckit.sink import Sink
 from consumers.dead_letters import open_store
 from consumers.stream.reader import StreamReader
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 from consumers.worker.shard import Cadence, Mark, ShardWorker
 from consumers.worker.status import ShardFigures, status_folder
 
@@ -26,7 +26,7 @@ class Catchup:
     settings: Settings
     consumer: str
     moment: datetime
-    start: Begin
+    start: StartPosition
     folder: Path
     stopping: Callable[[], bool] = lambda: False
     _reader: StreamReader | None = None
@@ -73,7 +73,7 @@ def _no_checkpoint(mark: Mark) -> None:
     """A catch-up has no leases."""
 
 
-def catchup(settings: Settings, moment: datetime, start: Begin, stopping: Callable[[], bool]) -> Catchup:
+def catchup(settings: Settings, moment: datetime, start: StartPosition, stopping: Callable[[], bool]) -> Catchup:
     """The stream for a reindex of the search satellite, its dead letters in a folder of their own."""
     name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     return Catchup(settings, "search", moment, start, settings.folder / "replays" / name, stopping)

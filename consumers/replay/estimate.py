@@ -10,7 +10,7 @@ from typing import Any
 
 from consumers.stream.probe import Probe, Sample
 from consumers.stream.shards import Shard, parents
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 
 _SAMPLES = 8  # of a shard, a page each: some two seconds
 _MOMENT = timedelta(milliseconds=1)
@@ -30,7 +30,7 @@ class Part:
     exact: bool
 
 
-def estimate(probe: Probe, shards: Iterable[str], begin: Begin, end: datetime) -> list[Part]:
+def estimate(probe: Probe, shards: Iterable[str], begin: StartPosition, end: datetime) -> list[Part]:
     """The shards that hold anything between `begin` and `end`."""
     found = [_part(probe, shard, begin, end) for shard in shards]
     return [part for part in found if part.records]
@@ -98,7 +98,7 @@ class _Stretch:
         return _arrived(self.sample, -1) + self.half * math.sqrt(self.unread / self.half)
 
 
-def _part(probe: Probe, shard: str, begin: Begin, end: datetime) -> Part:
+def _part(probe: Probe, shard: str, begin: StartPosition, end: datetime) -> Part:
     """Each further sample is from where most is guessed."""
     sample = probe.since(shard, begin, _PAGE)
     if not sample.records:
@@ -110,7 +110,7 @@ def _part(probe: Probe, shard: str, begin: Begin, end: datetime) -> Part:
             break
         largest = max(guessed, key=lambda one: one.records)
         middle = largest.between()
-        stretches.append(_Stretch(largest.until, probe.since(shard, Begin.at(middle), _PAGE)))
+        stretches.append(_Stretch(largest.until, probe.since(shard, StartPosition.at(middle), _PAGE)))
         largest.until = middle
     records, size = sum(one.records for one in stretches), sum(one.bytes for one in stretches)
     exact = all(one.exact for one in stretches)

@@ -16,7 +16,7 @@ from consumers.stream.points import SLACK
 from consumers.stream.probe import Probe
 from consumers.stream.reader import SHARD_END
 from consumers.stream.shards import Shard, ancestors, is_open, parents
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 
 # the first record of a window that reaches further and further back, until it lies before what is wanted
 _BACK = (*(timedelta(minutes=one) for one in (0, 10, 120)), *(timedelta(days=one) for one in (1, 7, 30, 366)))
@@ -72,19 +72,19 @@ def after(shards: Sequence[Shard], read_to: Mapping[str, str], leases: Mapping[s
     return Rewind(marks | {shard: EARLIEST.kind for shard in unread if shard not in dropped}, dropped)
 
 
-def mark_before(probe: Probe, shard: str, begin: Begin) -> str:
+def mark_before(probe: Probe, shard: str, begin: StartPosition) -> str:
     """The newest checkpoint that we can find before `begin`: a record's number, or TRIM_HORIZON where there is none."""
     if begin.moment is None:
         return EARLIEST.kind
     for further in _BACK:
-        found = probe.since(shard, Begin.at(begin.moment - further)).records
+        found = probe.since(shard, StartPosition.at(begin.moment - further)).records
         # the KCL goes on *after* it, so it must be a record that is not wanted
         if found and found[0]["ApproximateArrivalTimestamp"] < begin.moment + SLACK / 2:
             return str(found[0]["SequenceNumber"])
     return EARLIEST.kind
 
 
-def holds_since(probe: Probe, begin: Begin) -> Callable[[str], bool]:
+def holds_since(probe: Probe, begin: StartPosition) -> Callable[[str], bool]:
     """Whether a shard holds a record from there on."""
     return lambda shard: begin == EARLIEST or bool(probe.since(shard, begin).records)
 

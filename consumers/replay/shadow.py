@@ -17,7 +17,7 @@ from consumers.filters.selection import Selection
 from consumers.storage.files import write_whole
 from consumers.stream.rate_limit import Pace
 from consumers.stream.reader import Page, StreamReader
-from consumers.stream.start import Begin
+from consumers.stream.start import StartPosition
 from consumers.worker.factory import Opening
 from consumers.worker.shard import Cadence, Mark, ShardWorker
 
@@ -38,7 +38,7 @@ class Journal(msgspec.Struct):
     until: str | None
     tables: list[str]
     where: str | None
-    begin: Begin
+    begin: StartPosition
     whole: bool
     """Whether it was from the beginning to the present, and without filters."""
     marks: dict[str, str] = msgspec.field(default_factory=dict)

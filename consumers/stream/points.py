@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from cdckit.position import Lsn, Position
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 
 SLACK = timedelta(seconds=60)
 OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,6 +70,6 @@ class Point:
         return "earliest" if self.moment == OLDEST else self.moment.isoformat()
 
 
-def begin_at(moment: datetime) -> Begin:
+def begin_at(moment: datetime) -> StartPosition:
     """Where to start reading for changes committed at `moment` or later."""
-    return EARLIEST if moment == OLDEST else Begin.at(moment - SLACK)
+    return EARLIEST if moment == OLDEST else StartPosition.at(moment - SLACK)

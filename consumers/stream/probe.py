@@ -17,7 +17,7 @@ from consumers.stream.points import OLDEST, SLACK, Point, begin_at
 from consumers.stream.rate_limit import Pace
 from consumers.stream.reader import AGAIN, kinesis_client
 from consumers.stream.shards import Shard, list_shards
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 from consumers.stream.unpack import inside
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Probe:
         """All shards that the stream knows."""
         return list_shards(self.stream, self.client)
 
-    def since(self, shard: str, begin: Begin, limit: int = 1) -> Sample:
+    def since(self, shard: str, begin: StartPosition, limit: int = 1) -> Sample:
         """The first records from there on, `limit` of them at the most; at least one unless there are none."""
         try:
             iterator: str | None = self._iterator(shard, begin)
@@ -90,7 +90,7 @@ class Probe:
         created = described["StreamCreationTimestamp"].astimezone(UTC)
         return max(kept, created), created < kept
 
-    def begin(self, point: Point, now: datetime) -> Begin:
+    def begin(self, point: Point, now: datetime) -> StartPosition:
         """Where to start reading for all changes from `point` on.
 
         Raises UsageError with the oldest possible time when the stream no longer holds them.
@@ -104,7 +104,7 @@ class Probe:
             raise _too_old(point, f"its oldest possible record arrived at {oldest.isoformat(timespec='seconds')}")
         return begin_at(point.moment)
 
-    def _begin_at_lsn(self, point: Point, now: datetime) -> Begin:
+    def _begin_at_lsn(self, point: Point, now: datetime) -> StartPosition:
         """By halving: a change that arrived, and stands before the point, has the point's own behind it."""
         oldest, lost = self.oldest(now)
         before, after = self._before(point, EARLIEST), now
@@ -114,17 +114,17 @@ class Probe:
             return EARLIEST
         while after - before > _CLOSE_ENOUGH:
             middle = before + (after - before) / 2
-            found = self._before(point, Begin.at(middle))
+            found = self._before(point, StartPosition.at(middle))
             if found is None or found <= before:
                 after = middle
             else:
                 before = found
-        return Begin.at(before - SLACK)
+        return StartPosition.at(before - SLACK)
 
-    def _before(self, point: Point, begin: Begin) -> datetime | None:
+    def _before(self, point: Point, begin: StartPosition) -> datetime | None:
         return max(self._arrivals(point, begin, reached=False), default=None)
 
-    def _arrivals(self, point: Point, begin: Begin, *, reached: bool) -> list[datetime]:
+    def _arrivals(self, point: Point, begin: StartPosition, *, reached: bool) -> list[datetime]:
         """When the first record of each shard from there on arrived, if it has (or has not) reached the point."""
         found = []
         for shard in self.shards():
@@ -133,7 +133,7 @@ class Probe:
                 found.append(sample.records[0]["ApproximateArrivalTimestamp"].astimezone(UTC))
         return found
 
-    def _iterator(self, shard: str, begin: Begin) -> str:
+    def _iterator(self, shard: str, begin: StartPosition) -> str:
         arguments = {"StreamName": self.stream, "ShardId": shard, **begin.iterator}
         return str(self._patiently(shard, lambda: self.client.get_shard_iterator(**arguments))["ShardIterator"])
 

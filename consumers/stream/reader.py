@@ -23,7 +23,7 @@ from cdckit.errors import StreamError
 from consumers.stream.rate_limit import Pace
 from consumers.stream.record import RawRecord
 from consumers.stream.shards import described, list_shards, parents
-from consumers.stream.start import EARLIEST, LATEST, Begin
+from consumers.stream.start import EARLIEST, LATEST, StartPosition
 from consumers.stream.unpack import inside, runs
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class StreamReader:
     """
 
     stream: str
-    begin: Begin
+    begin: StartPosition
     stop_when_caught_up: bool = False
     stopping: Callable[[], bool] = lambda: False
     client: KinesisClient = field(default_factory=kinesis_client)
@@ -222,7 +222,7 @@ class StreamReader:
     def _again(self, cursor: _Cursor) -> dict[str, Any]:
         if cursor.last is not None:
             return _after(cursor.last)
-        return (Begin.at(cursor.opened) if self.begin == LATEST else self.begin).iterator
+        return (StartPosition.at(cursor.opened) if self.begin == LATEST else self.begin).iterator
 
     def _ended(self, shard: str, children: Sequence[Any]) -> None:
         self.finish(shard)
@@ -231,14 +231,14 @@ class StreamReader:
         begin = EARLIEST if self.begin == LATEST else self.begin
         self._open_ready([name for name, one in self._shards.items() if shard in parents(one)], begin)
 
-    def _open_ready(self, shards: Iterable[str], begin: Begin) -> None:
+    def _open_ready(self, shards: Iterable[str], begin: StartPosition) -> None:
         """Open those of these shards whose parents are all done."""
         for shard in shards:
             unfinished = [one for one in parents(self._shards[shard]) if one in self._shards and one not in self._done]
             if not unfinished and shard not in self._done and shard not in self._cursors:
                 self._open_shard(shard, begin)
 
-    def _open_shard(self, shard: str, begin: Begin) -> None:
+    def _open_shard(self, shard: str, begin: StartPosition) -> None:
         where = _after(self.marks[shard]) if shard in self.marks else begin.iterator
         self._cursors[shard] = _Cursor(shard, self._iterator(shard, where), datetime.now(UTC))
         self._cursors[shard].last = self.marks.get(shard)

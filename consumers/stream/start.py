@@ -11,7 +11,7 @@ from consumers.stream.shards import Shard, is_open, parents
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class StartPosition:
     """A kind of Kinesis iterator (TRIM_HORIZON, LATEST, AT_TIMESTAMP) and, for the last, the arrival time.
 
     `kind` is what a seeded lease holds, too: the KCL looks the time up in the properties.
@@ -21,7 +21,7 @@ class Begin:
     moment: datetime | None = None
 
     @classmethod
-    def at(cls, moment: datetime) -> Begin:
+    def at(cls, moment: datetime) -> StartPosition:
         """From the first record that arrived at `moment` or later."""
         return cls("AT_TIMESTAMP", moment)
 
@@ -49,5 +49,5 @@ class Begin:
         return [shard["ShardId"] for shard in shards if not known.intersection(parents(shard))]
 
 
-EARLIEST = Begin("TRIM_HORIZON")
-LATEST = Begin("LATEST")
+EARLIEST = StartPosition("TRIM_HORIZON")
+LATEST = StartPosition("LATEST")

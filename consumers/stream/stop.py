@@ -15,7 +15,7 @@ _TIPS = 2  # reads of the tip after the end has come: the first may have been un
 
 
 @dataclass(slots=True)
-class Ending:
+class StopCondition:
     """A shard is done when it shows a change `SLACK` beyond the point, or its tip after the point has come."""
 
     until: Point | None

@@ -17,13 +17,13 @@ from cdckit.envelope import (
     MESSAGES,
     UNREADABLE,
     VERSION,
+    Metadata,
+    MetadataWriter,
     Row,
-    Stamp,
-    Stamper,
     decode_row,
+    inject,
     key_columns,
     old_key_columns,
-    splice,
 )
 from cdckit.errors import EnvelopeError
 from cdckit.runtime.settings import Settings
@@ -70,7 +70,7 @@ class Router:
         self._masks = masks or None
         self._tables = tables or TableFilter()
         self._layouts = Layouts(self._name)
-        self._plain, self._moved = Stamper(_stamp(origin)), Stamper(_stamp(origin, key_change=True))
+        self._plain, self._moved = MetadataWriter(_stamp(origin)), MetadataWriter(_stamp(origin, key_change=True))
         self._stamper, self._annotation = self._plain, _NO_ANNOTATION
         self._commit_lsn, self._index = b"", 0
 
@@ -116,7 +116,7 @@ class Router:
         name = f"{layout.name}[{key.decode()}]"
         if len(name) > MAX_KEY:
             name = fit_key(name)
-        return (Record(name, self._stamper.splice(payload, index), layout.table),)
+        return (Record(name, self._stamper.inject(payload, index), layout.table),)
 
     def message(self, message: LogicalMessage) -> Sequence[Record]:
         """A logical message: an annotation stays with the transaction, one that is asked for is a record."""
@@ -129,8 +129,8 @@ class Router:
         table = Table(MESSAGES, message.prefix)
         name = fit_key(f"{self._origin.source}/{table}/{_message_key(message.content)}")
         if not message.transactional:
-            return (Record(name, splice(message.payload, _outside(self._origin, message.lsn)), table),)
-        return (Record(name, self._stamper.splice(message.payload, index), table),)
+            return (Record(name, inject(message.payload, _outside(self._origin, message.lsn)), table),)
+        return (Record(name, self._stamper.inject(message.payload, index), table),)
 
     def _name(self, table: Table) -> str | None:
         return f"{self._origin.source}/{table}/" if self._tables.wants(table) else None
@@ -141,7 +141,7 @@ class Router:
             self._annotation = msgspec.json.decode(content, type=dict[str, Any])
         except UNREADABLE:
             self._annotation = {"text": content}
-        self._stamper = Stamper(_stamp(self._origin, self._annotation))
+        self._stamper = MetadataWriter(_stamp(self._origin, self._annotation))
         self._stamper.begin(self._commit_lsn)
 
     def _parsed(self, payload: bytes) -> Sequence[Record]:
@@ -155,10 +155,12 @@ class Router:
         if moved:
             return self._split(payload, row, table, index)
         name = partition_key(self._origin.source, table, _key(row))
-        return (Record(name, self._stamper.splice(payload, index), table, action == TRUNCATE),)
+        return (Record(name, self._stamper.inject(payload, index), table, action == TRUNCATE),)
 
     def _split(self, payload: bytes, row: Row, table: Table, index: int) -> Sequence[Record]:
-        stamper = Stamper(_stamp(self._origin, self._annotation, key_change=True)) if self._annotation else self._moved
+        stamper = (
+            MetadataWriter(_stamp(self._origin, self._annotation, key_change=True)) if self._annotation else self._moved
+        )
         stamper.begin(self._commit_lsn)
         old, new = (old_key_columns(row), key_columns(row)) if row.pk else (None, None)
         source = self._origin.source
@@ -167,18 +169,18 @@ class Router:
         except (*UNREADABLE, KeyError) as error:
             raise EnvelopeError(f"not a wal2json row record: {error}") from error
         return (
-            Record(partition_key(source, table, old), stamper.splice(gone, index), table),
-            Record(partition_key(source, table, new), stamper.splice(come, index + 1), table),
+            Record(partition_key(source, table, old), stamper.inject(gone, index), table),
+            Record(partition_key(source, table, new), stamper.inject(come, index + 1), table),
         )
 
 
-def _stamp(origin: Origin, annotation: dict[str, Any] | None = None, *, key_change: bool = False) -> Stamp:
-    return Stamp(
+def _stamp(origin: Origin, annotation: dict[str, Any] | None = None, *, key_change: bool = False) -> Metadata:
+    return Metadata(
         VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, annotation, key_change
     )
 
 
-def _outside(origin: Origin, lsn: str) -> Stamp:
+def _outside(origin: Origin, lsn: str) -> Metadata:
     """The stamp of a message that belongs to no transaction: its own place, and the time at which it was read."""
     return msgspec.structs.replace(_stamp(origin), commit_lsn=lsn, time=datetime.now(UTC).isoformat())
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import VERSION, Stamp, Stamper
+from cdckit.envelope import VERSION, Metadata, MetadataWriter
 from producer.kinesis.batching.row_batch import Rows
 from producer.masking.copy_masker import NULL, Hiding
 from producer.masking.masker import Masks
@@ -72,7 +72,7 @@ class Image:
         payload = b'%b[%b],"pk":[%b]}' % (head, b",".join(columns), pk)
         values = dict(zip(self.shape.key, _exact.decode(key), strict=True))
         return Record(
-            partition_key(self._source, self.shape.table, values), under.splice(payload, index), self.shape.table
+            partition_key(self._source, self.shape.table, values), under.inject(payload, index), self.shape.table
         )
 
     def pieces(self, nullable: Collection[int]) -> list[bytes]:
@@ -127,22 +127,22 @@ class Image:
 class Under:
     """What all rows of one reading have in common: their place in the log, the time, and the envelope."""
 
-    def __init__(self, stamper: Stamper, lsn: str, moment: str) -> None:
+    def __init__(self, stamper: MetadataWriter, lsn: str, moment: str) -> None:
         """`lsn` and `moment` (ISO 8601) are the reading's."""
         stamper.begin(lsn.encode())
         self._stamper = stamper
         self.head = b'{"action":"I","xid":null,"timestamp":%b,"lsn":"%b"' % (_encode(moment), lsn.encode())
         self._stamped: dict[tuple[Table, Collection[int]], Template] = {}
 
-    def splice(self, payload: bytes, index: int) -> bytes:
+    def inject(self, payload: bytes, index: int) -> bytes:
         """The payload as a record."""
-        return self._stamper.splice(payload, index)
+        return self._stamper.inject(payload, index)
 
     def template(self, image: Image, nullable: frozenset[int]) -> Template:
         """Whole records, the index as the last value."""
         known = image.shape.table, nullable
         if known not in self._stamped:
-            before, after = self._stamper.splice(b"}", 0).split(b'"index":0', 1)
+            before, after = self._stamper.inject(b"}", 0).split(b'"index":0', 1)
             self._stamped[known] = Template(self.head, image.pieces(nullable), before + b'"index":', after)
         return self._stamped[known]
 
@@ -166,10 +166,10 @@ class Template:
         return text
 
 
-def stamper_of(origin: Origin, kind: str) -> Stamper:
+def stamper_of(origin: Origin, kind: str) -> MetadataWriter:
     """The envelope of rows that were read: their annotation tells that nobody inserted them then."""
-    return Stamper(
-        Stamp(
+    return MetadataWriter(
+        Metadata(
             VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
         )
     )  # fmt: skip

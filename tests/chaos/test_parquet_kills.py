@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cdckit.change import Table
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.testing import MemorySink, deliver
 from consumers.parquet.lake import Lake
 from consumers.parquet.maintain.compaction import Goal, tidy
@@ -95,7 +95,7 @@ def records(seed: int) -> Iterator[bytes]:
             f'{{"action":"{op}","xid":{index},"timestamp":"2026-11-24 04:14:15+00","schema":"public","table":"items"'
             f"{'' if op == 'T' else columns}}}"
         )
-        yield splice(row.encode(), Stamp(VERSION, 1, f"0/{index:X}", 1, "main"))
+        yield inject(row.encode(), Metadata(VERSION, 1, f"0/{index:X}", 1, "main"))
 
 
 class Writers:

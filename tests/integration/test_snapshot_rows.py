@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cdckit.envelope import VERSION, Stamp, Stamper, decode, decode_row
+from cdckit.envelope import VERSION, Metadata, MetadataWriter, decode, decode_row
 from cdckit.errors import UsageError
 from producer.kinesis.batching.row_batch import Rows
 from producer.masking.masker import Masks
@@ -52,8 +52,8 @@ def read(source: Source, image: Image, where: str = "true") -> list[bytes]:
 
 
 def under() -> Under:
-    stamp = Stamp(VERSION, 1, "", 0, "main", "7", 1, "cdc", {"read": "snapshot"})
-    return Under(Stamper(stamp), "0/17", "2026-11-24 10:00:00+00")
+    stamp = Metadata(VERSION, 1, "", 0, "main", "7", 1, "cdc", {"read": "snapshot"})
+    return Under(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
 
 
 def told(payload: bytes) -> dict[str, Any]:

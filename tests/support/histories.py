@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cdckit.change import Change
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.packing import plain
 
 
@@ -46,8 +46,8 @@ def entry(
         f'{{"action":"{op}","xid":{at},"timestamp":"{committed}","lsn":"0/{at:X}","schema":"public",'
         f'"table":"{table}",{parts},"pk":[{{"name":"id","type":"integer"}}]}}'
     )
-    stamp = Stamp(VERSION, 1, f"0/{at:X}", 0, "main")
-    return Entry(f"main/public.{table}/[{key}]", splice(row.encode(), stamp))
+    stamp = Metadata(VERSION, 1, f"0/{at:X}", 0, "main")
+    return Entry(f"main/public.{table}/[{key}]", inject(row.encode(), stamp))
 
 
 def folded(entries: Iterable[Entry]) -> bytes:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from consumers.stream.start import EARLIEST, LATEST, Begin
+from consumers.stream.start import EARLIEST, LATEST, StartPosition
 
 SHARDS = [
     {"ShardId": "0", "SequenceNumberRange": {"EndingSequenceNumber": "9"}},
@@ -15,7 +15,7 @@ SHARDS = [
 
 def test_the_oldest_known_shards_start_and_their_children_follow() -> None:
     assert EARLIEST.seeds(SHARDS) == ["0", "1", "4"]
-    assert Begin("AT_TIMESTAMP", datetime(2026, 1, 1, tzinfo=UTC)).seeds(SHARDS) == ["0", "1", "4"]
+    assert StartPosition("AT_TIMESTAMP", datetime(2026, 1, 1, tzinfo=UTC)).seeds(SHARDS) == ["0", "1", "4"]
 
 
 def test_from_latest_on_only_open_shards_matter() -> None:
@@ -24,5 +24,5 @@ def test_from_latest_on_only_open_shards_matter() -> None:
 
 def test_the_kcl_is_told_by_one_property() -> None:
     assert EARLIEST.properties == {"initialPositionInStream": "TRIM_HORIZON"}
-    moment = Begin("AT_TIMESTAMP", datetime(2026, 1, 1, tzinfo=UTC))
+    moment = StartPosition("AT_TIMESTAMP", datetime(2026, 1, 1, tzinfo=UTC))
     assert moment.properties == {"initialPositionInStreamExtended": "1767225600"}

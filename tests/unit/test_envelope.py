@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdckit.change import Op
-from cdckit.envelope import VERSION, Stamp, decode, splice
+from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.errors import EnvelopeError
 from cdckit.packing import MOST_BYTES, compress, plain
 from cdckit.position import Lsn, Position
 
-STAMP = Stamp(VERSION, 3, "0/1946920", 5, "shop", "7711", 2, "cdc", {"actor": "alice"})
+STAMP = Metadata(VERSION, 3, "0/1946920", 5, "shop", "7711", 2, "cdc", {"actor": "alice"})
 UPDATE = (
     b'{"action":"U","xid":7,"timestamp":"2026-11-24 04:14:15.07362+00","lsn":"0/1947018",'
     b'"schema":"public","table":"orders",'
@@ -24,13 +24,13 @@ UPDATE = (
 
 
 def test_splicing_keeps_wal2jsons_text_and_adds_one_key() -> None:
-    data = splice(UPDATE, STAMP)
+    data = inject(UPDATE, STAMP)
     assert data.startswith(UPDATE[:-1])
     assert set(msgspec.json.decode(data)) - set(msgspec.json.decode(UPDATE)) == {"cdc"}
 
 
 def test_a_change_knows_all_that_was_sent() -> None:
-    change = decode(splice(UPDATE, STAMP))
+    change = decode(inject(UPDATE, STAMP))
     assert (change.op, change.source, str(change.table)) == (Op.UPDATE, "shop", "public.orders")
     assert change.position == Position(3, Lsn.parse("0/1946920"), 5)
     assert change.key == {"id": 1}
@@ -44,21 +44,21 @@ def test_a_change_knows_all_that_was_sent() -> None:
     "number", ["12345678901234567890123.10", "123456789012345678901234567890", "1e-400", "0.1", "-0"]
 )
 def test_numbers_keep_every_digit(number: str) -> None:
-    change = decode(splice(UPDATE.replace(b"12345678901234567890123.10", number.encode()), STAMP))
+    change = decode(inject(UPDATE.replace(b"12345678901234567890123.10", number.encode()), STAMP))
     assert change.after is not None
     assert change.after["n"] == Decimal(number)
     assert not isinstance(change.after["n"], float)
 
 
 def test_an_absent_column_is_not_null() -> None:
-    data = splice(UPDATE.replace(b',{"name":"n","type":"numeric","value":12345678901234567890123.10}', b""), STAMP)
+    data = inject(UPDATE.replace(b',{"name":"n","type":"numeric","value":12345678901234567890123.10}', b""), STAMP)
     change = decode(data)
     assert change.after == {"id": 1}
 
 
 def test_a_table_without_a_key_is_known_by_all_its_columns() -> None:
     row = UPDATE.replace(b'"pk":[{"name":"id","type":"integer"}]', b'"pk":[]').replace(b'"action":"U"', b'"action":"I"')
-    assert set(decode(splice(row, STAMP)).key) == {"id", "n"}
+    assert set(decode(inject(row, STAMP)).key) == {"id", "n"}
 
 
 @given(st.binary(max_size=200))
@@ -69,7 +69,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 @given(st.integers(0, len(UPDATE)), st.integers(0, 255))
 def test_a_flipped_byte_is_read_or_refused_never_worse(place: int, byte: int) -> None:
-    whole = bytearray(splice(UPDATE, STAMP))
+    whole = bytearray(inject(UPDATE, STAMP))
     whole[place] = byte
     with contextlib.suppress(EnvelopeError):
         decode(bytes(whole))
@@ -88,14 +88,14 @@ def test_a_flipped_byte_is_read_or_refused_never_worse(place: int, byte: int) ->
     ],
 )
 def test_a_wrong_envelope_is_refused(before: bytes, after: bytes) -> None:
-    data = splice(UPDATE, STAMP)
+    data = inject(UPDATE, STAMP)
     assert before in data
     with pytest.raises(EnvelopeError):
         decode(data.replace(before, after))
 
 
 def test_a_compressed_record_is_the_same_change() -> None:
-    data = splice(UPDATE, STAMP)
+    data = inject(UPDATE, STAMP)
     assert decode(compress(data)) == decode(data)
     assert plain(compress(data)) == data
 
@@ -110,4 +110,4 @@ def test_a_bomb_is_refused_before_it_takes_the_memory() -> None:
 @pytest.mark.parametrize("cut", [3, 20, 60])
 def test_a_compressed_record_that_was_cut_is_refused(cut: int) -> None:
     with pytest.raises(EnvelopeError):
-        decode(compress(splice(UPDATE, STAMP))[:cut])
+        decode(compress(inject(UPDATE, STAMP))[:cut])

@@ -8,7 +8,7 @@ import pytest
 
 from consumers.replay.estimate import estimate
 from consumers.stream.probe import Probe, Sample
-from consumers.stream.start import EARLIEST, Begin
+from consumers.stream.start import EARLIEST, StartPosition
 
 START = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ class Kinesis:
         self.arrivals = [START + timedelta(seconds=one) for one in sorted(seconds)]
         self.asked = 0
 
-    def since(self, shard: str, begin: Begin, limit: int) -> Sample:
+    def since(self, shard: str, begin: StartPosition, limit: int) -> Sample:
         self.asked += 1
         at = START if begin == EARLIEST else begin.moment
         assert at is not None
@@ -32,7 +32,7 @@ class Kinesis:
         return Sample(records, at_end=len(found) <= limit)
 
 
-def told(seconds: Sequence[float], begin: Begin = EARLIEST, end: float = 3600) -> tuple[int, bool, int]:
+def told(seconds: Sequence[float], begin: StartPosition = EARLIEST, end: float = 3600) -> tuple[int, bool, int]:
     kinesis = Kinesis(seconds)
     parts = estimate(cast(Probe, cast(Any, kinesis)), ["shardId-0"], begin, START + timedelta(seconds=end))
     assert kinesis.asked <= 8
@@ -47,7 +47,7 @@ def test_what_one_page_holds_is_exact() -> None:
 
 def test_the_end_and_the_beginning_count() -> None:
     seconds = [float(n) for n in range(3_600)]
-    assert told(seconds, Begin.at(START + timedelta(seconds=600)), 1_199.5) == (600, True, 1)
+    assert told(seconds, StartPosition.at(START + timedelta(seconds=600)), 1_199.5) == (600, True, 1)
 
 
 def test_a_steady_stream_is_told_within_a_tenth() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cdckit.change import Table
-from cdckit.envelope import Stamp, decode, splice
+from cdckit.envelope import Metadata, decode, inject
 from cdckit.packing import MOST_FOLDED, plain, unfold
 from producer.ack_tracker import Ticket
 from producer.kinesis.batching.folded import FOLD_BYTES, LooseLanes
@@ -69,7 +69,7 @@ def line(number: int, size: int = 10) -> bytes:
         b'"columns":[{"name":"id","type":"text","value":"\xc3\xa4%d"},{"name":"body","type":"text","value":"%b"}],'
         b'"pk":[{"name":"id","type":"text"}]}' % (number, noise.encode())
     )
-    return splice(row, Stamp(1, 1, "0/17", number, "main"))
+    return inject(row, Metadata(1, 1, "0/17", number, "main"))
 
 
 def key(number: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdckit.envelope import VERSION, Stamp, splice
+from cdckit.envelope import VERSION, Metadata, inject
 from cdckit.errors import ConsumerError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Outcome
 from cdckit.testing import FaultySink, MemorySink, transient
@@ -27,7 +27,7 @@ def record(number: int, data: bytes | None = None) -> RawRecord:
         b'{"action":"I","xid":7,"timestamp":"2026-11-24 04:14:15+00","lsn":"0/10","schema":"public","table":"orders",'
         b'"columns":[{"name":"id","type":"integer","value":%d}],"pk":[{"name":"id","type":"integer"}]}' % number
     )
-    return RawRecord(data or splice(row, Stamp(VERSION, 1, "0/64", number, "main")), "key", str(number))
+    return RawRecord(data or inject(row, Metadata(VERSION, 1, "0/64", number, "main")), "key", str(number))
 
 
 class Bench:

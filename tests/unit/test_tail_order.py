@@ -12,7 +12,7 @@ from consumers.filters.feed import Rows, Seen
 from consumers.stream.points import SLACK, Point
 from consumers.stream.reader import Page
 from consumers.stream.record import RawRecord
-from consumers.stream.stop import Ending
+from consumers.stream.stop import StopCondition
 
 WINDOW = 5
 SHARDS = ["a", "b", "c"]
@@ -100,18 +100,18 @@ def test_a_row_is_known_from_what_went_by() -> None:
 
 def test_a_range_ends_beyond_the_slack_or_at_the_tip() -> None:
     until = Point(second(100))
-    ending = Ending(until, lambda: second(500))
+    ending = StopCondition(until, lambda: second(500))
     beyond = int(SLACK.total_seconds()) + 101
     assert not ending.done(Page("a", [], [], 9), [change("I", 1, at=101)])
     assert ending.done(Page("a", [], [], 9), [change("I", 1, at=beyond)])
     assert not ending.done(Page("b", [], [], 0), []), "the first look at the tip may have been under way"
     assert ending.done(Page("b", [], [], 0), [])
-    early = Ending(until, lambda: second(99))
+    early = StopCondition(until, lambda: second(99))
     assert not any(early.done(Page("a", [], [], 0), []) for _ in range(5)), "the end has not come yet"
 
 
 def test_a_range_to_an_lsn_ends_when_something_later_was_seen_anywhere() -> None:
-    ending = Ending(Point(lsn=change("I", 1, at=7).position.commit_lsn), lambda: second(500))
+    ending = StopCondition(Point(lsn=change("I", 1, at=7).position.commit_lsn), lambda: second(500))
     assert not any(ending.done(Page("a", [], [], 0), [change("I", 1, at=7)]) for _ in range(5))
     assert not ending.done(Page("b", [], [], 5), [change("I", 1, at=8)])
     assert [ending.done(Page("a", [], [], 0), []) for _ in range(2)] == [False, True]
