@@ -14,12 +14,12 @@ from benchmarks import Row
 from cdckit.change import Change, Value
 from cdckit.sink import Batch, Received, SinkContext
 from cdckit.testing import change
-from consumers.audit.log import opened
-from consumers.audit.proof.chain import GENESIS, Entry, link
-from consumers.audit.query import Filter, find, history
-from consumers.audit.query import Row as Key
+from consumers.audit.log import open_log
+from consumers.audit.proof.chain import GENESIS, AuditEntry, link
+from consumers.audit.query import EntryFilter, find, history
+from consumers.audit.query import RowRef as Key
 from consumers.audit.sink import open_sink
-from consumers.audit.store import _INSERT, FILE, Store, entry_of
+from consumers.audit.store import _INSERT, STORE_FILE, AuditStore, entry_of
 
 BATCH = 1000
 SHARD = "shardId-000000000000"
@@ -38,7 +38,7 @@ def rows(quick: bool) -> Iterator[Row]:
         table = changes[0].table
         asked = {
             "history": lambda: history(Path(name) / "ours", Key("main", table, "[42]")),
-            "search": lambda: find(Path(name) / "ours", Filter(actor="alice", limit=20)),
+            "search": lambda: find(Path(name) / "ours", EntryFilter(actor="alice", limit=20)),
         }
         for what, question in asked.items():
             note = f"of {count:,} entries; a second is the limit"
@@ -59,11 +59,11 @@ def _ours(folder: Path, changes: list[Change]) -> float:
 
 def _ceiling(folder: Path, changes: list[Change]) -> float:
     """The rows are ready: SQLite only inserts them, and SHA-256 chains them."""
-    Store(folder, create=True).close()
+    AuditStore(folder, create=True).close()
     items = [Received(one, str(10**55 + number)) for number, one in enumerate(changes)]
-    entries: list[Entry] = [entry_of(SHARD, number, item) for number, item in enumerate(items, 1)]
+    entries: list[AuditEntry] = [entry_of(SHARD, number, item) for number, item in enumerate(items, 1)]
     ready = [msgspec.structs.astuple(entry) for entry in entries]
-    connection = sqlite3.connect(folder / FILE, isolation_level=None)
+    connection = sqlite3.connect(folder / STORE_FILE, isolation_level=None)
     connection.execute("PRAGMA synchronous = FULL")
     started, digest = time.monotonic(), GENESIS
     for start in range(0, len(entries), BATCH):
@@ -80,8 +80,8 @@ def _ceiling(folder: Path, changes: list[Change]) -> float:
 
 
 def _verify(folder: Path) -> None:
-    with opened(folder) as log:
-        assert not any(proof.broken for proof in log.prove())
+    with open_log(folder) as log:
+        assert not any(proof.broken for proof in log.verify())
 
 
 def _seconds(action: object) -> float:

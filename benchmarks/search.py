@@ -26,7 +26,7 @@ from benchmarks.search_latency import latency_rows
 from cdckit.sink import SinkContext
 from consumers.dead_letters import open_store
 from consumers.search.mapping import IndexMapping
-from consumers.search.opensearch.bulk import IN_FLIGHT
+from consumers.search.opensearch.bulk import MAX_IN_FLIGHT
 from consumers.search.opensearch.layout import index_body
 from consumers.search.sink import open_sink
 from consumers.search.sqlite.schema import PRAGMAS
@@ -57,9 +57,9 @@ def rows(quick: bool) -> Iterator[Row]:
         some = documents[: 10_000 if quick else 60_000]
         ours: Side = lambda folder, some: _satellite(folder, some, node.options(refresh_seconds=1.0))  # noqa: E731
         one, rate = _best(some, lambda _, some: _opensearch_bulk(node, some, 1), ours)
-        two, again = _best(some, lambda _, some: _opensearch_bulk(node, some, IN_FLIGHT), ours)
+        two, again = _best(some, lambda _, some: _opensearch_bulk(node, some, MAX_IN_FLIGHT), ours)
         yield Row("search.opensearch_throughput_vs_bulk", rate, one, "documents/s", note=f"OpenSearch; {note}")
-        several = f"OpenSearch, {IN_FLIGHT} requests of the reference at a time, as of ours; {note}"
+        several = f"OpenSearch, {MAX_IN_FLIGHT} requests of the reference at a time, as of ours; {note}"
         yield Row("search.opensearch_throughput_vs_parallel_bulk", again, two, "documents/s", note=several)
     if not quick:  # `way` has it too
         yield from latency_rows()

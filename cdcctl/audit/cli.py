@@ -54,7 +54,7 @@ def history(
     """
     found = settings(context)
     folder, chosen = found.satellite("audit"), options(context)
-    row = log.Row(found.source, _table(table_name), _key(key))
+    row = log.RowRef(found.source, _table(table_name), _key(key))
     if as_of is not None:
         state = log.as_of(folder, row, parse_moment(as_of), chosen)
         if output_format is not AuditFormat.TABLE:
@@ -95,7 +95,7 @@ def search(
 
     Example: [bold]cdcctl audit search --actor alice --table public.orders --since 1d --column total[/]
     """
-    wanted = log.Filter(
+    wanted = log.EntryFilter(
         None if table_name is None else _table(table_name), actor, column,
         None if since is None else parse_moment(since), None if until is None else parse_moment(until), None, limit,
     )  # fmt: skip

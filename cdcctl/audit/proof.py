@@ -14,12 +14,11 @@ from cdcctl.options import Format, Output, settings
 from cdcctl.timespec import parse_moment
 from cdckit.errors import SatelliteError, UsageError
 from consumers.audit.log import AuditLog
-from consumers.audit.log import opened as opened_log
-from consumers.audit.options import Options
-from consumers.audit.proof.export import export as export_log
-from consumers.audit.proof.export import verify_file
-from consumers.audit.proof.keys import PRIVATE, public_keys, read_public, rotate, signing_key
-from consumers.audit.proof.verification import Proof
+from consumers.audit.log import open_log as opened_log
+from consumers.audit.options import AuditOptions
+from consumers.audit.proof.export import export_log, verify_file
+from consumers.audit.proof.keys import PRIVATE_KEY_FILE, public_keys, read_public, rotate_signing_key, signing_key
+from consumers.audit.proof.verification import ChainVerification
 
 keys_app = typer.Typer(no_args_is_help=True, help="The log's signing keys.")
 
@@ -45,7 +44,7 @@ def verify(
         proofs = verify_file(file, root)
     else:
         with _opened(context) as opened:
-            proofs = opened.prove(root)
+            proofs = opened.verify(root)
     if output_format is Format.JSON:
         output.print_json([asdict(proof) for proof in proofs])
     else:
@@ -114,7 +113,7 @@ def list_keys(context: typer.Context, output_format: Output = Format.TABLE) -> N
     Example: [bold]cdcctl audit key ls[/]
     """
     folder, active = _key_folder(context), None
-    if (folder / PRIVATE).exists():
+    if (folder / PRIVATE_KEY_FILE).exists():
         active = signing_key(folder).id
     rows = [
         {"id": name, "file": str(folder / f"{name}.pub.pem"), "signs": name == active} for name in public_keys(folder)
@@ -134,13 +133,13 @@ def rotate_key(context: typer.Context, output_format: Output = Format.TABLE) -> 
     Example: [bold]cdcctl audit key rotate[/]
     """
     folder = _key_folder(context)
-    if not (folder / PRIVATE).exists():
+    if not (folder / PRIVATE_KEY_FILE).exists():
         raise SatelliteError(f"there is no signing key in {folder}", "cdcctl consumer run audit makes one")
-    old, new = rotate(folder)
+    old, new = rotate_signing_key(folder)
     _result(output_format, {"old": old, "new": new}, f"{new} signs from now on; whoever trusts {old} trusts it too")
 
 
-def _print_proofs(proofs: list[Proof]) -> None:
+def _print_proofs(proofs: list[ChainVerification]) -> None:
     rows = [
         (one.chain, one.entries, one.expired, one.anchored, one.last - one.anchored, "altered" if one.broken else "ok")
         for one in proofs
@@ -160,9 +159,9 @@ def _result(output_format: Format, value: dict[str, Any], text: str) -> None:
         output.print_text(output.escape(text))
 
 
-def options(context: typer.Context) -> Options:
+def options(context: typer.Context) -> AuditOptions:
     """``[consumers.audit]`` of the settings in force. Raises UsageError."""
-    return Options.read(settings(context).options("audit"))
+    return AuditOptions.read(settings(context).options("audit"))
 
 
 def _key_folder(context: typer.Context) -> Path:

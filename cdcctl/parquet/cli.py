@@ -16,10 +16,10 @@ from cdcctl import output
 from cdcctl.options import settings
 from cdckit.errors import UsageError
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import MEGABYTE, Goal, tidy
-from consumers.parquet.options import Options
+from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy, compact_table
+from consumers.parquet.options import ParquetOptions
 from consumers.parquet.read import query as lake_query
-from consumers.parquet.read.report import column_infos, find_tables, table_stats
+from consumers.parquet.read.catalog import column_infos, find_tables, table_stats
 
 app = typer.Typer(no_args_is_help=True, help="Ask the Parquet lake, look after its files.")
 
@@ -52,9 +52,9 @@ def query(
     """
     lake = _lake(context)
     if explain:
-        output.print_plain(lake_query.explain(lake.root, sql))
+        output.print_plain(lake_query.explain_analyze(lake.root, sql))
         return
-    answer = lake_query.ask(lake.root, sql)
+    answer = lake_query.run_query(lake.root, sql)
     _print(output_format, list(answer.columns), answer.rows)
 
 
@@ -118,8 +118,8 @@ def export(
     found = find_tables(lake, [table])
     if len(found) > 1:
         raise UsageError(f"several sources have {table}", "ask by `cdcctl parquet query` and name the source")
-    sql = lake_query.selection(lake, found[0], changes=changes, asof=asof)
-    count = lake_query.export(lake.root, sql, target.absolute(), kind)
+    sql = lake_query.select_all_sql(lake, found[0], changes=changes, asof=asof)
+    count = lake_query.export_query(lake.root, sql, target.absolute(), kind)
     output.note(f"{count} rows written to {output.escape(str(target))}")
 
 
@@ -141,23 +141,25 @@ def compact(
     Example: [bold]cdcctl parquet compact orders --sort-by customer_id[/]
     """
     options, lake = _options(context), _lake(context)
-    goal = _goal(options.goal, target_mb, sort_by, retention_hours)
-    done = [{"table": str(ref), **asdict(tidy(lake, ref, goal))} for ref in find_tables(lake, tables or [])]
+    goal = _goal(options.compaction, target_mb, sort_by, retention_hours)
+    done = [{"table": str(ref), **asdict(compact_table(lake, ref, goal))} for ref in find_tables(lake, tables or [])]
     _print_records(output_format, done)
 
 
-def _goal(goal: Goal, target_mb: float | None, sort_by: list[str] | None, retention_hours: int | None) -> Goal:
+def _goal(
+    goal: CompactionPolicy, target_mb: float | None, sort_by: list[str] | None, retention_hours: int | None
+) -> CompactionPolicy:
     if target_mb is not None and target_mb <= 0:
         raise UsageError(f"--target-mb cannot be {target_mb}", "use a number of megabytes, like 128")
     if retention_hours is not None and retention_hours < 1:
         raise UsageError(f"--retention-hours cannot be {retention_hours}", "writers at work need an hour")
     size = goal.target_bytes if target_mb is None else int(target_mb * MEGABYTE)
     hours = goal.retention_hours if retention_hours is None else retention_hours
-    return Goal(size, tuple(sort_by or goal.sort_by), hours)
+    return CompactionPolicy(size, tuple(sort_by or goal.sort_by), hours)
 
 
-def _options(context: typer.Context) -> Options:
-    return Options.read(settings(context).options("parquet"))
+def _options(context: typer.Context) -> ParquetOptions:
+    return ParquetOptions.read(settings(context).options("parquet"))
 
 
 def _lake(context: typer.Context) -> Lake:
@@ -165,7 +167,7 @@ def _lake(context: typer.Context) -> Lake:
 
 
 def _print_stats(context: typer.Context, tables: list[str] | None, form: Format, keep: list[str] | None) -> None:
-    lake, goal = _lake(context), _options(context).goal
+    lake, goal = _lake(context), _options(context).compaction
     rows = [_kept(asdict(table_stats(lake, ref, goal)), keep) for ref in find_tables(lake, tables or [])]
     _print_records(form, rows)
 

@@ -20,8 +20,8 @@ from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import stop_on_signals
 from consumers.replay.catchup import Catchup, catchup
 from consumers.search import query as index
-from consumers.search.engine import Hit, Page, Stats
-from consumers.search.options import read
+from consumers.search.engine import Hit, IndexStats, SearchPage
+from consumers.search.options import read_options
 from consumers.search.reindex import reindex as remake
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
@@ -100,7 +100,7 @@ def reindex(
     Example: [bold]cdcctl search reindex[/]
     """
     found = settings(context)
-    chosen = read(found.options(CONSUMER))
+    chosen = read_options(found.options(CONSUMER))
     with stop_on_signals() as stopping, closing(index.open_generations(found.satellite(CONSUMER), chosen)) as engine:
         stream = None if moment is None else _stream(found, moment, stopping.is_set)
         done = remake(engine, chosen.mapping, found.satellite(CONSUMER), stream, force=force)
@@ -121,7 +121,7 @@ def _stream(found: Settings, moment: str, stopping: Callable[[], bool]) -> Catch
     return catchup(found, wanted, Probe(found.stream).begin(Point(wanted), datetime.now(UTC)), stopping)
 
 
-def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> dict[str, object]:
+def _as_json(page: SearchPage, figures: IndexStats, found: Settings, highlight: bool) -> dict[str, object]:
     return {
         "total": page.total,
         "hits": [{**asdict(hit), "snippet": hit.snippet if highlight else _plain(hit.snippet)} for hit in page.hits],
@@ -157,7 +157,7 @@ def _behind(found: Settings) -> float | None:
     return max(known, default=None)
 
 
-def _freshness(figures: Stats, found: Settings) -> str:
+def _freshness(figures: IndexStats, found: Settings) -> str:
     if figures.newest_commit is None:
         return "nothing indexed yet"
     age = (datetime.now(UTC) - datetime.fromisoformat(figures.newest_commit)).total_seconds()

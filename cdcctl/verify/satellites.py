@@ -12,10 +12,10 @@ from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from cdckit.runtime.settings import Settings
 from consumers.audit import query as audit
-from consumers.audit.options import Options as AuditOptions
+from consumers.audit.options import AuditOptions
 from consumers.replica.dialect import quoted
 from consumers.replica.postgres import PostgresDialect
-from consumers.replica.sqlite import FILE as REPLICA_FILE
+from consumers.replica.sqlite import REPLICA_FILE
 from consumers.search import query as search
 from consumers.search.mapping import Mapper
 
@@ -35,7 +35,7 @@ def kept(settings: Settings, satellite: str, table: Table, columns: Sequence[Col
         mapper = Mapper(index.mapping).table(table)
     if mapper is None:
         return None
-    names = mapper.kept({column.name: None for column in columns})
+    names = mapper.without_excluded({column.name: None for column in columns})
     return [column for column in columns if column.name in names]
 
 
@@ -45,10 +45,10 @@ def _search(settings: Settings, table: Table, columns: Sequence[Column]) -> Keye
 
 
 def _parquet(settings: Settings, table: Table, columns: Sequence[Column]) -> Keyed:  # noqa: ARG001
-    from consumers.parquet.options import Options  # noqa: PLC0415
-    from consumers.parquet.read.current import current_rows  # noqa: PLC0415 -- pyarrow and DuckDB are slow to load
+    from consumers.parquet.options import ParquetOptions  # noqa: PLC0415
+    from consumers.parquet.read.current_rows import current_rows  # noqa: PLC0415 -- pyarrow and DuckDB are slow to load
 
-    options = Options.read(settings.options("parquet"))
+    options = ParquetOptions.read(settings.options("parquet"))
     return current_rows(options.url or settings.satellite("parquet"), settings.source, table)
 
 

@@ -10,7 +10,7 @@ from cdckit.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AuditOptions:
     """Where anchors, sealed segments and keys are (empty: in the log's folder), and how often chains are anchored."""
 
     anchors: str = ""
@@ -20,7 +20,7 @@ class Options:
     keys: str = ""
 
     @classmethod
-    def read(cls, options: Mapping[str, object]) -> Options:
+    def read(cls, options: Mapping[str, object]) -> AuditOptions:
         """Check what the file says. Raises UsageError that names the key."""
         known = {"anchors": str, "anchor_seconds": float, "anchor_lock_days": int, "segments": str, "keys": str}
         mine = {name: value for name, value in options.items() if name != "flush_seconds"}

@@ -17,12 +17,12 @@ import msgspec
 
 from cdckit.change import Op, Table, Value
 from cdckit.position import Position
-from consumers.audit.log import AuditLog, opened
-from consumers.audit.options import Options
-from consumers.audit.proof.chain import Entry
-from consumers.audit.proof.segments import Manifest, matching
+from consumers.audit.log import AuditLog, open_log
+from consumers.audit.options import AuditOptions
+from consumers.audit.proof.chain import AuditEntry
+from consumers.audit.proof.segments import SegmentManifest, remaining_entries
 
-MANY = 1000
+MAX_WITH_HISTORY = 1000
 """Entries of an answer beyond which their rows' histories are not read."""
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
@@ -45,7 +45,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class EntryFilter:
     """Which entries to find; an unset field does not matter. `actor` is the annotation's key of that name."""
 
     table: Table | None = None
@@ -62,7 +62,7 @@ class Filter:
         values = self._values
         return " AND ".join(_CONDITIONS[name] for name in values) or "1", values
 
-    def may_match(self, manifest: Manifest) -> bool:
+    def may_match(self, manifest: SegmentManifest) -> bool:
         """Whether a segment could hold such an entry."""
         values = self._values
         return (
@@ -71,7 +71,7 @@ class Filter:
             and ("until" not in values or manifest.oldest < str(values["until"]))
         )
 
-    def matches(self, entry: Entry) -> bool:
+    def matches(self, entry: AuditEntry) -> bool:
         """Whether a sealed entry is meant."""
         values = self._values
         annotation = _decode(entry.annotation) if entry.annotation and self.actor is not None else {}
@@ -108,7 +108,7 @@ _CONDITIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RowRef:
     """One row of one source, by its key's text (``[42]``)."""
 
     source: str
@@ -116,15 +116,17 @@ class Row:
     key: str
 
 
-def history(folder: Path, row: Row, options: Options | None = None) -> list[Event]:
+def history(folder: Path, row: RowRef, options: AuditOptions | None = None) -> list[Event]:
     """One row's changes in commit order; before-values from the replica identity, else from the row's own history."""
-    with opened(folder, options) as log:
+    with open_log(folder, options) as log:
         return list(_events(_row_entries(log, row)))
 
 
-def as_of(folder: Path, row: Row, moment: datetime, options: Options | None = None) -> Mapping[str, Value] | None:
+def as_of(
+    folder: Path, row: RowRef, moment: datetime, options: AuditOptions | None = None
+) -> Mapping[str, Value] | None:
     """The row as it was at `moment` (by commit time); None when it did not exist."""
-    with opened(folder, options) as log:
+    with open_log(folder, options) as log:
         state: Mapping[str, Value] | None = None
         for entry in _row_entries(log, row):
             if datetime.fromisoformat(entry.commit_time) <= moment:
@@ -132,35 +134,35 @@ def as_of(folder: Path, row: Row, moment: datetime, options: Options | None = No
         return state
 
 
-def find(folder: Path, wanted: Filter, options: Options | None = None) -> list[Event]:
-    """Matching entries, newest first. Of more than `MANY`, before-values are only those of the replica identity."""
+def find(folder: Path, wanted: EntryFilter, options: AuditOptions | None = None) -> list[Event]:
+    """Find entries, newest first."""
     where, values = wanted.sql
-    with opened(folder, options) as log:
+    with open_log(folder, options) as log:
         live = log.store.entries(where, values, f"position DESC LIMIT {int(wanted.limit)}")
         sealed = (entry for entry in _sealed(log, wanted) if wanted.matches(entry))
         newest = heapq.nlargest(wanted.limit, [*live, *sealed], key=lambda entry: entry.position)
         events = (
             list(_with_history(log, newest))
-            if len(newest) <= MANY
+            if len(newest) <= MAX_WITH_HISTORY
             else [_event(entry, _before(entry)) for entry in newest]
         )
     return [event for event in events if wanted.column is None or wanted.column in event.changed]
 
 
-def transaction(folder: Path, xid: int, options: Options | None = None) -> list[Event]:
+def transaction(folder: Path, xid: int, options: AuditOptions | None = None) -> list[Event]:
     """One transaction's changes, in the order in which they were made."""
-    return sorted(find(folder, Filter(xid=xid, limit=1_000_000), options), key=lambda event: event.position)
+    return sorted(find(folder, EntryFilter(xid=xid, limit=1_000_000), options), key=lambda event: event.position)
 
 
 def current_rows(
-    folder: Path, source: str, table: Table, options: Options | None = None
+    folder: Path, source: str, table: Table, options: AuditOptions | None = None
 ) -> dict[str, Mapping[str, Value]]:
     """The rows that the log implies exist now, by key text. For tables that fit in memory."""
     rows: dict[str, Mapping[str, Value]] = {}
-    with opened(folder, options) as log:
+    with open_log(folder, options) as log:
         values = {"source": source, "table": str(table)}
         live = log.store.entries("source = :source AND tbl = :table", values)
-        sealed = (entry for entry in _sealed(log, Filter(table=table)) if entry.source == source)
+        sealed = (entry for entry in _sealed(log, EntryFilter(table=table)) if entry.source == source)
         older = sorted((entry for entry in sealed if entry.table == str(table)), key=lambda entry: entry.position)
         for entry in heapq.merge(older, live, key=lambda entry: entry.position):
             if entry.op == Op.TRUNCATE:
@@ -174,15 +176,15 @@ def current_rows(
     return rows
 
 
-def _sealed(log: AuditLog, wanted: Filter) -> Iterator[Entry]:
-    return matching(log.segments, (one for one in log.segments.manifests() if wanted.may_match(one)))
+def _sealed(log: AuditLog, wanted: EntryFilter) -> Iterator[AuditEntry]:
+    return remaining_entries(log.segments, (one for one in log.segments.manifests() if wanted.may_match(one)))
 
 
-def _row_entries(log: AuditLog, row: Row) -> Iterator[Entry]:
+def _row_entries(log: AuditLog, row: RowRef) -> Iterator[AuditEntry]:
     where = "source = :source AND tbl = :table AND key IN (:key, '[]') AND (key = :key OR op = 'T')"
     values = {"source": row.source, "table": str(row.table), "key": row.key}
     sealed = sorted(
-        (entry for entry in _sealed(log, Filter(table=row.table)) if _is_of(entry, row)),
+        (entry for entry in _sealed(log, EntryFilter(table=row.table)) if _is_of(entry, row)),
         key=lambda entry: entry.position,
     )
     # +position: sorted after the search, else SQLite walks the whole source in the order of its positions
@@ -190,17 +192,17 @@ def _row_entries(log: AuditLog, row: Row) -> Iterator[Entry]:
     return heapq.merge(sealed, live, key=lambda entry: entry.position)
 
 
-def _with_history(log: AuditLog, entries: Iterable[Entry]) -> Iterator[Event]:
+def _with_history(log: AuditLog, entries: Iterable[AuditEntry]) -> Iterator[Event]:
     """Each entry's event as the row's own history tells it, every row's history read once."""
-    rows: dict[Row, dict[Position, Event]] = {}
+    rows: dict[RowRef, dict[Position, Event]] = {}
     for entry in entries:
-        row = Row(entry.source, Table.parse(entry.table), entry.key)
+        row = RowRef(entry.source, Table.parse(entry.table), entry.key)
         if row not in rows:
             rows[row] = {event.position: event for event in _events(_row_entries(log, row))}
         yield rows[row].get(Position.from_sort_key(entry.position)) or _event(entry, _before(entry))
 
 
-def _is_of(entry: Entry, row: Row) -> bool:
+def _is_of(entry: AuditEntry, row: RowRef) -> bool:
     return (
         entry.source == row.source
         and entry.table == str(row.table)
@@ -208,7 +210,7 @@ def _is_of(entry: Entry, row: Row) -> bool:
     )
 
 
-def _events(entries: Iterable[Entry]) -> Iterator[Event]:
+def _events(entries: Iterable[AuditEntry]) -> Iterator[Event]:
     state: Mapping[str, Value] | None = None
     for entry in entries:
         if entry.op == Op.TRUNCATE and state is None:
@@ -218,7 +220,7 @@ def _events(entries: Iterable[Entry]) -> Iterator[Event]:
         yield _event(entry, before)
 
 
-def _event(entry: Entry, before: Mapping[str, Value] | None) -> Event:
+def _event(entry: AuditEntry, before: Mapping[str, Value] | None) -> Event:
     return Event(
         Position.from_sort_key(entry.position), datetime.fromisoformat(entry.commit_time), Op(entry.op),
         entry.table, entry.key, entry.xid, _decode(entry.annotation) if entry.annotation else None,
@@ -226,11 +228,11 @@ def _event(entry: Entry, before: Mapping[str, Value] | None) -> Event:
     )  # fmt: skip
 
 
-def _before(entry: Entry) -> Mapping[str, Value] | None:
+def _before(entry: AuditEntry) -> Mapping[str, Value] | None:
     return _decode(entry.before) if entry.before else None
 
 
-def _changed(before: Mapping[str, Value] | None, entry: Entry) -> Mapping[str, tuple[Value, Value]]:
+def _changed(before: Mapping[str, Value] | None, entry: AuditEntry) -> Mapping[str, tuple[Value, Value]]:
     old = before or {}
     if entry.after is None:
         return {name: (value, None) for name, value in old.items()}
@@ -238,7 +240,7 @@ def _changed(before: Mapping[str, Value] | None, entry: Entry) -> Mapping[str, t
     return {name: (old.get(name), value) for name, value in new.items() if name not in old or old[name] != value}
 
 
-def _step(state: Mapping[str, Value] | None, entry: Entry) -> Mapping[str, Value] | None:
+def _step(state: Mapping[str, Value] | None, entry: AuditEntry) -> Mapping[str, Value] | None:
     if entry.after is None:
         return None
     after: Mapping[str, Value] = _decode(entry.after)

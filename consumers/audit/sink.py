@@ -6,20 +6,20 @@ from pathlib import Path
 
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.audit.object_store import open_objects
-from consumers.audit.options import Options
+from consumers.audit.options import AuditOptions
 from consumers.audit.proof import keys
 from consumers.audit.proof.anchors import Anchorer
-from consumers.audit.proof.segments import Segments
-from consumers.audit.store import Store
+from consumers.audit.proof.segments import SegmentStore
+from consumers.audit.store import AuditStore
 
 
 def open_sink(context: SinkContext) -> Sink:
     """Open (or make) the log in the context's folder, and its key. Raises SatelliteError when damaged or too new."""
-    options, folder = Options.read(context.options), context.folder
+    options, folder = AuditOptions.read(context.options), context.folder
     if context.shadow:  # a replay's log has anchors, segments and keys of its own
-        options = Options(anchor_seconds=options.anchor_seconds)
-    segments = Segments(open_objects(options.segments, folder))
-    store = Store(folder, create=True, in_segments=segments.holds)
+        options = AuditOptions(anchor_seconds=options.anchor_seconds)
+    segments = SegmentStore(open_objects(options.segments, folder))
+    store = AuditStore(folder, create=True, in_segments=segments.holds)
     key_folder = options.key_folder(folder)
     keys.signing_key(key_folder)
     anchorer = Anchorer(
@@ -34,7 +34,7 @@ def open_sink(context: SinkContext) -> Sink:
 class AuditSink:
     """Appends each batch in one transaction; nothing is buffered, so flush() only says what became of it."""
 
-    def __init__(self, store: Store, anchorer: Anchorer, folder: Path, shard: str) -> None:
+    def __init__(self, store: AuditStore, anchorer: Anchorer, folder: Path, shard: str) -> None:
         """The store is the sink's to close."""
         self._store, self._anchorer, self._shard = store, anchorer, shard
         self._done = Outcome()

@@ -19,9 +19,9 @@ import msgspec
 from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from cdckit.sink import Outcome, Received
-from consumers.audit.proof.chain import GENESIS, Entry, link
+from consumers.audit.proof.chain import GENESIS, AuditEntry, link
 
-FILE = "audit.sqlite"
+STORE_FILE = "audit.sqlite"
 VERSION = 2
 _BUSY_SECONDS = 30
 _COLUMNS = (
@@ -59,7 +59,7 @@ InSegments = Callable[[str, str, int], bool]
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-class Store:
+class AuditStore:
     """One open log. One process, one thread; other processes may have it open too."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Store:
 
         Raises SatelliteError when it is missing (and `create` is false), damaged, or too new.
         """
-        path = folder / FILE
+        path = folder / STORE_FILE
         if not create and not path.exists():
             raise SatelliteError(f"there is no audit log in {folder}", "cdcctl consumer run audit makes and fills it")
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class Store:
 
     def entries(
         self, where: str = "1", values: Mapping[str, object] | None = None, order: str = "position"
-    ) -> Iterator[Entry]:
+    ) -> Iterator[AuditEntry]:
         """Entries that satisfy an SQL condition, in commit order."""
         query = f"SELECT {_COLUMNS} FROM entry WHERE {where} ORDER BY {order}"  # noqa: S608 -- conditions are our own
         for row in self.connection.execute(query, values or {}):
@@ -142,7 +142,7 @@ class Store:
         query = "SELECT chain FROM entry UNION SELECT chain FROM sealed ORDER BY chain"
         return [name for (name,) in self.connection.execute(query)]
 
-    def linked(self, chain: str) -> Iterator[tuple[Entry, bytes]]:
+    def linked(self, chain: str) -> Iterator[tuple[AuditEntry, bytes]]:
         """One chain's entries that are not sealed, with their stored hashes, oldest first."""
         query = f"SELECT {_COLUMNS}, hash FROM entry WHERE chain = ? ORDER BY number"  # noqa: S608
         for *row, stored in self.connection.execute(query, (chain,)):
@@ -218,10 +218,10 @@ class Store:
                 self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def entry_of(chain: str, number: int, item: Received) -> Entry:
+def entry_of(chain: str, number: int, item: Received) -> AuditEntry:
     """A change as an entry of the log."""
     change: Change = item.change
-    return Entry(
+    return AuditEntry(
         chain=chain,
         number=number,
         source=change.source,
@@ -244,6 +244,6 @@ def _json(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
-def _entry(row: Iterable[Any]) -> Entry:
-    values = dict(zip(Entry.__struct_fields__, row, strict=True))
-    return Entry(**{**values, "key_change": bool(values["key_change"])})
+def _entry(row: Iterable[Any]) -> AuditEntry:
+    values = dict(zip(AuditEntry.__struct_fields__, row, strict=True))
+    return AuditEntry(**{**values, "key_change": bool(values["key_change"])})

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from cdckit.errors import UsageError
-from consumers.parquet.read.query import connect, explained
+from consumers.parquet.read.query import connect, query_error
 
 
 def arrow(location: Path | str, sql: str) -> Any:
@@ -26,7 +26,7 @@ def arrow(location: Path | str, sql: str) -> Any:
     try:
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
-        raise explained(error) from error
+        raise query_error(error) from error
     finally:
         connection.close()
 

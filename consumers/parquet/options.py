@@ -11,11 +11,11 @@ from msgspec import Meta
 
 from cdckit.errors import UsageError
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import MEGABYTE, Goal
-from consumers.parquet.write.creation import Layout
+from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy
+from consumers.parquet.write.table_creation import TableLayout
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ParquetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the sink writes. Unknown or unfit keys are refused."""
 
     url: str = ""
@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Columns by which compaction orders rows instead of by position, so that queries on them skip more."""
 
     @classmethod
-    def read(cls, table: Mapping[str, object]) -> Options:
+    def read(cls, table: Mapping[str, object]) -> ParquetOptions:
         """Check the settings' table. Raises UsageError that names the key."""
         try:
             return msgspec.convert(table, cls)
@@ -49,11 +49,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Lake.at(self.url or folder)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> TableLayout:
         """How new tables are laid out."""
-        return Layout(self.partition_by, self.retention_hours)
+        return TableLayout(self.partition_by, self.retention_hours)
 
     @property
-    def goal(self) -> Goal:
+    def compaction(self) -> CompactionPolicy:
         """What the files of all tables shall become."""
-        return Goal(int(self.target_mb * MEGABYTE), self.sort_by, self.retention_hours)
+        return CompactionPolicy(int(self.target_mb * MEGABYTE), self.sort_by, self.retention_hours)

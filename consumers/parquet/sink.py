@@ -9,10 +9,10 @@ from pathlib import Path
 from cdckit.change import Change
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.housekeeper import Housekeeper
-from consumers.parquet.options import Options
-from consumers.parquet.write.changelog import ChangeLog, Progress
-from consumers.parquet.write.validation import position_of
+from consumers.parquet.maintain.background_compactor import BackgroundCompactor
+from consumers.parquet.options import ParquetOptions
+from consumers.parquet.write.changelog import ChangeLog, ShardCheckpoint
+from consumers.parquet.write.validation import validated_position
 
 OPEN_LOGS = 64
 
@@ -22,7 +22,7 @@ def open_sink(context: SinkContext) -> Sink:
 
     A replay's shadow is always in its folder.
     """
-    options = Options.read(context.options)
+    options = ParquetOptions.read(context.options)
     lake = Lake.at(context.folder) if context.shadow else options.lake(context.folder)
     return ParquetSink(lake, options, context.shard)
 
@@ -41,17 +41,17 @@ class ParquetSink:
     embedded_in: Path
     """The lake's folder; missing where the lake is on an object store, which several hosts may write."""
 
-    def __init__(self, lake: Lake, options: Options, shard: str) -> None:
+    def __init__(self, lake: Lake, options: ParquetOptions, shard: str) -> None:
         self._lake, self._options = lake, options
         self.flush_seconds = options.flush_seconds
         if lake.is_local:
             self.embedded_in = Path(lake.root)
-        self._progress = Progress(shard, "")
+        self._progress = ShardCheckpoint(shard, "")
         self._buffers: dict[TableRef, _Buffer] = {}
         self._logs: OrderedDict[TableRef, ChangeLog] = OrderedDict()
         self._buffered = 0
         self._done = Outcome()
-        self._housekeeper = Housekeeper(lake, options.goal) if options.compact else None
+        self._housekeeper = BackgroundCompactor(lake, options.compaction) if options.compact else None
 
     def apply(self, batch: Batch) -> None:
         """Buffer the batch; past ``flush_rows`` write early, so that memory stays bounded.
@@ -60,7 +60,7 @@ class ParquetSink:
         """
         if self._buffered >= self._options.flush_rows:
             self._write()
-        placed = [(position_of(item.change), item.change) for item in batch.items]
+        placed = [(validated_position(item.change), item.change) for item in batch.items]
         buffer, table, source = _Buffer(), None, ""
         for position, change in placed:
             if change.table != table or change.source != source:
@@ -69,7 +69,7 @@ class ParquetSink:
             buffer.delivered += 1
             buffer.changes[position] = change
         self._buffered += len(placed)
-        self._progress = Progress(batch.shard, batch.items[-1].sequence_number)
+        self._progress = ShardCheckpoint(batch.shard, batch.items[-1].sequence_number)
 
     def flush(self) -> Outcome:
         """Commit what is buffered. A change whose position the log already held is superseded."""

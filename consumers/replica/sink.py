@@ -7,7 +7,7 @@ from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.replica.dialect import Dialect
 from consumers.replica.postgres import PostgresDialect
 from consumers.replica.sqlite import SqliteDialect
-from consumers.replica.store import Store
+from consumers.replica.store import ReplicaStore
 
 
 def open_sink(context: SinkContext) -> Sink:
@@ -33,7 +33,7 @@ class ReplicaSink:
 
     def __init__(self, dialect: Dialect) -> None:
         """The dialect, with its connection, is the sink's to close."""
-        self._store, self._done = Store(dialect), Outcome()
+        self._store, self._done = ReplicaStore(dialect), Outcome()
 
     def apply(self, batch: Batch) -> None:
         """Durable when this returns. Raises TransientSinkError when the database is busy or away."""

@@ -13,7 +13,7 @@ from cdckit.change import Table, Value
 from cdckit.errors import PoisonChange, SatelliteError, TransientSinkError
 from consumers.replica.dialect import quoted
 
-FILE = "replica.sqlite"
+REPLICA_FILE = "replica.sqlite"
 _BUSY_SECONDS = 30
 _INTEGERS = {"smallint", "integer", "bigint", "boolean"}
 _MOST = 2**63 - 1
@@ -27,11 +27,13 @@ class SqliteDialect:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = sqlite3.connect(folder / FILE, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(folder / REPLICA_FILE, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
-            raise SatelliteError(f"{folder / FILE} cannot be opened: {error}", "restore it, or replay anew") from error
+            raise SatelliteError(
+                f"{folder / REPLICA_FILE} cannot be opened: {error}", "restore it, or replay anew"
+            ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

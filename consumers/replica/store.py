@@ -20,7 +20,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS cdc_watermark (source TEXT NOT NULL, tbl TEXT NOT NULL, position TEXT NOT NULL, "
     "PRIMARY KEY (source, tbl))",
 )
-KEY = "_cdc_key"
+KEY_COLUMN = "_cdc_key"
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -36,7 +36,7 @@ class _Stored(msgspec.Struct, array_like=True):
 _decoder = msgspec.json.Decoder(_Stored)
 
 
-class Store:
+class ReplicaStore:
     """One replica over one connection. Other processes may write it at the same time, in turns."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -73,7 +73,7 @@ class Store:
         table = self._db.name(change.source, change.table)
         self._fit(table, change)
         if merged.deleted:
-            self._db.run(f"DELETE FROM {table} WHERE {KEY} = ?", (change.key_text,))
+            self._db.run(f"DELETE FROM {table} WHERE {KEY_COLUMN} = ?", (change.key_text,))
         else:
             self._write(table, change, merged, held)
         self._remember((*scope, change.key_text), merged)
@@ -88,7 +88,8 @@ class Store:
         marks = ", ".join(self._db.marker(table, name) for name in fresh)
         sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in fresh)
         self._db.run(
-            f"INSERT INTO {table} ({KEY}, {names}) VALUES (?, {marks}) ON CONFLICT ({KEY}) DO UPDATE SET {sets}",
+            f"INSERT INTO {table} ({KEY_COLUMN}, {names}) VALUES (?, {marks}) "
+            f"ON CONFLICT ({KEY_COLUMN}) DO UPDATE SET {sets}",
             (change.key_text, *(self._db.cell(value, change.types.get(name, "")) for name, value in fresh.items())),
         )
 
@@ -103,7 +104,7 @@ class Store:
         table = self._db.name(change.source, change.table)
         older = "SELECT key FROM cdc_row WHERE source = ? AND tbl = ? AND position <= ?"
         if self._known(table) is not None:
-            self._db.run(f"DELETE FROM {table} WHERE {KEY} IN ({older})", (*scope, floor))
+            self._db.run(f"DELETE FROM {table} WHERE {KEY_COLUMN} IN ({older})", (*scope, floor))
         self._db.run("DELETE FROM cdc_row WHERE source = ? AND tbl = ? AND position <= ?", (*scope, floor))
         for key, state in self._db.run("SELECT key, state FROM cdc_row WHERE source = ? AND tbl = ?", scope):
             self._lift(table, (*scope, key), _loaded(state), floor)
@@ -116,7 +117,7 @@ class Store:
         gone = held.values.keys() - lifted.values.keys()
         if gone:
             sets = ", ".join(f"{quoted(name)} = NULL" for name in gone)
-            self._db.run(f"UPDATE {table} SET {sets} WHERE {KEY} = ?", (where[2],))
+            self._db.run(f"UPDATE {table} SET {sets} WHERE {KEY_COLUMN} = ?", (where[2],))
         if lifted != held:
             self._remember(where, lifted)
 
@@ -126,7 +127,7 @@ class Store:
         known = self._known(table)
         if known is None:
             self._db.create(table, types, change.key)
-            self._columns[table] = {KEY, *types}
+            self._columns[table] = {KEY_COLUMN, *types}
             return
         for name in [name for name in types if name not in known]:
             self._db.add_column(table, name, types[name])

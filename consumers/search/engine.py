@@ -15,7 +15,7 @@ from consumers.search.mapping import IndexMapping
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SearchRequest:
     """One search. `facets` are columns whose values are counted over all documents found."""
 
     query: Query
@@ -39,7 +39,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SearchPage:
     """One page of hits, best first, of `total` documents found; `facets`: column -> value -> how many of them."""
 
     total: int
@@ -48,7 +48,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class IndexStats:
     """What the index holds. `documents` can be found; `filtered` are kept but left out by filter or transform.
 
     `partial` documents lack columns, for the change that carried them was never seen. `newest_commit` is the commit
@@ -66,7 +66,7 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredRow:
     """One row as an index keeps it, tombstones and filtered rows included."""
 
     source: str
@@ -77,7 +77,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class TableWatermark:
     """One table's truncate watermark (a position's sort key) and the columns that it is known to have."""
 
     source: str
@@ -87,7 +87,7 @@ class Floor:
     newest: str
 
 
-class Writer(Protocol):
+class IndexWriter(Protocol):
     """Applies changes to the index that is written now, whichever generation that is."""
 
     @property
@@ -104,13 +104,13 @@ class Writer(Protocol):
         """Free resources."""
 
 
-class Reader(Protocol):
+class IndexReader(Protocol):
     """Answers from the generation that readers are pointed to; follows when that changes."""
 
-    def search(self, request: Request) -> Page:
+    def search(self, request: SearchRequest) -> SearchPage:
         """Raises UsageError when the engine cannot answer such a request."""
 
-    def stats(self) -> Stats:
+    def stats(self) -> IndexStats:
         """What the index holds."""
 
     def documents(self, source: str, table: Table) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
@@ -139,22 +139,22 @@ class Generations(Protocol):
     def note(self, generation: str, name: str) -> str:
         """What it was made with: `started` (epoch seconds), `origin` (what it is filled from)."""
 
-    def writer(self, generation: str) -> Writer:
+    def writer(self, generation: str) -> IndexWriter:
         """Writes just this generation."""
 
     def mapping(self, generation: str) -> IndexMapping:
         """The mapping that the generation was made with."""
 
-    def load(self, generation: str, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
+    def load(self, generation: str, floors: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
         """Join watermarks and rows of another generation into this one; how many rows."""
 
-    def floors(self, generation: str) -> Sequence[Floor]:
+    def floors(self, generation: str) -> Sequence[TableWatermark]:
         """Every table's watermark."""
 
-    def rows(self, generation: str, since: float = 0.0) -> Iterator[Held]:
+    def rows(self, generation: str, since: float = 0.0) -> Iterator[StoredRow]:
         """Every row held, or all that were written at `since` (epoch seconds) or later, and perhaps some more."""
 
-    def holds(self, generation: str, rows: Iterable[Held]) -> Iterator[bool]:
+    def holds(self, generation: str, rows: Iterable[StoredRow]) -> Iterator[bool]:
         """Whether each row is held there, be it as a tombstone."""
 
     def turn_writers(self, generation: str) -> None:

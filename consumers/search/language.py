@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from cdckit.errors import UsageError
 from consumers.search.mapping import FIELDS
 
-MOST_CHARACTERS = 4_000
-MOST_DEPTH = 32
+MAX_QUERY_CHARACTERS = 4_000
+MAX_DEPTH = 32
 _TOKEN = re.compile(
     rf'\s*(?:(?P<field>(?:{"|".join(FIELDS)}):(?=\S))|(?P<sign>[()])|"(?P<phrase>[^"]*)"(?P<star>\*?)|(?P<open>")|(?P<word>[^\s()"]+))'
 )
@@ -31,34 +31,34 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class And:
     """All of them."""
 
     parts: tuple[Query, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Or:
     """At least one of them."""
 
     parts: tuple[Query, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
+class AndNot:
     """`wanted`, but not what also matches `unwanted`."""
 
     wanted: Query
     unwanted: Query
 
 
-Query = Term | Both | Either | Without
+Query = Term | And | Or | AndNot
 
 
 def parse(text: str) -> Query:
     """Read a query. Raises UsageError that says what is wrong and where."""
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(f"the query has {len(text)} characters", f"at most {MOST_CHARACTERS} are taken")
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise UsageError(f"the query has {len(text)} characters", f"at most {MAX_QUERY_CHARACTERS} are taken")
     parser = _Parser(_CONTROL.sub(" ", text))
     query = parser.either(0)
     if parser.kind:
@@ -76,7 +76,7 @@ class _Parser:
         while self._is_word("OR"):
             self._advance()
             parts.append(self._both(depth))
-        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
     def _both(self, depth: int) -> Query:
         wanted, unwanted = [self._atom(depth)], list[Query]()
@@ -88,9 +88,9 @@ class _Parser:
             if negated:
                 self._advance()
             (unwanted if negated else wanted).append(self._atom(depth))
-        query: Query = wanted[0] if len(wanted) == 1 else Both(tuple(wanted))
+        query: Query = wanted[0] if len(wanted) == 1 else And(tuple(wanted))
         for one in unwanted:
-            query = Without(query, one)
+            query = AndNot(query, one)
         return query
 
     def _atom(self, depth: int) -> Query:
@@ -99,8 +99,8 @@ class _Parser:
             field = self.value[:-1]
             self._advance()
         if self.value == "(" and self.kind == "sign":
-            if field or depth >= MOST_DEPTH:
-                raise self.wrong("a field before a bracket" if field else f"more than {MOST_DEPTH} brackets deep")
+            if field or depth >= MAX_DEPTH:
+                raise self.wrong("a field before a bracket" if field else f"more than {MAX_DEPTH} brackets deep")
             return self._bracket(depth)
         if self.kind not in ("word", "phrase") or (self.kind == "word" and self.value in ("AND", "OR", "NOT")):
             raise self.wrong(self._expected())

@@ -19,13 +19,13 @@ from cdckit.errors import PoisonChange, UsageError
 from consumers.search.column_filter import Condition, holds
 
 FIELDS = ("title", "body", "tags")
-MARK, UNMARK = "\ufdd0", "\ufdd1"
+MARK_START, MARK_END = "\ufdd0", "\ufdd1"
 """Stand around a word that was found until the text is escaped: no characters of any text, by Unicode's word."""
 
-_BLANKS = dict.fromkeys(map(ord, ("\0", MARK, UNMARK)), " ")
+_BLANKS = dict.fromkeys(map(ord, ("\0", MARK_START, MARK_END)), " ")
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
+class MappedRow(msgspec.Struct, frozen=True, gc=False):
     """What a transform is given: one row as it is after the change, excluded columns left out."""
 
     source: str
@@ -34,11 +34,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     values: Mapping[str, Value]
 
 
-Transform = Callable[[Row], Mapping[str, Value] | None]
+Transform = Callable[[MappedRow], Mapping[str, Value] | None]
 """Returns the columns to index and to show instead of the row's own, or None to leave the row out. Pure."""
 
 
-class Indexed(msgspec.Struct, frozen=True, gc=False):
+class IndexFields(msgspec.Struct, frozen=True, gc=False):
     """What one row puts into the index: the text of each field, and the columns shown and counted as facets."""
 
     title: str
@@ -117,12 +117,12 @@ class TableMapper:
         self._transform = load_transform(rule.transform) if rule.transform else None
         self._elsewhere = frozenset((*rule.title, *rule.tags))
 
-    def kept(self, values: Mapping[str, Value]) -> Mapping[str, Value]:
+    def without_excluded(self, values: Mapping[str, Value]) -> Mapping[str, Value]:
         """The values without the excluded columns, which the index never sees."""
         excluded = self.excluded
         return {name: value for name, value in values.items() if name not in excluded} if excluded else values
 
-    def index(self, row: Row) -> Indexed | None:
+    def index(self, row: MappedRow) -> IndexFields | None:
         """What the row puts into the index; None when the filter or the transform leaves it out.
 
         Raises PoisonChange when the transform fails.
@@ -132,17 +132,17 @@ class TableMapper:
         shown = row.values if self._transform is None else _transformed(self._transform, row)
         return None if shown is None else self._indexed(shown)
 
-    def _indexed(self, shown: Mapping[str, Value]) -> Indexed:
+    def _indexed(self, shown: Mapping[str, Value]) -> IndexFields:
         rule = self._rule
         if rule.body is not None:
-            body = text_of(map(shown.get, rule.body))
+            body = to_text(map(shown.get, rule.body))
         elif self._elsewhere:
-            body = text_of(value for name, value in shown.items() if name not in self._elsewhere)
+            body = to_text(value for name, value in shown.items() if name not in self._elsewhere)
         else:
-            body = text_of(shown.values())
-        title = text_of(map(shown.get, rule.title)) if rule.title else ""
-        tags = text_of(map(shown.get, rule.tags)) if rule.tags else ""
-        return Indexed(title, body, tags, shown)
+            body = to_text(shown.values())
+        title = to_text(map(shown.get, rule.title)) if rule.title else ""
+        tags = to_text(map(shown.get, rule.tags)) if rule.tags else ""
+        return IndexFields(title, body, tags, shown)
 
 
 def load_transform(path: str) -> Transform:
@@ -158,22 +158,22 @@ def load_transform(path: str) -> Transform:
     return found
 
 
-def text_of(values: Iterable[Value]) -> str:
+def to_text(values: Iterable[Value]) -> str:
     """Values as text, one a line; NULL and booleans say nothing.
 
     Only in this text, which is searched, not in the stored values: the characters that mark highlights, and NUL, which
     would end it, become spaces.
     """
     text = "\n".join([str(value) for value in values if value is not None and value is not True and value is not False])
-    return text.translate(_BLANKS) if "\0" in text or MARK in text or UNMARK in text else text
+    return text.translate(_BLANKS) if "\0" in text or MARK_START in text or MARK_END in text else text
 
 
-def marked(snippet: str) -> str:
+def highlight_html(snippet: str) -> str:
     """A snippet that is safe in HTML, the words found in ``<mark>``."""
-    return html.escape(snippet).replace(MARK, "<mark>").replace(UNMARK, "</mark>")
+    return html.escape(snippet).replace(MARK_START, "<mark>").replace(MARK_END, "</mark>")
 
 
-def _transformed(transform: Transform, row: Row) -> Mapping[str, Value] | None:
+def _transformed(transform: Transform, row: MappedRow) -> Mapping[str, Value] | None:
     try:
         return transform(row)
     except Exception as error:

@@ -22,7 +22,7 @@ _SECTION = "[consumers.search]"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SearchOptions:
     """``[consumers.search]``: `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
 
     engine: str = "sqlite"
@@ -33,7 +33,7 @@ class Options:
     mapping: IndexMapping = field(default_factory=IndexMapping)
 
 
-def read(options: Mapping[str, object], shadow: str = "") -> Options:
+def read_options(options: Mapping[str, object], shadow: str = "") -> SearchOptions:
     """Check the table and its keys. Raises UsageError that names section, key and what mends it.
 
     A replay's `shadow` has an index of its own on OpenSearch, ``INDEX-SHADOW``.
@@ -41,7 +41,7 @@ def read(options: Mapping[str, object], shadow: str = "") -> Options:
     for key in options:
         if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):
             raise _wrong(key, "is unknown", f"did you mean {close[0]}?")
-    return Options(
+    return SearchOptions(
         engine=_one_of(options, "engine", ENGINES),
         url=_url(options),
         index=_index(options, shadow),

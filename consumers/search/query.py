@@ -20,7 +20,7 @@ from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
 from consumers.search import options as settings
-from consumers.search.engine import Generations, Hit, Reader, Request, Stats
+from consumers.search.engine import Generations, Hit, IndexReader, IndexStats, SearchRequest
 from consumers.search.language import parse
 from consumers.search.sqlite.generations import SqliteGenerations
 from consumers.search.sqlite.reader import SqliteReader
@@ -28,21 +28,21 @@ from consumers.search.sqlite.reader import SqliteReader
 NO_OPTIONS: Mapping[str, object] = {}
 
 
-def open_index(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Reader:
+def open_index(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> IndexReader:
     """Open the index: `folder` is the satellite's (``.cdc/search``), `options` the table ``[consumers.search]``.
 
     Raises SatelliteError when there is none, UsageError when the options cannot be used.
     """
-    found = settings.read(options)
+    found = settings.read_options(options)
     if found.engine == "sqlite":
         return SqliteReader(folder)
     from consumers.search.opensearch.reader import OpenSearchReader  # noqa: PLC0415 -- its client costs 100 ms to import
 
-    reader: Reader = OpenSearchReader(found)
+    reader: IndexReader = OpenSearchReader(found)
     return reader
 
 
-def open_generations(folder: Path, options: settings.Options) -> Generations:
+def open_generations(folder: Path, options: settings.SearchOptions) -> Generations:
     """The indexes side by side, for a reindex."""
     if options.engine == "sqlite":
         return SqliteGenerations(folder)
@@ -54,12 +54,12 @@ def open_generations(folder: Path, options: settings.Options) -> Generations:
 
 def request(
     text: str, *, table: str | None = None, limit: int = 10, offset: int = 0, facets: Sequence[str] = ()
-) -> Request:
+) -> SearchRequest:
     """A question in the query language (``blue OR red``, ``"blue shirt"``, ``shi*``, ``title:blue``).
 
     Raises UsageError that says what is wrong with the text and where.
     """
-    return Request(parse(text), None if table is None else table_name(table), limit, offset, facets)
+    return SearchRequest(parse(text), None if table is None else table_name(table), limit, offset, facets)
 
 
 def search(folder: Path, text: str, *, table: str | None = None, limit: int = 10, offset: int = 0) -> Sequence[Hit]:
@@ -68,7 +68,7 @@ def search(folder: Path, text: str, *, table: str | None = None, limit: int = 10
         return index.search(request(text, table=table, limit=limit, offset=offset)).hits
 
 
-def stats(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> Stats:
+def stats(folder: Path, options: Mapping[str, object] = NO_OPTIONS) -> IndexStats:
     """What the index holds. Raises SatelliteError when there is none."""
     with closing(open_index(folder, options)) as index:
         return index.stats()

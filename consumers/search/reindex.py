@@ -30,7 +30,7 @@ COPY = "copy"
 
 
 @dataclass(frozen=True, slots=True)
-class Reindexed:
+class ReindexResult:
     """What was done. `missing` rows are in the old index but not in what was replayed; then nothing is swapped."""
 
     generation: str
@@ -67,7 +67,7 @@ def reindex(
     stream: StreamReplay | None = None,
     *,
     force: bool = False,
-) -> Reindexed:
+) -> ReindexResult:
     """Make the next generation and swap it in; `stream` None: from the rows of the one in use.
 
     `force` swaps although rows are missing or dead-lettered. Raises UsageError when the rows held cannot give what the
@@ -76,20 +76,20 @@ def reindex(
     with _locked(folder):
         previous = generations.current()
         if unfinished := generations.unfinished():
-            return _finish(generations, Reindexed(unfinished, previous), stream)
+            return _finish(generations, ReindexResult(unfinished, previous), stream)
         if stream is None:
             _check_kept(generations, previous, mapping)
             fresh = generations.create(mapping, time.time(), COPY)
             rows = generations.load(fresh, generations.floors(previous), generations.rows(previous))
-            return _finish(generations, Reindexed(fresh, previous, rows), None)
+            return _finish(generations, ReindexResult(fresh, previous, rows), None)
         fresh = generations.create(mapping, time.time(), stream.moment.isoformat())
         stream.follow(lambda: SearchSink(generations.writer(fresh)))
         missing = _missing(generations, previous, fresh, mapping)
-        done = Reindexed(fresh, previous, stream.applied, missing, stream.dead_lettered)
+        done = ReindexResult(fresh, previous, stream.applied, missing, stream.dead_lettered)
         return done if (missing or done.dead_lettered) and not force else _finish(generations, done, stream)
 
 
-def _finish(generations: Generations, made: Reindexed, stream: StreamReplay | None) -> Reindexed:
+def _finish(generations: Generations, made: ReindexResult, stream: StreamReplay | None) -> ReindexResult:
     """Turn the writers, add what was written to the old generation meanwhile, turn the readers."""
     fresh = made.generation
     origin, since = generations.note(fresh, "origin"), float(generations.note(fresh, "started"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.search import options
-from consumers.search.engine import Writer
+from consumers.search.engine import IndexWriter
 from consumers.search.mapping import IndexMapping
 from consumers.search.sqlite.generations import SqliteGenerations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def open_sink(context: SinkContext) -> Sink:
     """Open (or make) the index. Raises UsageError on settings, SatelliteError when it is damaged or too new."""
-    found = options.read(context.options, context.shadow)
+    found = options.read_options(context.options, context.shadow)
     sink = _opened(context, found)
     if sink.mapping != found.mapping:
         logger.warning(
@@ -26,7 +26,7 @@ def open_sink(context: SinkContext) -> Sink:
     return sink
 
 
-def _opened(context: SinkContext, found: options.Options) -> SearchSink:
+def _opened(context: SinkContext, found: options.SearchOptions) -> SearchSink:
     if found.engine == "sqlite":
         return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
     from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
@@ -37,7 +37,7 @@ def _opened(context: SinkContext, found: options.Options) -> SearchSink:
 class SearchSink:
     """Applies each batch in one go; an engine may still be making it durable while the next one is decoded."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: IndexWriter) -> None:
         """The writer is the sink's to close."""
         self._writer = writer
         self._done = Outcome()
@@ -67,7 +67,7 @@ class EmbeddedSearchSink(SearchSink):
 
     most_changes = 2_000
 
-    def __init__(self, writer: Writer, folder: Path) -> None:
+    def __init__(self, writer: IndexWriter, folder: Path) -> None:
         """The kit claims the folder for this host."""
         super().__init__(writer)
         self.embedded_in = folder

@@ -28,7 +28,7 @@ from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.kcl.java import jars
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import Goal, tidy
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.search.sink import open_sink
 from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
@@ -196,7 +196,7 @@ def expire(url: str, endpoint: str) -> None:
     before = os.environ["AWS_ENDPOINT_URL"]
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     try:
-        tidy(Lake.at(url), TableRef("main", Table("public", "orders")), Goal(2**20, (), 0))
+        compact_table(Lake.at(url), TableRef("main", Table("public", "orders")), CompactionPolicy(2**20, (), 0))
     finally:
         os.environ["AWS_ENDPOINT_URL"] = before
 

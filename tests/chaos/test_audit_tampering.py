@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.audit.log import opened
+from consumers.audit.log import open_log
 from tests.support.scale import scale
 from tests.unit.test_audit_log import filled
 
@@ -118,8 +118,8 @@ def test_every_tampering_is_found(whole: Path, tmp_path: Path) -> None:
         folder = tmp_path / "copy"
         shutil.copytree(small, folder)
         with_log(folder / "audit.sqlite", tampering, chance)
-        with opened(folder) as log:
-            if not any(one.broken for one in log.prove()):
+        with open_log(folder) as log:
+            if not any(one.broken for one in log.verify()):
                 missed.append((number, tampering.__name__))
         shutil.rmtree(folder)
     assert missed == []
@@ -131,15 +131,15 @@ def test_tamperings_of_the_large_log_are_found_where_they_are(whole: Path, tmp_p
         folder = tmp_path / tampering.__name__
         shutil.copytree(whole, folder, dirs_exist_ok=True)
         with_log(folder / "audit.sqlite", tampering, chance)
-        with opened(folder) as log:
-            assert any(one.broken for one in log.prove()), tampering.__name__
+        with open_log(folder) as log:
+            assert any(one.broken for one in log.verify()), tampering.__name__
         shutil.rmtree(folder)
 
 
 def test_an_untouched_log_verifies(whole: Path) -> None:
     started = time.monotonic()
-    with opened(whole) as log:
-        proofs = log.prove()
+    with open_log(whole) as log:
+        proofs = log.verify()
     seconds = time.monotonic() - started
     count = sum(one.entries for one in proofs)
     sys.stdout.write(f"verified {count:,} entries, {count / seconds:,.0f} a second\n")

@@ -16,9 +16,9 @@ from cdckit.change import Change, Table, Value
 from cdckit.sink import SinkContext
 from cdckit.testing import batch, change
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import MEGABYTE, Goal, file_sizes, is_due, tidy
-from consumers.parquet.maintain.housekeeper import Housekeeper
-from consumers.parquet.read.query import connect, explain
+from consumers.parquet.maintain.background_compactor import BackgroundCompactor
+from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy, compact_table, file_sizes, is_due
+from consumers.parquet.read.query import connect, explain_analyze
 from consumers.parquet.sink import open_sink
 from tests.support.scale import scale
 
@@ -97,14 +97,14 @@ def test_two_schema_versions_become_few_files_of_the_target_s_size(tmp_path: Pat
     question = QUESTION.format(last=last)
     [before] = connect(tmp_path).sql(question).fetchall()
     assert before[0] == before[1] == count
-    lake, goal = Lake.at(tmp_path), Goal(target)
+    lake, goal = Lake.at(tmp_path), CompactionPolicy(target)
     assert is_due(lake.open(ORDERS), goal)
     with Asking(tmp_path, question) as asking:
         writer = threading.Thread(target=write, args=(tmp_path, later(count), 10))
         writer.start()
-        done = tidy(lake, ORDERS, goal)
+        done = compact_table(lake, ORDERS, goal)
         writer.join()
-    tidy(lake, ORDERS, goal)
+    compact_table(lake, ORDERS, goal)
     assert not asking.errors
     assert set(asking.answers) == {before}, "during"
     assert connect(tmp_path).sql(question).fetchall() == [before], "after"
@@ -124,17 +124,17 @@ def later(count: int) -> Iterator[Change]:
 def test_sorted_files_are_skipped_by_what_they_cannot_hold(tmp_path: Path) -> None:
     write(tmp_path, mixed(60_000), a_flush=2_000)
     lake = Lake.at(tmp_path)
-    tidy(lake, ORDERS, Goal(256 * 1024))
+    compact_table(lake, ORDERS, CompactionPolicy(256 * 1024))
     by_position = lake.open(ORDERS)
     middle = change("I", 1, at=1, index=30_000).position.sort_key
     assert _read(by_position, ds.field("_position") == middle) == 1, "in the order of the stream"
     assert _read(by_position, ds.field("id") == 30_000) == 1, "ids rise with the stream"
-    tidy(lake, ORDERS, Goal(256 * 1024, sort_by=("id",)))
+    compact_table(lake, ORDERS, CompactionPolicy(256 * 1024, sort_by=("id",)))
     by_id = lake.open(ORDERS)
     assert len(by_id.file_uris()) >= 4
     assert _read(by_id, ds.field("id") == 30_000) <= 2
     other_day = "SELECT * FROM orders_changes WHERE _commit_date = '2025-12-31'"
-    assert "Total Files Read: 0" in explain(str(tmp_path), other_day)
+    assert "Total Files Read: 0" in explain_analyze(str(tmp_path), other_day)
     assert connect(tmp_path).sql("SELECT count(*) FROM orders").fetchall() == [(60_000,)]
 
 
@@ -149,7 +149,7 @@ def test_expired_files_go_and_no_reader_of_a_kept_version_loses_one(tmp_path: Pa
     reader = connect(tmp_path)
     orphan = tmp_path / "main/public/orders/_commit_date=2026-01-01/part-killed.zstd.parquet"
     orphan.write_bytes(b"written, then killed before the commit")
-    assert tidy(lake, ORDERS, Goal()).expired == 0, "an hour old at least"
+    assert compact_table(lake, ORDERS, CompactionPolicy()).expired == 0, "an hour old at least"
     assert reader.sql("SELECT count(*) FROM orders").fetchall() == [(4_000,)]
     assert len(list(tmp_path.rglob("*.parquet"))) == 22
     table = lake.open(ORDERS)
@@ -164,7 +164,7 @@ def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
     with (tmp_path / "main/public/orders/_upkeep.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with ThreadPoolExecutor(3) as pool:
-            done = [pool.submit(tidy, lake, ORDERS, Goal()) for _ in range(3)]
+            done = [pool.submit(compact_table, lake, ORDERS, CompactionPolicy()) for _ in range(3)]
             threading.Event().wait(0.5)  # they have opened the table, and stand before the lock
             fcntl.flock(lock, fcntl.LOCK_UN)
     assert sorted(one.result().files_before for one in done) == [1, 1, 20]
@@ -176,7 +176,7 @@ def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
 def test_the_consumer_merges_in_the_background(tmp_path: Path) -> None:
     lake = Lake.at(tmp_path)
     write(tmp_path, mixed(20_000), a_flush=500)
-    keeper = Housekeeper(lake, Goal(128 * MEGABYTE), pause=0.05)
+    keeper = BackgroundCompactor(lake, CompactionPolicy(128 * MEGABYTE), pause=0.05)
     keeper.wrote(ORDERS)
     for _ in range(200):
         if len(lake.open(ORDERS).file_uris()) == 1:

@@ -14,7 +14,7 @@ from cdcctl.demo.parts import Parts
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from cdckit.testing import MemorySink, deliver
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from tests.chaos.test_kit import Feed, wait_until
 from tests.support.kcl_parts import parts_in

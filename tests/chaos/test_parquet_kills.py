@@ -18,8 +18,8 @@ from cdckit.change import Table
 from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.testing import MemorySink, deliver
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import Goal, tidy
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from tests.chaos.lake_writer import END, give_lease
 from tests.support.histories import history
@@ -172,7 +172,7 @@ def test_the_change_log_is_the_stream_exactly_once_whatever_is_killed(tmp_path: 
     check(tmp_path, stream.records)
     lake = Lake.at(tmp_path / "lake")
     for ref in lake.tables():
-        tidy(lake, ref, Goal())
+        compact_table(lake, ref, CompactionPolicy())
     check(tmp_path, stream.records)
 
 

@@ -17,7 +17,7 @@ from cdckit.change import Table
 from cdckit.testing import MemorySink, deliver
 from consumers.kcl.leases import LeaseTable
 from consumers.replay import rewind
-from consumers.replica.sqlite import FILE as REPLICA
+from consumers.replica.sqlite import REPLICA_FILE as REPLICA
 from consumers.stream import points
 from consumers.stream.shards import list_shards, parents
 from tests.chaos.recording_sink import delivered

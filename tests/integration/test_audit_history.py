@@ -71,7 +71,7 @@ def test_every_row_s_history_is_what_the_triggers_recorded(postgres: Database, t
         expected.setdefault({**before, **after}["id"], []).append((op, before, after, actor, xid))
     assert len(told) == len(changes)
     for key, entries in expected.items():
-        events = log.history(tmp_path, log.Row("main", Table("public", "orders"), f"[{key}]"))
+        events = log.history(tmp_path, log.RowRef("main", Table("public", "orders"), f"[{key}]"))
         found = [(event.op.value, (event.annotation or {}).get("actor", ""), event.xid) for event in events]
         assert found == [(op, actor, xid) for op, _, _, actor, xid in entries]
         for event, (_, before, after, _, _) in zip(events, entries, strict=True):

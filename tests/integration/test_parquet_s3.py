@@ -15,11 +15,11 @@ from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome, Sink, SinkContext
 from cdckit.testing import change, deliver
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import Goal, tidy
-from consumers.parquet.maintain.lease_lock import turn
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
+from consumers.parquet.maintain.lease_lock import lease_lock
+from consumers.parquet.read.catalog import find_tables
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
-from consumers.parquet.read.report import find_tables
 from consumers.parquet.sink import open_sink
 from tests.support.local_aws import Cloud
 
@@ -71,7 +71,7 @@ def test_merging_reading_and_redelivery(url: str) -> None:
         deliver(writer, item)
     lake = Lake.at(url)
     [ref] = find_tables(lake, ["orders"])
-    done = tidy(lake, ref, Goal())
+    done = compact_table(lake, ref, CompactionPolicy())
     assert (done.files_before, done.files_after) == (30, 1)
     assert deliver(sink(url), *changes) == Outcome(superseded=30)
     assert deliver(writer, change("D", 7, at=40)) == Outcome(applied=1)
@@ -86,28 +86,28 @@ def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url
     [ref] = find_tables(lake, ["orders"])
     bucket, path = lake.bucket, f"{ref.path}/_upkeep.lock"
     assert bucket is not None
-    with turn(bucket, path):
+    with lease_lock(bucket, path):
         with pytest.raises(SatelliteError, match="another process works on"):
-            tidy(lake, ref, Goal())
-        with pytest.raises(SatelliteError), turn(bucket, path):
+            compact_table(lake, ref, CompactionPolicy())
+        with pytest.raises(SatelliteError), lease_lock(bucket, path):
             pass
     assert bucket.seen(path) is None, "given back"
     assert bucket.put_if(path, b"left by a kill") is not None
-    with pytest.raises(SatelliteError), turn(bucket, path):
+    with pytest.raises(SatelliteError), lease_lock(bucket, path):
         pass
     while (left := bucket.seen(path)) is None or left.age <= 0.5:
         threading.Event().wait(0.1)
-    with turn(bucket, path, seconds=0.5):
+    with lease_lock(bucket, path, seconds=0.5):
         taken = bucket.seen(path)
         assert taken is not None
         assert taken.tag != left.tag
-    assert tidy(lake, ref, Goal()).files_after == 1
+    assert compact_table(lake, ref, CompactionPolicy()).files_after == 1
 
 
 def test_a_turn_is_renewed_while_it_lasts(url: str) -> None:
     bucket = Lake.at(url).bucket
     assert bucket is not None
-    with turn(bucket, "lock", seconds=0.2):
+    with lease_lock(bucket, "lock", seconds=0.2):
         tags = {bucket.seen("lock")}
         while len({found.tag for found in tags if found}) < 3:
             threading.Event().wait(0.02)

@@ -21,7 +21,7 @@ from cdcctl.sandbox import postgres as stack
 from cdckit.change import Table
 from cdckit.sink import SinkContext
 from cdckit.testing import deliver
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from consumers.parquet.sink import open_sink
 from tests.support.postgres import Database

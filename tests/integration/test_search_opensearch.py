@@ -18,7 +18,7 @@ from cdckit.runtime.settings import Settings
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
 from consumers.search import options as search_options
-from consumers.search.engine import Page, Stats
+from consumers.search.engine import IndexStats, SearchPage
 from consumers.search.mapping import IndexMapping, Rule
 from consumers.search.opensearch.generations import OpenSearchGenerations
 from consumers.search.query import documents, open_index, request
@@ -42,7 +42,7 @@ def opened(options: Options) -> SearchSink:
     return sink
 
 
-def ask(options: Options, text: str, **more: Any) -> Page:
+def ask(options: Options, text: str, **more: Any) -> SearchPage:
     refresh(options)
     with closing(open_index(NOWHERE, options)) as index:
         return index.search(request(text, **more))
@@ -53,11 +53,11 @@ def keys(options: Options, text: str) -> list[str]:
 
 
 def refresh(options: Options) -> None:
-    with closing(OpenSearchGenerations(search_options.read(options))) as generations:
+    with closing(OpenSearchGenerations(search_options.read_options(options))) as generations:
         generations.client.indices.refresh(index=options["index"])
 
 
-def stats(options: Options) -> Stats:
+def stats(options: Options) -> IndexStats:
     return index_stats(NOWHERE, options)
 
 
@@ -182,7 +182,7 @@ def test_a_blocked_index_stops_the_consumer_and_buries_nothing(opensearch: Node)
     options = opensearch.options()
     sink = opened(options)
     deliver(sink, change("I", 1, {"t": "a"}))
-    with closing(OpenSearchGenerations(search_options.read(options))) as generations:
+    with closing(OpenSearchGenerations(search_options.read_options(options))) as generations:
         generations.client.indices.put_settings(index=options["index"], body={"index.blocks.write": True})
         with pytest.raises(SatelliteError, match="403"):
             deliver(sink, change("I", 2, {"t": "a"}, at=2))
@@ -230,7 +230,7 @@ class Interfering(OpenSearchGenerations):
     """A reindex during which something else happens at a chosen step."""
 
     def __init__(self, options: Options, step: str, act: Any) -> None:
-        super().__init__(search_options.read(options))
+        super().__init__(search_options.read_options(options))
         self._step, self._act = step, act
 
     def rows(self, generation: str, since: float = 0.0) -> Iterator[Any]:

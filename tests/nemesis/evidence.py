@@ -13,7 +13,7 @@ from cdckit.envelope import decode
 from cdckit.packing import plain
 from cdckit.position import Lsn, Position
 from cdckit.runtime.settings import Settings
-from consumers.audit.log import opened
+from consumers.audit.log import open_log
 from consumers.dead_letters import open_store
 from consumers.parquet.lake import Lake
 from consumers.stream.reader import StreamReader
@@ -69,7 +69,7 @@ def _differences(settings: Settings, name: str, fence: Callable[[], Lsn]) -> lis
 
 
 def _audit_holds(settings: Settings) -> Mapping[Position, int]:
-    with opened(settings.satellite("audit")) as log:
+    with open_log(settings.satellite("audit")) as log:
         return Counter(
             Position.from_sort_key(entry.position)
             for chain in log.store.chains()
@@ -86,8 +86,8 @@ def _lake_holds(settings: Settings) -> Mapping[Position, int]:
 
 
 def _broken(settings: Settings) -> list[str]:
-    with opened(settings.satellite("audit")) as log:
-        proofs = log.prove()
+    with open_log(settings.satellite("audit")) as log:
+        proofs = log.verify()
     return [f"{one.broken.chain}: entry {one.broken.number} {one.broken.reason}" for one in proofs if one.broken]
 
 

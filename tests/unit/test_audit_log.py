@@ -13,10 +13,10 @@ from cdckit.errors import SatelliteError, UsageError
 from cdckit.sink import Embedded, Sink, SinkContext
 from cdckit.testing import START, change, deliver
 from consumers.audit import query as log
-from consumers.audit.log import opened
-from consumers.audit.options import Options
-from consumers.audit.proof.export import export, verify_file
-from consumers.audit.proof.keys import PRIVATE, public_keys, read_public, rotate, signing_key
+from consumers.audit.log import open_log
+from consumers.audit.options import AuditOptions
+from consumers.audit.proof.export import export_log, verify_file
+from consumers.audit.proof.keys import PRIVATE_KEY_FILE, public_keys, read_public, rotate_signing_key, signing_key
 from consumers.audit.sink import open_sink
 
 ORDERS = Table("public", "orders")
@@ -30,13 +30,13 @@ HISTORY = [
 ]
 
 
-def open_log(folder: Path, shard: str = "shard-0", **options: object) -> Sink:
+def audit_sink(folder: Path, shard: str = "shard-0", **options: object) -> Sink:
     return open_sink(SinkContext("audit", shard, folder, {"anchor_seconds": 0, **options}))
 
 
 def filled(folder: Path, count: int, shards: int = 2, anchor_every: int = 50) -> None:
     """A log of `count` entries, anchored after every so many."""
-    sinks = [open_log(folder, f"shard-{number}", anchor_seconds=3600) for number in range(shards)]
+    sinks = [audit_sink(folder, f"shard-{number}", anchor_seconds=3600) for number in range(shards)]
     for number, sink in enumerate(sinks):
         mine = [
             change("U", at % 97, {"n": at, "text": "x" * (at % 50)}, at=at) for at in range(1 + number, count, shards)
@@ -47,26 +47,26 @@ def filled(folder: Path, count: int, shards: int = 2, anchor_every: int = 50) ->
         sink.close()
 
 
-def broken(folder: Path, options: Options | None = None) -> list[tuple[str, int]]:
-    with opened(folder, options) as audit:
-        return [(one.chain, one.broken.number) for one in audit.prove() if one.broken is not None]
+def broken(folder: Path, options: AuditOptions | None = None) -> list[tuple[str, int]]:
+    with open_log(folder, options) as audit:
+        return [(one.chain, one.broken.number) for one in audit.verify() if one.broken is not None]
 
 
 def test_history_as_of_and_who(tmp_path: Path) -> None:
-    sink = open_log(tmp_path)
+    sink = audit_sink(tmp_path)
     assert isinstance(sink, Embedded)
     assert deliver(sink, *HISTORY).applied == len(HISTORY)
     sink.close()
-    row = log.Row("main", ORDERS, "[1]")
+    row = log.RowRef("main", ORDERS, "[1]")
     events = log.history(tmp_path, row)
     assert [event.op.value for event in events] == ["I", "U", "D", "I"]
     assert events[1].changed == {"status": ("new", "paid")}
     assert events[2].changed == {"id": (1, None), "status": ("paid", None), "total": (5, None)}
     assert log.as_of(tmp_path, row, START.replace(second=2)) == {"id": 1, "status": "paid", "total": 5}
     assert log.as_of(tmp_path, row, START.replace(second=4)) is None
-    [alices] = log.find(tmp_path, log.Filter(actor="alice"))
+    [alices] = log.find(tmp_path, log.EntryFilter(actor="alice"))
     assert (alices.xid, alices.changed) == (702, {"status": ("new", "paid")}), "the row's history tells the old value"
-    assert [event.xid for event in log.find(tmp_path, log.Filter(since=START.replace(second=6)))] == [706]
+    assert [event.xid for event in log.find(tmp_path, log.EntryFilter(since=START.replace(second=6)))] == [706]
     assert [event.key for event in log.transaction(tmp_path, 703)] == ["[2]"]
     assert [event.op.value for event in log.transaction(tmp_path, 705)] == ["T"], "a truncate is somebody's deed too"
     assert log.current_rows(tmp_path, "main", ORDERS) == {"[1]": {"id": 1, "status": "again"}}
@@ -80,24 +80,24 @@ def test_any_order_with_duplicates_is_the_same_history(order: list[Change], agai
     with tempfile.TemporaryDirectory() as name:
         folder, delivery = Path(name), [*order, *again]
         for start in range(0, len(delivery), size):
-            sink = open_log(folder, f"shard-{start % 2}")
+            sink = audit_sink(folder, f"shard-{start % 2}")
             deliver(sink, *delivery[start : start + size], shard=f"shard-{start % 2}")
             sink.close()
-        with opened(folder) as audit:
+        with open_log(folder) as audit:
             entries = [entry.position for entry in audit.store.entries()]
         assert entries == [one.position.sort_key for one in HISTORY]
         assert broken(folder) == []
 
 
 def test_a_redelivery_in_one_batch_is_superseded(tmp_path: Path) -> None:
-    outcome = deliver(open_log(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
+    outcome = deliver(audit_sink(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
     assert (outcome.applied, outcome.superseded) == (2, 1)
 
 
 def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
     import sqlite3
 
-    sink = open_log(tmp_path)
+    sink = audit_sink(tmp_path)
     deliver(sink, *HISTORY)
     sink.close()
     connection = sqlite3.connect(tmp_path / "audit.sqlite")
@@ -109,40 +109,40 @@ def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
 
 def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tmp_path: Path) -> None:
     filled(tmp_path, 400)
-    row = log.Row("main", ORDERS, "[5]")
-    before, newest = log.history(tmp_path, row), log.find(tmp_path, log.Filter(limit=30))
-    with opened(tmp_path) as audit:
+    row = log.RowRef("main", ORDERS, "[5]")
+    before, newest = log.history(tmp_path, row), log.find(tmp_path, log.EntryFilter(limit=30))
+    with open_log(tmp_path) as audit:
         made = audit.seal(START.replace(minute=4).isoformat())
         assert sum(one.last - one.first + 1 for one in made) > 200
     assert log.history(tmp_path, row) == before
-    assert log.find(tmp_path, log.Filter(limit=30)) == newest
+    assert log.find(tmp_path, log.EntryFilter(limit=30)) == newest
     assert broken(tmp_path) == []
-    outcome = deliver(open_log(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
+    outcome = deliver(audit_sink(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
     assert (outcome.applied, outcome.superseded) == (0, 59)
-    deliver(open_log(tmp_path), change("U", 1, {"n": 1}, at=1000))
+    deliver(audit_sink(tmp_path), change("U", 1, {"n": 1}, at=1000))
     assert broken(tmp_path) == [], "the chain goes on after the seal"
-    with opened(tmp_path) as audit:
+    with open_log(tmp_path) as audit:
         assert audit.segments.expire(datetime.now(UTC).isoformat())
-        proofs = audit.prove()
+        proofs = audit.verify()
     assert sum(one.expired for one in proofs) > 200
     assert not any(one.broken for one in proofs)
 
 
 def test_a_running_consumer_sees_segments_that_were_sealed_after_it_looked(tmp_path: Path) -> None:
-    sink, old, later = open_log(tmp_path), change("I", 1, at=1), change("U", 1, {"n": 2}, at=70)
+    sink, old, later = audit_sink(tmp_path), change("I", 1, at=1), change("U", 1, {"n": 2}, at=70)
     deliver(sink, old)
     for before, again in ((60, old), (120, later)):
         deliver(sink, change("U", 1, {"n": before}, at=before + 1), later)
-        with opened(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
+        with open_log(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
             audit.seal(START.replace(minute=before // 60).isoformat())
         assert deliver(sink, again).superseded == 1
-    with opened(tmp_path) as audit:
-        assert sum(one.last for one in audit.prove()) == 4
+    with open_log(tmp_path) as audit:
+        assert sum(one.last for one in audit.verify()) == 4
 
 
 def test_an_altered_segment_or_manifest_is_found(tmp_path: Path) -> None:
     filled(tmp_path, 200, shards=1)
-    with opened(tmp_path) as audit:
+    with open_log(tmp_path) as audit:
         audit.seal(START.replace(minute=2).isoformat())
     [packed] = tmp_path.rglob("*.jsonl.gz")
     data = bytearray(packed.read_bytes())
@@ -161,14 +161,14 @@ def test_an_export_proves_itself_with_a_key_alone(tmp_path: Path) -> None:
     filled(folder, 300)
     [first] = public_keys(folder / "keys")
     shutil.copy(folder / "keys" / f"{first}.pub.pem", tmp_path / "trusted.pem")
-    old, new = rotate(folder / "keys")
+    old, new = rotate_signing_key(folder / "keys")
     assert old == first != new
     assert signing_key(folder / "keys").id == new
-    sink = open_log(folder)
+    sink = audit_sink(folder)
     deliver(sink, change("I", 1000, {"n": 1}, at=2000), shard="shard-0")
     sink.close()
-    with opened(folder) as audit:
-        assert export(audit, tmp_path / "audit.jsonl") == 300
+    with open_log(folder) as audit:
+        assert export_log(audit, tmp_path / "audit.jsonl") == 300
     shutil.rmtree(folder)
     proofs = verify_file(tmp_path / "audit.jsonl", read_public(tmp_path / "trusted.pem"))
     assert [(one.broken, one.last - one.anchored) for one in proofs] == [(None, 0), (None, 0)]
@@ -180,7 +180,7 @@ def test_an_export_proves_itself_with_a_key_alone(tmp_path: Path) -> None:
 
 def test_the_private_key_is_its_owner_s_alone_and_made_once(tmp_path: Path) -> None:
     made = signing_key(tmp_path / "keys").id
-    assert (tmp_path / "keys" / PRIVATE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "keys" / PRIVATE_KEY_FILE).stat().st_mode & 0o777 == 0o600
     assert signing_key(tmp_path / "keys").id == made
 
 
@@ -193,29 +193,29 @@ def test_options_that_are_none_are_named(tmp_path: Path, options: dict[str, obje
 
 
 def test_what_is_not_covered_is_counted(tmp_path: Path) -> None:
-    sink = open_log(tmp_path, anchor_seconds=3600)
+    sink = audit_sink(tmp_path, anchor_seconds=3600)
     deliver(sink, *HISTORY, shard="shard-0")
-    with opened(tmp_path) as audit:
-        [proof] = audit.prove()
+    with open_log(tmp_path) as audit:
+        [proof] = audit.verify()
     assert (proof.anchored, proof.last, proof.broken) == (0, len(HISTORY), None)
     sink.close()
-    with opened(tmp_path) as audit:
-        [proof] = audit.prove()
+    with open_log(tmp_path) as audit:
+        [proof] = audit.verify()
     assert proof.anchored == len(HISTORY), "closing anchors"
 
 
 def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SatelliteError, match="there is no audit log"), opened(tmp_path / "none"):
+    with pytest.raises(SatelliteError, match="there is no audit log"), open_log(tmp_path / "none"):
         pass
 
 
 def test_a_rows_history_is_found_without_walking_the_log(tmp_path: Path) -> None:
-    sink = open_log(tmp_path)
+    sink = audit_sink(tmp_path)
     deliver(sink, *(change("I", number, {"status": "new"}, at=number) for number in range(1, 3_000)))
     sink.close()
     steps = list[None]()
-    with opened(tmp_path) as audit:
+    with open_log(tmp_path) as audit:
         audit.store.connection.set_progress_handler(lambda: steps.append(None), 100)
-        found = list(log._row_entries(audit, log.Row("main", ORDERS, "[7]")))
+        found = list(log._row_entries(audit, log.RowRef("main", ORDERS, "[7]")))
     assert len(found) == 1
     assert len(steps) < 10, "hundreds of SQLite's steps: an index search takes a few"

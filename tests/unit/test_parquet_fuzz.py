@@ -13,7 +13,7 @@ from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError, PoisonChange
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, deliver
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from consumers.parquet.sink import open_sink
 

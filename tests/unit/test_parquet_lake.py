@@ -20,10 +20,10 @@ from cdckit.change import Change, Table, Value
 from cdckit.errors import SatelliteError, UsageError
 from cdckit.sink import Outcome, Sink, SinkContext
 from cdckit.testing import MemorySink, batch, change, deliver, scrambled
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from consumers.parquet.sink import open_sink
-from consumers.parquet.write import data_files, rows
+from consumers.parquet.write import arrow_rows, data_files
 
 A, B = "shardId-000000000000", "shardId-000000000001"
 QUIET = {"compact": False}
@@ -91,7 +91,7 @@ def test_a_zombie_that_wakes_up_between_look_and_commit_adds_nothing(
     zombie, heir = sink(tmp_path), sink(tmp_path, shard)
     deliver(zombie, change("I", 0, {"n": 0}, at=1))
     changes = [change("I", key, {"n": key}, at=2 + key) for key in range(1, 50)]
-    stored = data_files.store
+    stored = data_files.write_files
     asleep: list[Callable[[], object]] = [
         lambda: deliver(heir, *changes, change("I", 99, {"n": 99}, at=99), shard=shard)
     ]
@@ -102,7 +102,7 @@ def test_a_zombie_that_wakes_up_between_look_and_commit_adds_nothing(
             asleep.pop()()
         return made
 
-    monkeypatch.setattr("consumers.parquet.write.changelog.store", store)
+    monkeypatch.setattr("consumers.parquet.write.changelog.write_files", store)
     assert deliver(zombie, *changes) == Outcome(applied=0, superseded=49)
     assert len(positions(tmp_path)) == len(set(positions(tmp_path))) == 51
 
@@ -111,7 +111,7 @@ def test_a_zombie_with_a_new_column_adds_nothing_either(tmp_path: Path, monkeypa
     zombie, heir = sink(tmp_path), sink(tmp_path)
     deliver(zombie, change("I", 0, {"n": 0}, at=1))
     newer = change("I", 1, {"n": 1, "added": "x"}, at=2)
-    looked = rows.grouped
+    looked = arrow_rows.group_changes
     asleep = [True]
 
     def grouped(changes: Any) -> Any:
@@ -120,7 +120,7 @@ def test_a_zombie_with_a_new_column_adds_nothing_either(tmp_path: Path, monkeypa
             deliver(heir, newer)
         return looked(changes)
 
-    monkeypatch.setattr("consumers.parquet.write.changelog.grouped", grouped)
+    monkeypatch.setattr("consumers.parquet.write.changelog.group_changes", grouped)
     assert deliver(zombie, newer) == Outcome(superseded=1)
     assert ask(tmp_path, "SELECT id, added FROM orders ORDER BY id") == [(0, None), (1, "x")]
 
@@ -136,7 +136,7 @@ def test_a_truncate_that_every_shard_delivers_is_one_change(tmp_path: Path) -> N
 def test_a_failed_commit_may_be_flushed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = sink(tmp_path)
     writer.apply(batch(change("I", 1, {"n": 1}, at=1), change("I", 1, {"n": 1}, at=2, table="public.other")))
-    stored, calls = data_files.store, []
+    stored, calls = data_files.write_files, []
 
     def store(*arguments: Any) -> Any:
         calls.append(1)
@@ -144,7 +144,7 @@ def test_a_failed_commit_may_be_flushed_again(tmp_path: Path, monkeypatch: pytes
             raise OSError("disk full")
         return stored(*arguments)
 
-    monkeypatch.setattr("consumers.parquet.write.changelog.store", store)
+    monkeypatch.setattr("consumers.parquet.write.changelog.write_files", store)
     with pytest.raises(SatelliteError, match="disk full"):
         writer.flush()
     assert writer.flush() == Outcome(applied=2)
@@ -160,7 +160,7 @@ def test_the_look_for_known_positions_opens_no_file_while_they_rise(
         opened.append(len(paths))
         return ds.dataset(paths, **more)
 
-    monkeypatch.setattr("consumers.parquet.write.positions.ds", SimpleNamespace(dataset=dataset, field=ds.field))
+    monkeypatch.setattr("consumers.parquet.write.known_positions.ds", SimpleNamespace(dataset=dataset, field=ds.field))
     writer = sink(tmp_path)
     for at in range(1, 41):
         deliver(writer, change("I", at, {"n": at}, at=at))

@@ -16,10 +16,10 @@ from cdckit.errors import SatelliteError, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
 from consumers.search.document import Document, join, merge
-from consumers.search.engine import Reader
+from consumers.search.engine import IndexReader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
-from consumers.search.sqlite.commits import Commits
+from consumers.search.sqlite.background_commits import BackgroundCommits
 from tests.support.scale import scale
 from tests.support.search_histories import HOSTILE, Step, batches, histories
 
@@ -39,7 +39,7 @@ def rows(folder: Path) -> dict[str, Mapping[str, Value]]:
 Found = dict[str, tuple[Mapping[str, Value], str]]
 
 
-def indexed(index: Reader, source: str, word: str) -> Found:
+def indexed(index: IndexReader, source: str, word: str) -> Found:
     """What a search for the word finds of one source: columns and snippet by key."""
     hits = index.search(request(word, limit=100)).hits
     return {hit.key: (hit.values, hit.snippet) for hit in hits if hit.source == source}
@@ -128,7 +128,7 @@ def test_a_commit_that_fails_is_told_at_each_call_from_then_on(tmp_path: Path) -
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, other REFERENCES row DEFERRABLE INITIALLY DEFERRED)")
-    commits = Commits(connection, path)
+    commits = BackgroundCommits(connection, path)
     with commits.transaction():
         connection.execute("INSERT INTO row VALUES (1, 1)")
     commits.wait()

@@ -13,9 +13,9 @@ from cdckit.envelope import MESSAGES
 from cdckit.errors import PoisonChange, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.search.engine import Page
-from consumers.search.mapping import Row
-from consumers.search.options import read
+from consumers.search.engine import SearchPage
+from consumers.search.mapping import MappedRow
+from consumers.search.options import read_options
 from consumers.search.query import open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
 
@@ -31,7 +31,7 @@ def opened(folder: Path, toml: str = "[consumers.search]") -> SearchSink:
     return sink
 
 
-def ask(folder: Path, text: str, **more: Any) -> Page:
+def ask(folder: Path, text: str, **more: Any) -> SearchPage:
     with closing(open_index(folder)) as index:
         return index.search(request(text, **more))
 
@@ -126,7 +126,7 @@ def test_conditions(tmp_path: Path, condition: str, value: Any, passes: bool) ->
     assert keys(tmp_path, "word") == (["[1]"] if passes else [])
 
 
-def shout(row: Row) -> Mapping[str, Any] | None:
+def shout(row: MappedRow) -> Mapping[str, Any] | None:
     if row.values["title"] == "bad":
         raise ValueError("no such title")
     return None if row.values["title"] == "hidden" else {"title": str(row.values["title"]).upper(), "length": 5}
@@ -210,13 +210,13 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
 )
 def test_a_mistake_in_the_file_names_its_key_and_what_mends_it(toml: str, key: str, mend: str) -> None:
     with pytest.raises(UsageError) as raised:
-        read(options(f"[consumers.search]\n{toml}"))
+        read_options(options(f"[consumers.search]\n{toml}"))
     assert key in raised.value.message
     assert mend in raised.value.hint
 
 
 def test_keys_of_the_kit_are_left_alone() -> None:
-    assert read(options("[consumers.search]\nflush_seconds = 0.5\nmax_shards = 3")).engine == "sqlite"
+    assert read_options(options("[consumers.search]\nflush_seconds = 0.5\nmax_shards = 3")).engine == "sqlite"
 
 
 def test_the_transform_is_imported_where_the_consumer_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

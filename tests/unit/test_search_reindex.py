@@ -18,7 +18,7 @@ from consumers.search.reindex import reindex
 from consumers.search.sink import SearchSink, open_sink
 from consumers.search.sqlite import generations
 from consumers.search.sqlite.generations import SqliteGenerations
-from consumers.search.sqlite.store import Store
+from consumers.search.sqlite.store import SqliteIndexStore
 
 TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 
@@ -172,14 +172,14 @@ def test_a_generation_that_is_removed_while_it_is_opened_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(tmp_path).close()
-    whole = Store
+    whole = SqliteIndexStore
 
-    def removed(_path: Path) -> Store:
-        monkeypatch.setattr(generations, "Store", whole)
+    def removed(_path: Path) -> SqliteIndexStore:
+        monkeypatch.setattr(generations, "SqliteIndexStore", whole)
         assert reindex(SqliteGenerations(tmp_path), TITLED, tmp_path).swapped
         raise SatelliteError("disk I/O error")  # what SQLite says then
 
-    monkeypatch.setattr(generations, "Store", removed)
+    monkeypatch.setattr(generations, "SqliteIndexStore", removed)
     assert opened(tmp_path).mapping == TITLED
 
 

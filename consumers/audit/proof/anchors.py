@@ -19,7 +19,7 @@ from consumers.audit.object_store import Objects
 from consumers.audit.proof.keys import SigningKey
 
 logger = logging.getLogger(__name__)
-PREFIX = "anchors/"
+ANCHOR_PREFIX = "anchors/"
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -48,12 +48,12 @@ def make_anchor(key: SigningKey, log: str, chain: str, number: int, digest: byte
 
 def put_anchor(objects: Objects, anchor: Anchor) -> None:
     """Keep it under ``anchors/CHAIN/NUMBER.json``."""
-    objects.put(f"{PREFIX}{anchor.chain}/{anchor.number:020}.json", msgspec.json.encode(anchor))
+    objects.put(f"{ANCHOR_PREFIX}{anchor.chain}/{anchor.number:020}.json", msgspec.json.encode(anchor))
 
 
 def read_anchors(objects: Objects) -> Iterator[Anchor]:
     """All anchors, by chain and number. Raises SatelliteError when one is no anchor at all."""
-    for name in objects.names(PREFIX):
+    for name in objects.names(ANCHOR_PREFIX):
         try:
             yield msgspec.json.decode(objects.get(name), type=Anchor)
         except msgspec.DecodeError as error:

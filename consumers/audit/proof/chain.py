@@ -15,7 +15,7 @@ GENESIS = bytes(32)
 """The hash before a chain's first entry."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
     """One change as the log keeps it; the order of the fields is the canonical encoding's. Texts are as on the wire."""
 
     chain: str
@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class ChainBreak:
     """The first bad place of a chain: the entry's number and what is wrong with it."""
 
     chain: str
@@ -44,6 +44,6 @@ class Break:
     reason: str
 
 
-def link(previous: bytes, entry: Entry) -> bytes:
+def link(previous: bytes, entry: AuditEntry) -> bytes:
     """The entry's hash, 32 bytes."""
     return hashlib.sha256(previous + msgspec.json.encode(entry)).digest()

@@ -17,9 +17,9 @@ from cdckit.errors import SatelliteError
 from consumers.audit.log import AuditLog
 from consumers.audit.proof import keys
 from consumers.audit.proof.anchors import Anchor, read_anchors
-from consumers.audit.proof.chain import Break, Entry
-from consumers.audit.proof.segments import Manifest
-from consumers.audit.proof.verification import Piece, Proof, prove
+from consumers.audit.proof.chain import AuditEntry, ChainBreak
+from consumers.audit.proof.segments import SegmentManifest
+from consumers.audit.proof.verification import ChainItem, ChainVerification, verify_chain
 
 FORMAT = 1
 
@@ -33,14 +33,14 @@ class _Line(msgspec.Struct, omit_defaults=True):
     rotation: keys.Rotation | None = None
     anchor: Anchor | None = None
     chain: str | None = None
-    expired: Manifest | None = None
+    expired: SegmentManifest | None = None
 
 
-_entry = msgspec.json.Decoder(tuple[Entry, str])
+_entry = msgspec.json.Decoder(tuple[AuditEntry, str])
 _line = msgspec.json.Decoder(_Line, strict=True)
 
 
-def export(log: AuditLog, path: Path) -> int:
+def export_log(log: AuditLog, path: Path) -> int:
     """Write the whole log; how many entries that were. The file is there whole or not at all."""
     fresh, count = path.with_name(f".{path.name}.part"), 0
     with fresh.open("wb") as file:
@@ -51,7 +51,7 @@ def export(log: AuditLog, path: Path) -> int:
     return count
 
 
-def verify_file(path: Path, root: Ed25519PublicKey) -> list[Proof]:
+def verify_file(path: Path, root: Ed25519PublicKey) -> list[ChainVerification]:
     """Verify an exported file with the one key that is trusted. Raises SatelliteError when it is none."""
     try:
         with path.open("rb") as file:
@@ -61,7 +61,7 @@ def verify_file(path: Path, root: Ed25519PublicKey) -> list[Proof]:
         raise SatelliteError(f"{path} is no exported audit log: {error}", "cdcctl audit export makes one") from error
     if head.format != FORMAT:
         raise SatelliteError(f"{path} has the format {head.format}, this program reads {FORMAT}", "upgrade cdckit")
-    trusted = keys.trusted(root, [line.rotation for line in preface if line.rotation is not None])
+    trusted = keys.trusted_keys(root, [line.rotation for line in preface if line.rotation is not None])
     anchors: dict[str, list[Anchor]] = {}
     for anchor in (line.anchor for line in preface if line.anchor is not None):
         anchors.setdefault(anchor.chain, []).append(anchor)
@@ -71,12 +71,12 @@ def verify_file(path: Path, root: Ed25519PublicKey) -> list[Proof]:
 
 def _items(log: AuditLog) -> Iterator[Any]:
     yield _Head(log.store.log, FORMAT)
-    yield from (_Line(rotation=one) for one in keys.rotations(log.key_folder))
+    yield from (_Line(rotation=one) for one in keys.read_rotations(log.key_folder))
     yield from (_Line(anchor=one) for one in read_anchors(log.anchors))
     for chain in log.store.chains():
         yield _Line(chain=chain)
         for piece in log.pieces(chain):
-            yield _Line(expired=piece) if isinstance(piece, Manifest) else (piece[0], piece[1].hex())
+            yield _Line(expired=piece) if isinstance(piece, SegmentManifest) else (piece[0], piece[1].hex())
 
 
 def _preface(file: Any) -> tuple[list[_Line], dict[str, int]]:
@@ -95,14 +95,14 @@ def _preface(file: Any) -> tuple[list[_Line], dict[str, int]]:
 
 def _proved(  # noqa: PLR0913, PLR0917
     path: Path, chain: str, start: int | None, anchors: list[Anchor], trusted: Any, log: str
-) -> Proof:
+) -> ChainVerification:
     try:
-        return prove(chain, _pieces(path, start), anchors, trusted, log)
+        return verify_chain(chain, _pieces(path, start), anchors, trusted, log)
     except (msgspec.DecodeError, ValueError) as error:
-        return Proof(chain, 0, 0, 0, 0, Break(chain, 1, f"cannot be read: {error}"))
+        return ChainVerification(chain, 0, 0, 0, 0, ChainBreak(chain, 1, f"cannot be read: {error}"))
 
 
-def _pieces(path: Path, start: int | None) -> Iterator[Piece]:
+def _pieces(path: Path, start: int | None) -> Iterator[ChainItem]:
     if start is None:
         return
     with path.open("rb") as file:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cdckit.errors import SatelliteError
 from consumers.storage.files import write_whole
 
-PRIVATE = "signing.pem"
+PRIVATE_KEY_FILE = "signing.pem"
 _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
 _PEM = serialization.Encoding.PEM
 
@@ -64,7 +64,7 @@ def signing_key(folder: Path) -> SigningKey:
 
     Several processes may ask at once: one of them makes it.
     """
-    path = folder / PRIVATE
+    path = folder / PRIVATE_KEY_FILE
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _publish(path, Ed25519PrivateKey.generate(), replace=False)
@@ -80,7 +80,7 @@ def signing_key(folder: Path) -> SigningKey:
     return SigningKey(private)
 
 
-def rotate(folder: Path) -> tuple[str, str]:
+def rotate_signing_key(folder: Path) -> tuple[str, str]:
     """Make a new key, vouched for by the old one; the ids of both. The old private key is gone then."""
     old, new = signing_key(folder), Ed25519PrivateKey.generate()
     raw = new.public_key().public_bytes(*_RAW)
@@ -90,11 +90,11 @@ def rotate(folder: Path) -> tuple[str, str]:
     )  # fmt: skip
     _remember_public(folder, new.public_key())
     write_whole(folder / f"{key_id(new.public_key())}.rotation.json", msgspec.json.encode(statement), 0o644)
-    _publish(folder / PRIVATE, new, replace=True)
+    _publish(folder / PRIVATE_KEY_FILE, new, replace=True)
     return old.id, key_id(new.public_key())
 
 
-def rotations(folder: Path) -> list[Rotation]:
+def read_rotations(folder: Path) -> list[Rotation]:
     """The statements in the folder, oldest first."""
     found = [msgspec.json.decode(path.read_bytes(), type=Rotation) for path in sorted(folder.glob("*.rotation.json"))]
     return sorted(found, key=lambda one: one.time)
@@ -116,18 +116,18 @@ def read_public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def trusted(root: Ed25519PublicKey, statements: list[Rotation]) -> Mapping[str, Ed25519PublicKey]:
+def trusted_keys(root: Ed25519PublicKey, statements: list[Rotation]) -> Mapping[str, Ed25519PublicKey]:
     """The keys that `root` vouches for, itself included, by way of the statements whose signatures hold."""
     known = {key_id(root): root}
     for statement in statements:
         old, raw = known.get(statement.old), base64.b64decode(statement.new)
-        if old is not None and holds(old, statement.signature, _ROTATION + raw):
+        if old is not None and is_valid_signature(old, statement.signature, _ROTATION + raw):
             new = Ed25519PublicKey.from_public_bytes(raw)
             known[key_id(new)] = new
     return known
 
 
-def holds(key: Ed25519PublicKey, signature: str, data: bytes) -> bool:
+def is_valid_signature(key: Ed25519PublicKey, signature: str, data: bytes) -> bool:
     """Whether the signature (base64) is the key's over the data."""
     try:
         key.verify(base64.b64decode(signature), data)

@@ -14,14 +14,14 @@ import msgspec
 
 from cdckit.errors import SatelliteError
 from consumers.audit.object_store import Objects
-from consumers.audit.proof.chain import Entry
+from consumers.audit.proof.chain import AuditEntry
 from consumers.audit.proof.keys import SigningKey
 
-PREFIX = "segments/"
-Linked = tuple[Entry, bytes]
+SEGMENT_PREFIX = "segments/"
+Linked = tuple[AuditEntry, bytes]
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class SegmentManifest(msgspec.Struct, frozen=True):
     """Entries `first` to `last` of `chain`. Hashes are hexadecimal; `low` and `high` are sort keys of positions."""
 
     chain: str
@@ -41,7 +41,7 @@ class Manifest(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """``segments/CHAIN/FIRST-LAST``."""
-        return f"{PREFIX}{self.chain}/{self.first:020}-{self.last:020}"
+        return f"{SEGMENT_PREFIX}{self.chain}/{self.first:020}-{self.last:020}"
 
     @property
     def signed(self) -> bytes:
@@ -50,25 +50,25 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class _Line(msgspec.Struct, frozen=True, array_like=True):
-    entry: Entry
+    entry: AuditEntry
     hash: str
 
 
 _line = msgspec.json.Decoder(_Line)
 
 
-class Segments:
+class SegmentStore:
     """The sealed segments of one log."""
 
     def __init__(self, objects: Objects) -> None:
         """`objects` is where they are."""
         self._objects = objects
-        self._kept: list[Manifest] | None = None
+        self._kept: list[SegmentManifest] | None = None
         self._files: set[str] = set()
         self._sealed = 0
         self._positions: dict[str, frozenset[tuple[str, str]]] = {}
 
-    def write(self, key: SigningKey, previous: bytes, linked: Sequence[Linked]) -> Manifest:
+    def write(self, key: SigningKey, previous: bytes, linked: Sequence[Linked]) -> SegmentManifest:
         """Write a segment, then its manifest: durable when this returns. The same entries make the same bytes."""
         lines = b"".join(msgspec.json.encode(_Line(entry, digest.hex())) + b"\n" for entry, digest in linked)
         packed = gzip.compress(lines, 6, mtime=0)
@@ -78,20 +78,20 @@ class Segments:
         self._kept = None
         return manifest
 
-    def manifests(self) -> Sequence[Manifest]:
+    def manifests(self) -> Sequence[SegmentManifest]:
         """All manifests, by chain and number; read once. Raises SatelliteError when one cannot be read."""
         if self._kept is None:
-            names = self._objects.names(PREFIX)
+            names = self._objects.names(SEGMENT_PREFIX)
             self._files = {name for name in names if name.endswith(".jsonl.gz")}
             self._kept = [self._read(name) for name in names if name.endswith(".json")]
         return self._kept
 
-    def expired(self, manifest: Manifest) -> bool:
+    def expired(self, manifest: SegmentManifest) -> bool:
         """Whether only its manifest is left."""
         self.manifests()
         return f"{manifest.name}.jsonl.gz" not in self._files
 
-    def read(self, manifest: Manifest) -> Iterator[Linked]:
+    def read(self, manifest: SegmentManifest) -> Iterator[Linked]:
         """The segment's entries with their hashes. Raises SatelliteError when its bytes are not the manifest's."""
         packed = self._objects.get(f"{manifest.name}.jsonl.gz")
         if hashlib.sha256(packed).hexdigest() != manifest.digest:
@@ -117,7 +117,7 @@ class Segments:
                     return True
         return False
 
-    def expire(self, before: str) -> list[Manifest]:
+    def expire(self, before: str) -> list[SegmentManifest]:
         """Delete the segments whose newest entry was committed before this time; their manifests stay."""
         gone = [one for one in self.manifests() if one.newest < before and not self.expired(one)]
         for manifest in gone:
@@ -125,16 +125,16 @@ class Segments:
         self._kept = None
         return gone
 
-    def _read(self, name: str) -> Manifest:
+    def _read(self, name: str) -> SegmentManifest:
         try:
-            return msgspec.json.decode(self._objects.get(name), type=Manifest)
+            return msgspec.json.decode(self._objects.get(name), type=SegmentManifest)
         except msgspec.DecodeError as error:
             raise SatelliteError(f"the manifest {name} cannot be read: {error}", "it was altered") from error
 
 
-def _manifest(key: SigningKey, previous: bytes, linked: Sequence[Linked], packed: bytes) -> Manifest:
+def _manifest(key: SigningKey, previous: bytes, linked: Sequence[Linked], packed: bytes) -> SegmentManifest:
     entries = [entry for entry, _ in linked]
-    bare = Manifest(
+    bare = SegmentManifest(
         entries[0].chain, entries[0].number, entries[-1].number, previous.hex(), linked[-1][1].hex(),
         min(entry.commit_time for entry in entries), max(entry.commit_time for entry in entries),
         min(entry.position for entry in entries), max(entry.position for entry in entries),
@@ -143,7 +143,7 @@ def _manifest(key: SigningKey, previous: bytes, linked: Sequence[Linked], packed
     return msgspec.structs.replace(bare, signature=key.sign(bare.signed))
 
 
-def matching(segments: Segments, wants: Iterable[Manifest]) -> Iterator[Entry]:
+def remaining_entries(segments: SegmentStore, wants: Iterable[SegmentManifest]) -> Iterator[AuditEntry]:
     """The entries of these segments that are still there."""
     for manifest in wants:
         if not segments.expired(manifest):

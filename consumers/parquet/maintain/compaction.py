@@ -2,7 +2,7 @@
 
 Merging is a commit that changes no row: who reads an older version goes on reading its files until they expire, and
 who appends at the same time is not disturbed. delta-rs (1.6.6) lets two who merge the same files both commit, which
-would double every row in them: so one merges at a time, and looks at the table only when it is its turn.
+would double every row in them: so one merges at a time, and looks at the table only when it is its lease_lock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from cdckit.errors import SatelliteError, UsageError
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.lease_lock import turn
-from consumers.parquet.types.schema import META, Columns
+from consumers.parquet.maintain.lease_lock import lease_lock
+from consumers.parquet.types.schema import META, LakeSchema
 from consumers.parquet.write import log_sync
 from consumers.parquet.write.data_files import COMPRESSION_LEVEL, ROW_GROUP
 
@@ -34,7 +34,7 @@ _MANY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class CompactionPolicy:
     """What files shall be like: their size in bytes, what rows are ordered by (nothing: position), old ones' stay."""
 
     target_bytes: int = 128 * MEGABYTE
@@ -43,7 +43,7 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompactionResult:
     """What one upkeep of a table did. `expired` counts the files that were deleted."""
 
     files_before: int
@@ -62,21 +62,21 @@ def file_sizes(table: DeltaTable) -> Mapping[str, Sequence[int]]:
     return sizes
 
 
-def is_due(table: DeltaTable, goal: Goal) -> bool:
+def is_due(table: DeltaTable, goal: CompactionPolicy) -> bool:
     """Whether merging is worth its cost: many small files, or a good share of what would be rewritten is in them."""
     partitions = file_sizes(table)
     newest = max(partitions, default="")
     return any(_is_due(sizes, goal, closed=name != newest) for name, sizes in partitions.items())
 
 
-def _is_due(sizes: Sequence[int], goal: Goal, *, closed: bool) -> bool:
+def _is_due(sizes: Sequence[int], goal: CompactionPolicy, *, closed: bool) -> bool:
     small = sorted(size for size in sizes if size < goal.target_bytes / 2)
     if closed:
         return len(small) > 1
     return len(small) >= _MANY or (len(small) >= _SEVERAL and sum(small[:-1]) >= small[-1] / 4)
 
 
-def tidy(lake: Lake, ref: TableRef, goal: Goal, *, orphans: bool = True) -> Done:
+def compact_table(lake: Lake, ref: TableRef, goal: CompactionPolicy, *, orphans: bool = True) -> CompactionResult:
     """Merge small files towards the goal, then delete what expired (`orphans`: also what no commit ever named).
 
     Raises SatelliteError when there is no such table or the store fails, and when another host merges its files now.
@@ -93,10 +93,10 @@ def tidy(lake: Lake, ref: TableRef, goal: Goal, *, orphans: bool = True) -> Done
     except (DeltaError, OSError) as error:
         raise SatelliteError(f"cannot merge the files of {ref}: {error}", "see the cause") from error
     after = [size for sizes in file_sizes(table).values() for size in sizes]
-    return Done(len(before), len(after), sum(before), sum(after), len(expired))
+    return CompactionResult(len(before), len(after), sum(before), sum(after), len(expired))
 
 
-def _merge(lake: Lake, ref: TableRef, table: DeltaTable, goal: Goal) -> None:
+def _merge(lake: Lake, ref: TableRef, table: DeltaTable, goal: CompactionPolicy) -> None:
     first = table.version()
     if goal.sort_by:
         columns = _lake_columns(table, ref, goal.sort_by)
@@ -115,7 +115,7 @@ def _merge(lake: Lake, ref: TableRef, table: DeltaTable, goal: Goal) -> None:
 
 def _lake_columns(table: DeltaTable, ref: TableRef, names: Sequence[str]) -> list[str]:
     """The newest lake column of each name; one of the lake's own (``_key``) goes by itself."""
-    variants = Columns.read(pa.schema(table.schema().to_arrow())).variants()
+    variants = LakeSchema.read(pa.schema(table.schema().to_arrow())).variants()
     unknown = [name for name in names if name not in variants and name not in META.names]
     if unknown:
         raise UsageError(f"{ref} has no column {unknown[0]!r} to sort by", "`cdcctl parquet schema` lists the columns")
@@ -126,7 +126,7 @@ def _lake_columns(table: DeltaTable, ref: TableRef, names: Sequence[str]) -> lis
 def _alone(lake: Lake, ref: TableRef) -> Iterator[None]:
     # One merges, others of this host wait, then find little to do; on an object store they come again later.
     if lake.bucket is not None:
-        with turn(lake.bucket, f"{ref.path}/{_LOCK}"):
+        with lease_lock(lake.bucket, f"{ref.path}/{_LOCK}"):
             yield
         return
     with (Path(lake.uri(ref)) / _LOCK).open("w") as lock:

@@ -14,14 +14,14 @@ from consumers.parquet.object_store import Bucket
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 600.0
+LEASE_SECONDS = 600.0
 """How long a turn is respected that nobody renews: its process was killed, or cannot reach the store."""
 
 
 @contextmanager
-def turn(bucket: Bucket, path: str, seconds: float = SECONDS) -> Iterator[None]:
+def lease_lock(bucket: Bucket, path: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """The block is the only one in a turn at `path`. Raises SatelliteError when it is another's, or the store fails."""
-    mine = _Turn(bucket, path, seconds)
+    mine = _Lease(bucket, path, seconds)
     mine.take()
     try:
         yield
@@ -30,7 +30,7 @@ def turn(bucket: Bucket, path: str, seconds: float = SECONDS) -> Iterator[None]:
 
 
 @dataclass
-class _Turn:
+class _Lease:
     """Every write of the object is conditional: on there being none, or on the very one that was seen."""
 
     bucket: Bucket

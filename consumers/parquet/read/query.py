@@ -20,13 +20,13 @@ from cdckit.errors import CdcError, UsageError
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.read.scan import attach, has_inexact
 from consumers.parquet.read.sql_text import literal, quoted
-from consumers.parquet.read.table_names import ViewName, view_names
-from consumers.parquet.read.views import asof_sql, changes_sql, current_sql, shown_columns
-from consumers.parquet.types.schema import Columns
+from consumers.parquet.read.view_names import ViewName, view_names
+from consumers.parquet.read.views import asof_sql, changes_sql, current_sql, view_columns
+from consumers.parquet.types.schema import LakeSchema
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """A query's columns and rows, as Python values."""
 
     columns: Sequence[str]
@@ -47,7 +47,7 @@ def connect(location: Path | str, sql: str = "") -> duckdb.DuckDBPyConnection:
     for number, (ref, views) in enumerate(_wanted(view_names(lake.tables()), sql).items()):
         raw, table = f"_lake_{number}", lake.open(ref)
         attach(connection, raw, table)
-        columns = Columns.read(pa.schema(table.schema().to_arrow()))
+        columns = LakeSchema.read(pa.schema(table.schema().to_arrow()))
         retyped = any(len(variants) > 1 for variants in columns.variants().values())
         inexact = retyped or has_inexact(table)
         for view in views:
@@ -55,7 +55,7 @@ def connect(location: Path | str, sql: str = "") -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def selection(lake: Lake, ref: TableRef, *, changes: bool = False, asof: str | None = None) -> str:
+def select_all_sql(lake: Lake, ref: TableRef, *, changes: bool = False, asof: str | None = None) -> str:
     """SQL for all of one table: its rows as they are now, every change, or its rows as of a time."""
     view = view_names(lake.tables())[ref][-1]
     name = view.name + ("_asof" if asof is not None else "_changes" if changes else "")
@@ -69,25 +69,25 @@ def _wanted(names: Mapping[TableRef, list[ViewName]], sql: str) -> Mapping[Table
     return named or names
 
 
-def ask(location: Path | str, sql: str) -> Answer:
+def run_query(location: Path | str, sql: str) -> QueryResult:
     """Run one query. Raises UsageError when DuckDB does not accept it, SatelliteError when there is no lake."""
     connection = connect(location, sql)
     try:
         relation = connection.sql(sql)
-        return _answer(relation) if relation is not None else Answer([], [])
+        return _answer(relation) if relation is not None else QueryResult([], [])
     except duckdb.Error as error:
-        raise explained(error) from error
+        raise query_error(error) from error
     finally:
         connection.close()
 
 
-def explain(location: Path | str, sql: str) -> str:
+def explain_analyze(location: Path | str, sql: str) -> str:
     """Run one query and tell how: DuckDB's plan with what each step took and how many files it read of how many."""
-    answer = ask(location, f"EXPLAIN ANALYZE {sql}")
+    answer = run_query(location, f"EXPLAIN ANALYZE {sql}")
     return "\n".join(str(row[-1]) for row in answer.rows)
 
 
-def export(location: Path | str, sql: str, target: Path, kind: str) -> int:
+def export_query(location: Path | str, sql: str, target: Path, kind: str) -> int:
     """Write a query's answer to a file (parquet, csv or json), whole or not at all; returns how many rows."""
     connection = connect(location, sql)
     part = target.with_name(f".{target.name}.part")
@@ -96,16 +96,16 @@ def export(location: Path | str, sql: str, target: Path, kind: str) -> int:
         part.replace(target)
     except duckdb.Error as error:
         part.unlink(missing_ok=True)
-        raise explained(error) from error
+        raise query_error(error) from error
     finally:
         connection.close()
     return int(count)
 
 
-def _answer(relation: duckdb.DuckDBPyRelation) -> Answer:
+def _answer(relation: duckdb.DuckDBPyRelation) -> QueryResult:
     cells = [_printable(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
     table = relation.project(", ".join(cells)).to_arrow_table()
-    return Answer(relation.columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+    return QueryResult(relation.columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
 
 def _printable(name: str, kind: str) -> str:
@@ -114,7 +114,7 @@ def _printable(name: str, kind: str) -> str:
     return f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" if timely else quoted(name)
 
 
-def explained(error: duckdb.Error) -> CdcError:
+def query_error(error: duckdb.Error) -> CdcError:
     """DuckDB's error as one line of ours, with what mends it."""
     text = str(error)
     first = text.splitlines()[0]
@@ -129,8 +129,10 @@ def explained(error: duckdb.Error) -> CdcError:
     return UsageError(f"the query failed: {first}", hint)
 
 
-def _define(connection: duckdb.DuckDBPyConnection, raw: str, columns: Columns, view: ViewName, inexact: bool) -> None:
-    shown = shown_columns(columns)
+def _define(
+    connection: duckdb.DuckDBPyConnection, raw: str, columns: LakeSchema, view: ViewName, inexact: bool
+) -> None:
+    shown = view_columns(columns)
     name = f"{quoted(view.schema)}.{quoted(view.name)}"
     changes, asof = (f"{quoted(view.schema)}.{quoted(view.name + suffix)}" for suffix in ("_changes", "_asof"))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(view.schema)}")

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from consumers.parquet.read.sql_text import literal, quoted
 from consumers.parquet.read.sql_types import raw_type
-from consumers.parquet.types.schema import COMMIT_DATE, PARTITION, Columns
+from consumers.parquet.types.schema import COMMIT_DATE, PARTITION, LakeSchema
 
 
 def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
@@ -23,7 +23,7 @@ def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) 
         return
     scan = f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true, {_partitioning(table)})"
     found = {column.casefold() for column in connection.sql(f"SELECT * FROM {scan} LIMIT 0").columns}
-    columns = Columns.read(pa.schema(table.schema().to_arrow())).by_source.values()
+    columns = LakeSchema.read(pa.schema(table.schema().to_arrow())).by_source.values()
     # a column may be in the schema before any file has it
     absent = [f"NULL::{raw_type(c.kind)} AS {quoted(c.name)}" for c in columns if c.name.casefold() not in found]
     connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT {', '.join(['*', *absent])} FROM {scan}")

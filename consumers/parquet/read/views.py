@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from consumers.parquet.read.sql_text import literal, quoted
 from consumers.parquet.read.sql_types import sql_type
 from consumers.parquet.types.kinds import Kind
-from consumers.parquet.types.schema import META, Column, Columns
+from consumers.parquet.types.schema import META, LakeColumn, LakeSchema
 
 _SHOWN_META = ("_op", "_position", "_commit_time", "_commit_date", "_xid", "_annotation", "_key")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ViewColumn:
     """One PostgreSQL column as the views show it: the lake columns that hold it, oldest first, and its name there."""
 
     name: str
     pg_name: str
-    variants: Sequence[Column]
+    variants: Sequence[LakeColumn]
 
     @property
     def value(self) -> str:
@@ -42,18 +42,18 @@ class Shown:
         return f"({' OR '.join(names)})"
 
 
-def shown_columns(columns: Columns) -> list[Shown]:
+def view_columns(columns: LakeSchema) -> list[ViewColumn]:
     """The table's columns; one whose name differs from another's only by case appears under its name in the lake."""
     taken = {name.casefold() for name in META.names}
     found = []
     for pg_name, variants in columns.variants().items():
         name = pg_name if pg_name.casefold() not in taken else variants[0].name
         taken.add(name.casefold())
-        found.append(Shown(name, pg_name, variants))
+        found.append(ViewColumn(name, pg_name, variants))
     return found
 
 
-def changes_sql(raw: str, columns: Sequence[Shown], *, inexact: bool = False) -> str:
+def changes_sql(raw: str, columns: Sequence[ViewColumn], *, inexact: bool = False) -> str:
     """Every change, oldest position first where the files are; ``_unchanged`` lists unchanged TOAST columns.
 
     `inexact` adds ``_exact``, a map of the cells that are NULL only because no type of DuckDB's holds them.
@@ -79,7 +79,7 @@ def incomplete_sql(count: int) -> str:
     return f"(_op = 'U' AND length(_columns) - length(replace(_columns, ',', '')) + 1 < {count})"
 
 
-def current_sql(raw: str, columns: Sequence[Shown], where: str = "true", *, inexact: bool = False) -> str:
+def current_sql(raw: str, columns: Sequence[ViewColumn], where: str = "true", *, inexact: bool = False) -> str:
     """One row a key: the newest change, unless a delete; what it left out as unchanged is filled from history.
 
     `inexact` adds ``_exact``, a map of the cells that are NULL only because no type of DuckDB's holds them.
@@ -97,27 +97,27 @@ def current_sql(raw: str, columns: Sequence[Shown], where: str = "true", *, inex
         SELECT {", ".join(named)} FROM latest LEFT JOIN history ON _key = _filled_key WHERE _op <> 'D'"""
 
 
-def asof_sql(raw: str, columns: Sequence[Shown], *, inexact: bool = False) -> str:
+def asof_sql(raw: str, columns: Sequence[ViewColumn], *, inexact: bool = False) -> str:
     """The state after every transaction that had committed by the macro's parameter ``_asof``."""
     where = "_commit_time <= _asof::TIMESTAMPTZ AND _commit_date <= (_asof::TIMESTAMPTZ AT TIME ZONE 'UTC')::DATE"
     return current_sql(raw, columns, where, inexact=inexact)
 
 
-def _fill(column: Shown, value: str, number: int) -> str:
+def _fill(column: ViewColumn, value: str, number: int) -> str:
     held = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {value} END)"
     return f"max_by({held}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
 
 
-def _filled(column: Shown, value: str, number: int) -> str:
+def _filled(column: ViewColumn, value: str, number: int) -> str:
     return f"CASE WHEN _op = 'U' AND NOT {column.present} THEN _fill_{number}.v ELSE {value} END"
 
 
-def _map(columns: Sequence[Shown], texts: Sequence[str]) -> str:
+def _map(columns: Sequence[ViewColumn], texts: Sequence[str]) -> str:
     pairs = ", ".join(f"{{k: {literal(c.name)}, v: {text}}}" for c, text in zip(columns, texts, strict=True))
     return f"map_from_entries(list_filter([{pairs}], lambda pair: pair.v IS NOT NULL)) AS _exact"
 
 
-def _cell(column: Column) -> str:
+def _cell(column: LakeColumn) -> str:
     name = quoted(column.name)
     if column.kind.cast == "INTERVAL":
         return f"try_cast(replace({name}, ' +', ' ') AS INTERVAL)"

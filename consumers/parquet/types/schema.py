@@ -39,7 +39,7 @@ a partition's value cannot tell an empty text from NULL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class LakeColumn:
     """One lake column: its name there, the PostgreSQL column and type that it holds, and its kind."""
 
     name: str
@@ -49,14 +49,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class LakeSchema:
     """All columns of one table, in the lake's order."""
 
     arrow: Any
-    by_source: Mapping[tuple[str, str], Column]
+    by_source: Mapping[tuple[str, str], LakeColumn]
 
     @classmethod
-    def read(cls, arrow: Any) -> Columns:
+    def read(cls, arrow: Any) -> LakeSchema:
         """The columns that an Arrow schema's field metadata tells of."""
         found = [_column(field) for field in arrow if field.metadata and b"pg_name" in field.metadata]
         return cls(arrow, {(column.pg_name, column.kind.name): column for column in found})
@@ -69,24 +69,24 @@ class Columns:
         told = (self.arrow.field(PARTITION).metadata or {}).get(b"partition_of")
         return None if told is None else str(told.decode())
 
-    def find(self, pg_name: str, pg_type: str) -> Column:
+    def find(self, pg_name: str, pg_type: str) -> LakeColumn:
         """The lake column of a PostgreSQL column of this type. Raises KeyError when there is none yet."""
         return self.by_source[pg_name, kind_of(pg_type).name]
 
-    def variants(self) -> Mapping[str, list[Column]]:
+    def variants(self) -> Mapping[str, list[LakeColumn]]:
         """The lake columns of each PostgreSQL column, oldest first."""
-        found: dict[str, list[Column]] = {}
+        found: dict[str, list[LakeColumn]] = {}
         for column in self.by_source.values():
             found.setdefault(column.pg_name, []).append(column)
         return found
 
-    def extended(self, wanted: Iterable[tuple[str, str]]) -> Columns:
+    def extended(self, wanted: Iterable[tuple[str, str]]) -> LakeSchema:
         """These columns and, where missing, new ones for the wanted (name, type) pairs; itself when none is missing."""
         arrow = self.arrow
         missing = {(name, kind_of(pg_type).name): (name, pg_type) for name, pg_type in wanted}
         for name, pg_type in [pair for known, pair in missing.items() if known not in self.by_source]:
             arrow = arrow.append(_field(name, pg_type, arrow.names))
-        return self if arrow is self.arrow else Columns.read(arrow)
+        return self if arrow is self.arrow else LakeSchema.read(arrow)
 
 
 def _field(pg_name: str, pg_type: str, taken: list[str]) -> Any:
@@ -95,7 +95,7 @@ def _field(pg_name: str, pg_type: str, taken: list[str]) -> Any:
     return pa.field(name, kind.arrow, metadata={"pg_name": pg_name, "pg_type": pg_type})
 
 
-def _column(field: Any) -> Column:
+def _column(field: Any) -> LakeColumn:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     pg_type = metadata.get("pg_type", "")
-    return Column(field.name, metadata.get("pg_name", field.name), pg_type, kind_of(pg_type))
+    return LakeColumn(field.name, metadata.get("pg_name", field.name), pg_type, kind_of(pg_type))

@@ -20,19 +20,19 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.types.schema import Columns
+from consumers.parquet.types.schema import LakeSchema
 from consumers.parquet.write import log_sync
-from consumers.parquet.write.creation import Layout, create, measured, partition_of
-from consumers.parquet.write.data_files import Place, filesystem, store
-from consumers.parquet.write.positions import Known
-from consumers.parquet.write.rows import Group, grouped, to_arrow
+from consumers.parquet.write.arrow_rows import ChangeGroup, group_changes, to_arrow
+from consumers.parquet.write.data_files import FileTarget, filesystem, write_files
+from consumers.parquet.write.known_positions import KnownPositions
+from consumers.parquet.write.table_creation import TableLayout, open_or_create, partition_column, stats_columns
 
-ATTEMPTS = 50
+MAX_ATTEMPTS = 50
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ShardCheckpoint:
     """How far a shard is: committed together with the files, for people and tools; deduplication does not need it."""
 
     shard: str
@@ -42,19 +42,19 @@ class Progress:
 class ChangeLog:
     """One table's log, opened or made at first use. Not for two threads at once."""
 
-    def __init__(self, lake: Lake, ref: TableRef, layout: Layout) -> None:
+    def __init__(self, lake: Lake, ref: TableRef, layout: TableLayout) -> None:
         self._lake, self._ref, self._layout = lake, ref, layout
         self._filesystem = filesystem(lake, ref)
-        self._known = Known(self._filesystem)
+        self._known = KnownPositions(self._filesystem)
         self._table: DeltaTable | None = None
         self._synced = -1
 
-    def append(self, unique: Mapping[str, Change], progress: Progress) -> int:
+    def append(self, unique: Mapping[str, Change], progress: ShardCheckpoint) -> int:
         """Add the changes (by position) that the log lacks and return how many those were; durable on return.
 
-        Raises TransientSinkError when other writers won every time, SatelliteError when the store fails.
+        Raises TransientSinkError when other writers won every time, SatelliteError when the write_files fails.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 return self._append_new(unique, progress)
             except CommitFailedError:
@@ -62,9 +62,9 @@ class ChangeLog:
             except (DeltaError, OSError) as error:
                 self._table = None
                 raise SatelliteError(f"cannot write {self._lake.uri(self._ref)}: {error}", "see the cause") from error
-        raise TransientSinkError(f"other writers of {self._ref} were first {ATTEMPTS} times", "it is tried again")
+        raise TransientSinkError(f"other writers of {self._ref} were first {MAX_ATTEMPTS} times", "it is tried again")
 
-    def _append_new(self, unique: Mapping[str, Change], progress: Progress) -> int:
+    def _append_new(self, unique: Mapping[str, Change], progress: ShardCheckpoint) -> int:
         table = self._current(unique)
         known = self._known.among(table, unique)
         new = {position: change for position, change in unique.items() if position not in known}
@@ -78,16 +78,16 @@ class ChangeLog:
 
     def _current(self, unique: Mapping[str, Change]) -> DeltaTable:
         if self._table is None:
-            self._table = create(self._lake, self._ref, self._layout, next(iter(unique.values())))
+            self._table = open_or_create(self._lake, self._ref, self._layout, next(iter(unique.values())))
         else:
             self._table.update_incremental()
         return self._table
 
-    def _write(self, table: DeltaTable, changes: Mapping[str, Change], progress: Progress) -> None:
-        groups = grouped(changes)
+    def _write(self, table: DeltaTable, changes: Mapping[str, Change], progress: ShardCheckpoint) -> None:
+        groups = group_changes(changes)
         columns = self._columns(table, groups)
         rows = to_arrow(groups, columns)
-        files = store(Place(self._lake, self._ref, partition_of(table), measured(table)), rows)
+        files = write_files(FileTarget(self._lake, self._ref, partition_column(table), stats_columns(table)), rows)
         table.create_write_transaction(
             [*files],
             "append",
@@ -98,8 +98,8 @@ class ChangeLog:
         table.update_incremental()
         self._known.committed(table.version(), changes)
 
-    def _columns(self, table: DeltaTable, groups: Sequence[Group]) -> Columns:
-        before = Columns.read(pa.schema(table.schema().to_arrow()))
+    def _columns(self, table: DeltaTable, groups: Sequence[ChangeGroup]) -> LakeSchema:
+        before = LakeSchema.read(pa.schema(table.schema().to_arrow()))
         columns = before.extended(pair for group in groups for pair in group.typed_columns)
         if columns is not before:
             added = pa.schema(list(columns.arrow)[len(before.arrow) :])
@@ -108,7 +108,7 @@ class ChangeLog:
         return columns
 
 
-def _commit(table: DeltaTable, progress: Progress) -> CommitProperties:
+def _commit(table: DeltaTable, progress: ShardCheckpoint) -> CommitProperties:
     batches = (table.transaction_version(progress.shard) or 0) + 1
     return CommitProperties(
         max_commit_retries=0,

@@ -29,7 +29,7 @@ _json = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileTarget:
     """Where a table's files go: its folder, the column it is partitioned by, the columns whose range is told."""
 
     lake: Lake
@@ -38,7 +38,7 @@ class Place:
     measured: Sequence[str]
 
 
-def store(place: Place, table: Any) -> list[AddAction]:
+def write_files(place: FileTarget, table: Any) -> list[AddAction]:
     """Write the table as one file, or one a value of the partition's column; durable on return."""
     if place.partition is None:
         return [_store(place, table, {}, "")]
@@ -66,7 +66,7 @@ def _folder(text: str | None) -> str:
     return _NULL_PARTITION if text is None else quote(text, safe="")
 
 
-def _store(place: Place, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
+def _store(place: FileTarget, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
     path = f"{folder}part-{uuid.uuid4()}.zstd.parquet"
     content = _parquet(table.drop_columns(list(values)))
     if place.lake.bucket is None:

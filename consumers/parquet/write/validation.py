@@ -13,7 +13,7 @@ _LONGEST = 255
 """Bytes in one part of a path, by the common file systems; a name of 63 bytes needs 128 at the most."""
 
 
-def position_of(change: Change) -> str:
+def validated_position(change: Change) -> str:
     """The position's sort key. Raises PoisonChange when the change has none, or names that no folder can have."""
     _check_names(change.source, change.table)
     if change.xid is not None and not -(2**63) <= change.xid < 2**63:

@@ -14,15 +14,15 @@ from opensearchpy.exceptions import TransportError
 from cdckit.errors import PoisonChange, SatelliteError
 from consumers.search.opensearch.layout import encode
 
-IN_FLIGHT = 2
+MAX_IN_FLIGHT = 2
 """Bulk requests at a time: OpenSearch gives each a thread of its own (one shard took 1.5 times as much as of one)."""
-_MOST_BYTES = 8 * 1024 * 1024  # of one request
+_MAX_REQUEST_BYTES = 8 * 1024 * 1024  # of one request
 _REJECTED, _CONFLICT, _TOO_LARGE, _TOO_MUCH, _BUSY = 400, 409, 413, 429, (429, 503)
 _ANSWER = ",".join(f"items.*.{field}" for field in ("status", "error", "_seq_no", "_primary_term"))
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class DocumentVersion:
     """Which write of a document is meant: one that is to replace another than the last is refused."""
 
     seq_no: int
@@ -30,11 +30,11 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class DocumentWrite:
     """A document to be written over the version it had when it was read; None: it was not there. No body: a delete."""
 
     name: str
-    over: Version | None
+    over: DocumentVersion | None
     body: bytes
 
     @property
@@ -47,21 +47,21 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class WriteResult:
     """What became of a write: its new version; or None, as someone else was first or, if `busy`, the server full."""
 
-    version: Version | None
+    version: DocumentVersion | None
     busy: bool = False
 
 
-class Bulk:
+class BulkWriter:
     """Writes to one index."""
 
     def __init__(self, client: OpenSearch, index: str) -> None:
         """Nothing is asked of the server yet."""
         self._client, self._index = client, index
 
-    def write(self, writes: Sequence[Write]) -> list[Result]:
+    def write(self, writes: Sequence[DocumentWrite]) -> list[WriteResult]:
         """The result of each, in order; durable when it returns. Raises PoisonChange, SatelliteError."""
         return [
             self._result(one, item)
@@ -69,11 +69,11 @@ class Bulk:
             for one, item in zip(chunk, self._send(chunk), strict=True)
         ]
 
-    def _result(self, write: Write, item: Mapping[str, Mapping[str, Any]]) -> Result:
+    def _result(self, write: DocumentWrite, item: Mapping[str, Mapping[str, Any]]) -> WriteResult:
         [answer] = item.values()
         status = answer["status"]
         if status == _CONFLICT or status in _BUSY:
-            return Result(None, busy=status in _BUSY)
+            return WriteResult(None, busy=status in _BUSY)
         if status == _REJECTED:
             raise _poison(write, answer["error"])
         if "error" in answer:
@@ -81,9 +81,9 @@ class Bulk:
                 f"OpenSearch answers {status} to writes of {self._index}: {answer['error'].get('reason')}",
                 "see the index's blocks and the server's log; nothing is lost, the consumer goes on from there",
             )
-        return Result(Version(answer["_seq_no"], answer["_primary_term"]))
+        return WriteResult(DocumentVersion(answer["_seq_no"], answer["_primary_term"]))
 
-    def _send(self, writes: Sequence[Write]) -> Sequence[Mapping[str, Any]]:
+    def _send(self, writes: Sequence[DocumentWrite]) -> Sequence[Mapping[str, Any]]:
         """One request, or several when the server finds it too large; each write's answer."""
         body = b"".join([write.lines for write in writes])
         try:
@@ -100,35 +100,35 @@ class Bulk:
         return items
 
 
-def overlapped(
-    write: Callable[[Sequence[Write]], list[Result]], batches: Iterable[Sequence[Write]]
-) -> Iterator[list[Result]]:  # fmt: skip
-    """The results of each batch, in order; the next is asked for while `IN_FLIGHT` are being written.
+def pipelined(
+    write: Callable[[Sequence[DocumentWrite]], list[WriteResult]], batches: Iterable[Sequence[DocumentWrite]]
+) -> Iterator[list[WriteResult]]:  # fmt: skip
+    """The results of each batch, in order; the next is asked for while `MAX_IN_FLIGHT` are being written.
 
     Nothing is on its way any more when this ends, however it ends.
     """
-    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="bulk") as pool:
-        flying: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="bulk") as pool:
+        flying: deque[Future[list[WriteResult]]] = deque()
         for batch in batches:
             flying.append(pool.submit(write, batch))
-            if len(flying) > IN_FLIGHT:
+            if len(flying) > MAX_IN_FLIGHT:
                 yield flying.popleft().result()
         while flying:
             yield flying.popleft().result()
 
 
-def _poison(write: Write, error: Mapping[str, Any]) -> PoisonChange:
+def _poison(write: DocumentWrite, error: Mapping[str, Any]) -> PoisonChange:
     cause = error.get("caused_by", {}).get("reason", "")
     return PoisonChange(f"OpenSearch rejects {write.name[:200]}: {error.get('reason')} {cause}".strip())
 
 
-def _chunks(writes: Sequence[Write]) -> Iterable[Sequence[Write]]:
-    chunk: list[Write] = []
+def _chunks(writes: Sequence[DocumentWrite]) -> Iterable[Sequence[DocumentWrite]]:
+    chunk: list[DocumentWrite] = []
     size = 0
     for write in writes:
         chunk.append(write)
         size += len(write.body)
-        if size >= _MOST_BYTES:
+        if size >= _MAX_REQUEST_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:

@@ -36,19 +36,19 @@ def connect(url: str) -> OpenSearch:
     )
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """The URL without its user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
 @contextmanager
-def writing(url: str) -> Iterator[None]:
+def write_errors(url: str) -> Iterator[None]:
     """Errors of a writer: TransientSinkError where the same batch may succeed later, else SatelliteError."""
     try:
         yield
     except Unreachable as error:
-        raise TransientSinkError(f"OpenSearch at {shown(url)} cannot be reached: {error.error}") from error
+        raise TransientSinkError(f"OpenSearch at {redacted(url)} cannot be reached: {error.error}") from error
     except TransportError as error:
         if error.status_code in _PASSING:
             raise TransientSinkError(f"OpenSearch answers {error.status_code}: {_reason(error)}") from error
@@ -56,17 +56,18 @@ def writing(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def asking(url: str) -> Iterator[None]:
+def read_errors(url: str) -> Iterator[None]:
     """Errors of a reader, who does not try again: SatelliteError."""
     try:
         yield
     except Unreachable as error:
         raise SatelliteError(
-            f"OpenSearch at {shown(url)} cannot be reached: {error.error}", "check [consumers.search] url in cdc.toml"
+            f"OpenSearch at {redacted(url)} cannot be reached: {error.error}",
+            "check [consumers.search] url in cdc.toml",
         ) from error
     except NotFoundError as error:
         raise SatelliteError(
-            f"there is no search index at {shown(url)}: {_reason(error)}",
+            f"there is no search index at {redacted(url)}: {_reason(error)}",
             "cdcctl consumer run search makes and fills it",
         ) from error
     except TransportError as error:
@@ -77,7 +78,7 @@ def _refused(url: str, error: TransportError) -> SatelliteError:
     hint = "see the server's log"
     if error.status_code in (401, 403):
         hint = "put user and password into the url, or let the AWS role write to the domain"
-    return SatelliteError(f"OpenSearch at {shown(url)} answers {error.status_code}: {_reason(error)}", hint)
+    return SatelliteError(f"OpenSearch at {redacted(url)} answers {error.status_code}: {_reason(error)}", hint)
 
 
 def _reason(error: TransportError) -> str:

@@ -14,12 +14,12 @@ from opensearchpy.helpers import scan
 from cdckit.change import Change
 from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome
-from consumers.search.engine import Floor, Held, Writer
+from consumers.search.engine import IndexWriter, StoredRow, TableWatermark
 from consumers.search.mapping import IndexMapping
 from consumers.search.opensearch import layout
-from consumers.search.opensearch.client import asking, connect, shown, writing
-from consumers.search.opensearch.store import Store
-from consumers.search.options import Options
+from consumers.search.opensearch.client import connect, read_errors, redacted, write_errors
+from consumers.search.opensearch.store import OpenSearchIndexStore
+from consumers.search.options import SearchOptions
 
 _CLOCKS_APART_SECONDS = 600.0
 
@@ -55,7 +55,7 @@ class OpenSearchWriter:
 class OpenSearchGenerations:
     """All generations of one index name."""
 
-    def __init__(self, options: Options, client: OpenSearch | None = None) -> None:
+    def __init__(self, options: SearchOptions, client: OpenSearch | None = None) -> None:
         """Nothing is asked of the server yet."""
         self.options, self.client = options, client or connect(options.url)
         self._read, self._write = options.index, f"{options.index}-write"
@@ -63,23 +63,23 @@ class OpenSearchGenerations:
 
     def open_writer(self, mapping: IndexMapping) -> OpenSearchWriter:
         """Write the newest generation; the first one is made with this mapping. Raises SatelliteError."""
-        with writing(self.options.url):
+        with write_errors(self.options.url):
             if not self.client.indices.exists_alias(name=self._write):
                 self._make(1, mapping, time.time(), "stream", aliases={self._read: {}, self._write: {}})
         return OpenSearchWriter(self)
 
-    def store(self, generation: str) -> Store:
-        """One generation, open for writing."""
-        return Store(self.client, self.options.url, generation, self.mapping(generation))
+    def store(self, generation: str) -> OpenSearchIndexStore:
+        """One generation, open for write_errors."""
+        return OpenSearchIndexStore(self.client, self.options.url, generation, self.mapping(generation))
 
     def current(self) -> str:
         """The index that readers ask. Raises SatelliteError."""
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             return self._behind(self._read)
 
     def written(self) -> str:
         """The index that writers write. Raises TransientSinkError, SatelliteError."""
-        with writing(self.options.url):
+        with write_errors(self.options.url):
             return self._behind(self._write)
 
     def unfinished(self) -> str | None:
@@ -90,7 +90,7 @@ class OpenSearchGenerations:
     def create(self, mapping: IndexMapping, started: float, origin: str) -> str:
         """Make an empty index beside the one in use; left-overs are removed."""
         current = self.current()
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             self._remove_all_but(current)
             found = self._number.fullmatch(current)
             return self._make(int(found[1]) + 1 if found else 1, mapping, started, origin, aliases={})
@@ -99,7 +99,7 @@ class OpenSearchGenerations:
         """What it was made with."""
         return str(self._meta(generation).get(name, ""))
 
-    def writer(self, generation: str) -> Writer:
+    def writer(self, generation: str) -> IndexWriter:
         """Writes just this generation."""
         return OpenSearchWriter(OpenSearchGenerations(self.options), generation)
 
@@ -107,22 +107,22 @@ class OpenSearchGenerations:
         """The mapping that it was made with."""
         return IndexMapping.decode(str(self._meta(generation)["mapping"]))
 
-    def load(self, generation: str, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
+    def load(self, generation: str, floors: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
         """Join rows of another generation into this one."""
         return self.store(generation).load(floors, rows)
 
-    def floors(self, generation: str) -> Sequence[Floor]:
+    def floors(self, generation: str) -> Sequence[TableWatermark]:
         """Every table's watermark and known columns."""
         return [layout.floor_of(hit["_source"]) for hit in self._scan(generation, [{"term": {"kind": "table"}}])]
 
-    def rows(self, generation: str, since: float = 0.0) -> Iterator[Held]:
+    def rows(self, generation: str, since: float = 0.0) -> Iterator[StoredRow]:
         """Every row held; or those written since a time, by the writers' clocks."""
         touched = max(0, round((since - _CLOCKS_APART_SECONDS) * 1000))
         wanted: list[Mapping[str, Any]] = [{"term": {"kind": "row"}}, {"range": {"touched": {"gte": touched}}}]
         for hit in self._scan(generation, wanted):
             yield layout.held(hit["_source"])
 
-    def holds(self, generation: str, rows: Iterable[Held]) -> Iterator[bool]:
+    def holds(self, generation: str, rows: Iterable[StoredRow]) -> Iterator[bool]:
         """Whether each row is held there."""
         chunk: list[str] = []
         for row in rows:
@@ -134,12 +134,12 @@ class OpenSearchGenerations:
 
     def turn_writers(self, generation: str) -> None:
         """Each batch that begins after this has returned goes to this index."""
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             self._turn(self._write, generation)
 
     def turn_readers(self, generation: str) -> None:
         """Searches ask this index from now on; the others are removed."""
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             self.client.indices.refresh(index=generation)
             self._turn(self._read, generation)
             self._remove_all_but(generation)
@@ -174,7 +174,7 @@ class OpenSearchGenerations:
         found: list[str] = sorted(self.client.indices.get_alias(name=alias))
         if len(found) != 1:
             raise SatelliteError(
-                f"the alias {alias} at {shown(self.options.url)} names {len(found)} indexes: {', '.join(found)}",
+                f"the alias {alias} at {redacted(self.options.url)} names {len(found)} indexes: {', '.join(found)}",
                 "let it name one of them",
             )
         return found[0]
@@ -185,20 +185,20 @@ class OpenSearchGenerations:
                 self.client.indices.delete(index=name)
 
     def _meta(self, generation: str) -> Mapping[str, Any]:
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             found: Mapping[str, Any] = self.client.indices.get_mapping(index=generation)[generation]["mappings"][
                 "_meta"
             ]
             return found
 
     def _scan(self, generation: str, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        with asking(self.options.url):
+        with read_errors(self.options.url):
             self.client.indices.refresh(index=generation)
-            query = {"query": {"bool": {"filter": list(wanted)}}, "_source": list(layout.STATE)}
+            query = {"query": {"bool": {"filter": list(wanted)}}, "_source": list(layout.STATE_FIELDS)}
             yield from scan(self.client, index=generation, query=query, size=1_000, sort="_doc")
 
     def _there(self, generation: str, ids: Sequence[str]) -> Iterator[bool]:
         if ids:
-            with asking(self.options.url):
+            with read_errors(self.options.url):
                 answer = self.client.mget(index=generation, body={"ids": list(ids)}, _source=False)
             yield from (bool(one.get("found")) for one in answer["docs"])

@@ -16,11 +16,23 @@ import msgspec
 
 from cdckit.change import Table, Value
 from consumers.search.document import NOWHERE, Document, ordered
-from consumers.search.engine import Floor, Held
-from consumers.search.mapping import Indexed, IndexMapping, Row, TableMapper
+from consumers.search.engine import StoredRow, TableWatermark
+from consumers.search.mapping import IndexFields, IndexMapping, MappedRow, TableMapper
 
-STATE = ("position", "deleted", "base", "cells", "fills", "commit_time", "floor", "columns", "source", "table", "key")
-FACET = "\x1f"
+STATE_FIELDS = (
+    "position",
+    "deleted",
+    "base",
+    "cells",
+    "fills",
+    "commit_time",
+    "floor",
+    "columns",
+    "source",
+    "table",
+    "key",
+)
+FACET_SEPARATOR = "\x1f"
 """Stands between a column's name and its value in the field `facets`."""
 
 _MOST_ID_BYTES = 512
@@ -75,13 +87,13 @@ def table_id(source: str, table: Table) -> str:
     return f"table:{source}/{table}"
 
 
-def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
+def row_body(row: StoredRow, mapper: TableMapper) -> dict[str, Any]:
     """The document of a row in this state, without what `held` knows from its absence: a field costs what a row does.
 
     Raises PoisonChange when its transform fails.
     """
     document, values = row.document, ordered(row.document)
-    indexed = None if document.deleted else mapper.index(Row(row.source, row.table, row.key, values))
+    indexed = None if document.deleted else mapper.index(MappedRow(row.source, row.table, row.key, values))
     body: dict[str, Any] = {
         "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
         "visible": indexed is not None, "cells": encode({} if document.deleted else document.values).decode(),
@@ -105,17 +117,17 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
     return body
 
 
-def held(source: Mapping[str, Any]) -> Held:
+def held(source: Mapping[str, Any]) -> StoredRow:
     """The row in a document's ``_source``."""
     values = decode(source["cells"])
     position, fills = source["position"], source.get("fills")
     document = Document(
         position, source.get("deleted", False), source.get("base", position), values, decode(fills) if fills else {}
     )
-    return Held(source["source"], Table.parse(source["table"]), source["key"], document, source["commit_time"])
+    return StoredRow(source["source"], Table.parse(source["table"]), source["key"], document, source["commit_time"])
 
 
-def floor_body(floor: Floor) -> dict[str, Any]:
+def floor_body(floor: TableWatermark) -> dict[str, Any]:
     """The document of a table."""
     return {
         "kind": "table", "source": floor.source, "table": str(floor.table), "floor": floor.position,
@@ -123,13 +135,13 @@ def floor_body(floor: Floor) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def floor_of(source: Mapping[str, Any]) -> Floor:
+def floor_of(source: Mapping[str, Any]) -> TableWatermark:
     """The table in a document's ``_source``."""
-    return Floor(source["source"], Table.parse(source["table"]), source["floor"], source["columns"], "")
+    return TableWatermark(source["source"], Table.parse(source["table"]), source["floor"], source["columns"], "")
 
 
-def _facets(columns: Sequence[str], indexed: Indexed) -> list[str]:
-    return [f"{column}{FACET}{_plain(indexed.shown.get(column))}" for column in columns]
+def _facets(columns: Sequence[str], indexed: IndexFields) -> list[str]:
+    return [f"{column}{FACET_SEPARATOR}{_plain(indexed.shown.get(column))}" for column in columns]
 
 
 def _plain(value: Value) -> str:

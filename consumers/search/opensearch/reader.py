@@ -11,25 +11,25 @@ from opensearchpy.helpers import scan
 from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
-from consumers.search.engine import Hit, Page, Request, Stats
-from consumers.search.language import Both, Either, Query, Term
-from consumers.search.mapping import MARK, UNMARK, IndexMapping, marked
+from consumers.search.engine import Hit, IndexStats, SearchPage, SearchRequest
+from consumers.search.language import And, Or, Query, Term
+from consumers.search.mapping import MARK_END, MARK_START, IndexMapping, highlight_html
 from consumers.search.opensearch import layout
-from consumers.search.opensearch.client import asking
+from consumers.search.opensearch.client import read_errors
 from consumers.search.opensearch.generations import OpenSearchGenerations
-from consumers.search.options import Options
+from consumers.search.options import SearchOptions
 
 _DEEPEST = 10_000
 _DELETED = {"term": {"deleted": True}}
 _WEIGHTS = {"title": 4, "body": 1, "tags": 2}
-_MARKS = {"pre_tags": [MARK], "post_tags": [UNMARK]}
+_MARKS = {"pre_tags": [MARK_START], "post_tags": [MARK_END]}
 _MOST_HIGHLIGHTED = 500_000  # characters of one field; the server's own limit is a million, past which it refuses
 
 
 class OpenSearchReader:
     """Asks the read alias: a reindex is followed at the moment of its swap."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SearchOptions) -> None:
         """Raises SatelliteError when there is no index."""
         self._generations = OpenSearchGenerations(options)
         self._client, self._alias, self._url = self._generations.client, options.index, options.url
@@ -40,7 +40,7 @@ class OpenSearchReader:
         """The mapping that the generation was made with."""
         return self._generations.mapping(self._generations.current())
 
-    def search(self, request: Request) -> Page:
+    def search(self, request: SearchRequest) -> SearchPage:
         """Raises UsageError when it goes too deep, or asks for a facet that the mapping does not name."""
         if request.offset + request.limit > _DEEPEST:
             raise UsageError(
@@ -49,15 +49,15 @@ class OpenSearchReader:
             )
         if request.facets:
             _check_facets(self.mapping, request.facets)
-        with asking(self._url):
+        with read_errors(self._url):
             answer = self._client.search(index=self._alias, body=_body(request))
-        return Page(
+        return SearchPage(
             answer["hits"]["total"]["value"],
             [_hit(hit) for hit in answer["hits"]["hits"]],
             {name: _counts(answer["aggregations"][name]) for name in request.facets},
         )
 
-    def stats(self) -> Stats:
+    def stats(self) -> IndexStats:
         """What the index holds."""
         generation = self._generations.current()
         tables = {"terms": {"field": "table", "size": 10_000, "order": {"_key": "asc"}}}
@@ -71,7 +71,7 @@ class OpenSearchReader:
                 "newest": {"max": {"field": "commit_time", "format": "strict_date_optional_time_nanos"}},
             },
         }
-        with asking(self._url):
+        with read_errors(self._url):
             self._client.indices.refresh(index=generation)
             found = self._client.search(index=generation, body=body)["aggregations"]
             partial = sum(
@@ -79,7 +79,7 @@ class OpenSearchReader:
                 for floor in self._floors(generation)
             )
         visible, deleted = found["visible"]["doc_count"], found["deleted"]["doc_count"]
-        return Stats(
+        return IndexStats(
             "opensearch", generation, visible, found["rows"]["doc_count"] - visible - deleted, deleted, partial,
             found["newest"].get("value_as_string"),
             {bucket["key"]: bucket["doc_count"] for bucket in found["visible"]["tables"]["buckets"]},
@@ -93,7 +93,7 @@ class OpenSearchReader:
             "_source": ["key", "cells", "position"],
         }
         generation = self._generations.current()
-        with asking(self._url):
+        with read_errors(self._url):
             self._client.indices.refresh(index=generation)
             for hit in scan(self._client, index=generation, query=query, size=1_000, sort="_doc"):
                 found = hit["_source"]
@@ -125,14 +125,14 @@ def dsl(query: Query) -> dict[str, Any]:
         kind = "phrase_prefix" if query.prefix else "phrase"
         fields = [query.field] if query.field else [f"{name}^{weight}" for name, weight in _WEIGHTS.items()]
         return {"multi_match": {"query": query.text, "type": kind, "fields": fields}}
-    if isinstance(query, Both):
+    if isinstance(query, And):
         return {"bool": {"must": [dsl(part) for part in query.parts]}}
-    if isinstance(query, Either):
+    if isinstance(query, Or):
         return {"bool": {"should": [dsl(part) for part in query.parts], "minimum_should_match": 1}}
     return {"bool": {"must": [dsl(query.wanted)], "must_not": [dsl(query.unwanted)]}}
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: SearchRequest) -> dict[str, Any]:
     wanted: list[Any] = [{"term": {"visible": True}}]
     if request.table is not None:
         wanted.append({"term": {"table": str(request.table)}})
@@ -155,7 +155,7 @@ def _body(request: Request) -> dict[str, Any]:
 
 def _facet(column: str) -> dict[str, Any]:
     quoted = re.sub(r"([^\w ])", r"\\\1", column)
-    return {"terms": {"field": "facets", "include": f"{quoted}{layout.FACET}.*", "size": 50}}
+    return {"terms": {"field": "facets", "include": f"{quoted}{layout.FACET_SEPARATOR}.*", "size": 50}}
 
 
 def _check_facets(mapping: IndexMapping, facets: Sequence[str]) -> None:
@@ -171,12 +171,18 @@ def _hit(hit: Mapping[str, Any]) -> Hit:
     found = hit["_source"]
     parts = hit.get("highlight", {})
     texts = [parts[name][0] for name in _WEIGHTS if name in parts]
-    snippet = next((text for text in texts if MARK in text), texts[0] if texts else "")
+    snippet = next((text for text in texts if MARK_START in text), texts[0] if texts else "")
     values = layout.decode(found.get("shown") or found["cells"])
     return Hit(
-        found["source"], found["table"], found["key"], values, found["commit_time"], hit["_score"], marked(snippet)
+        found["source"],
+        found["table"],
+        found["key"],
+        values,
+        found["commit_time"],
+        hit["_score"],
+        highlight_html(snippet),
     )
 
 
 def _counts(found: Mapping[str, Any]) -> Mapping[str, int]:
-    return {bucket["key"].split(layout.FACET, 1)[1]: bucket["doc_count"] for bucket in found["buckets"]}
+    return {bucket["key"].split(layout.FACET_SEPARATOR, 1)[1]: bucket["doc_count"] for bucket in found["buckets"]}

@@ -24,31 +24,31 @@ from cdckit.change import Change, Op
 from cdckit.errors import TransientSinkError
 from cdckit.sink import Outcome
 from consumers.search.document import NOWHERE
-from consumers.search.engine import Floor, Held
+from consumers.search.engine import StoredRow, TableWatermark
 from consumers.search.mapping import IndexMapping, Mapper
 from consumers.search.opensearch import layout
-from consumers.search.opensearch.bulk import Bulk, Version, Write, overlapped
-from consumers.search.opensearch.client import writing
-from consumers.search.opensearch.row import Row, Scope, kept
-from consumers.search.opensearch.write_cache import Recent
+from consumers.search.opensearch.bulk import BulkWriter, DocumentVersion, DocumentWrite, pipelined
+from consumers.search.opensearch.client import write_errors
+from consumers.search.opensearch.pending_row import PendingRow, TableKey, without_excluded
+from consumers.search.opensearch.write_cache import WriteCache
 
 _TRIES = 8
 _AT_ONCE = 1_000  # rows a request: so many are merged while others are written
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
-Found = tuple[Mapping[str, Any], Version]
+Found = tuple[Mapping[str, Any], DocumentVersion]
 """A document's source as it was read, and the version that this was."""
 
 
-class Store:
-    """One index, open for writing. Any number of other processes may write it too."""
+class OpenSearchIndexStore:
+    """One index, open for write_errors. Any number of other processes may write it too."""
 
     def __init__(self, client: OpenSearch, url: str, index: str, mapping: IndexMapping) -> None:
         """Nothing is asked of the server yet."""
         self.index, self.mapping = index, mapping
-        self._client, self._url, self._bulk, self._recent = client, url, Bulk(client, index), Recent()
+        self._client, self._url, self._bulk, self._recent = client, url, BulkWriter(client, index), WriteCache()
         self._mapper = Mapper(mapping)
-        self._columns: dict[Scope, frozenset[str]] = {}
+        self._columns: dict[TableKey, frozenset[str]] = {}
         self._trusting = True  # that a row which begins with an insert is new; not so while a range comes again
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
@@ -57,8 +57,8 @@ class Store:
         Raises TransientSinkError and PoisonChange: a part may have been applied, which is superseded the next time.
         """
         applied = 0
-        with writing(self._url):
-            rows: dict[tuple[Scope, str], Row] = {}
+        with write_errors(self._url):
+            rows: dict[tuple[TableKey, str], PendingRow] = {}
             for change in changes:
                 scope = (change.source, change.table)
                 mapper = self._mapper.table(change.table)
@@ -71,26 +71,26 @@ class Store:
                     key = change.key_text
                     row = rows.get((scope, key))
                     if row is None:
-                        row = rows[scope, key] = Row(scope, key)
-                    row.changes.append(kept(change, mapper))
+                        row = rows[scope, key] = PendingRow(scope, key)
+                    row.changes.append(without_excluded(change, mapper))
             applied += self._write(list(rows.values()))
         return Outcome(applied, len(changes) - applied)
 
-    def load(self, floors: Iterable[Floor], rows: Iterable[Held], size: int = 1_000) -> int:
+    def load(self, floors: Iterable[TableWatermark], rows: Iterable[StoredRow], size: int = 1_000) -> int:
         """Join another generation's watermarks and rows into this one; how many rows of tables that it follows."""
         count = 0
-        with writing(self._url):
+        with write_errors(self._url):
             for floor in floors:
                 if mapper := self._mapper.table(floor.table):
                     scope = (floor.source, floor.table)
                     self._change_table(scope, floor.position, frozenset(floor.columns) - mapper.excluded)
                     self._sweep(scope, floor.position)
-            chunk: list[Row] = []
+            chunk: list[PendingRow] = []
             for held in rows:
                 if mapper := self._mapper.table(held.table):
-                    values = mapper.kept(held.document.values)
+                    values = mapper.without_excluded(held.document.values)
                     joined = replace(held, document=structs.replace(held.document, values=values))
-                    chunk.append(Row((held.source, held.table), held.key, joined=joined))
+                    chunk.append(PendingRow((held.source, held.table), held.key, joined=joined))
                     count += 1
                 if len(chunk) == size:
                     self._write(chunk)
@@ -98,7 +98,7 @@ class Store:
             self._write(chunk)
         return count
 
-    def _write(self, rows: Sequence[Row]) -> int:
+    def _write(self, rows: Sequence[PendingRow]) -> int:
         """Merge and write these rows, each until nobody else came in between; how many changes had an effect."""
         self._learn_columns(rows)
         waiting, busy = list(rows), False
@@ -121,8 +121,8 @@ class Store:
         return sum(row.applied for row in rows)
 
     def _send(
-        self, rows: Sequence[Row], blind: Sequence[Row], floors: Mapping[Scope, str]
-    ) -> tuple[list[Row], bool]:  # fmt: skip
+        self, rows: Sequence[PendingRow], blind: Sequence[PendingRow], floors: Mapping[TableKey, str]
+    ) -> tuple[list[PendingRow], bool]:  # fmt: skip
         """Merge and write them, the next while some are on their way: their keys differ, so their order is free.
 
         Returns those to be tried again, and whether the server was too busy for one.
@@ -130,8 +130,8 @@ class Store:
         unread = frozenset(map(id, blind))
         chunks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
         merged = (self._merge(chunk, unread, floors) for chunk in chunks)
-        again, busy = list[Row](), False
-        for chunk, results in zip(chunks, overlapped(self._bulk.write, merged), strict=True):
+        again, busy = list[PendingRow](), False
+        for chunk, results in zip(chunks, pipelined(self._bulk.write, merged), strict=True):
             written = [(row, row.write) for row in chunk if row.write is not None]
             for (row, write), result in zip(written, results, strict=True):
                 if result.version is None:
@@ -143,8 +143,8 @@ class Store:
         return again, busy
 
     def _merge(
-        self, rows: Sequence[Row], unread: Collection[int], floors: Mapping[Scope, str]
-    ) -> Sequence[Write]:  # fmt: skip
+        self, rows: Sequence[PendingRow], unread: Collection[int], floors: Mapping[TableKey, str]
+    ) -> Sequence[DocumentWrite]:  # fmt: skip
         """Read what is held and work out what to write.
 
         Rows of these identities are taken for new without a look: OpenSearch refuses to create one that is there.
@@ -159,13 +159,13 @@ class Store:
             self._merge_row(row, name, found.get(name), floors[row.scope])
         return [row.write for row in rows if row.write is not None]
 
-    def _floors(self, scopes: Iterable[Scope]) -> Mapping[Scope, str]:
+    def _floors(self, scopes: Iterable[TableKey]) -> Mapping[TableKey, str]:
         """The tables' watermarks that are in force."""
         tables = {layout.table_id(*scope): scope for scope in scopes}
         found = self._read(list(tables))
         return {scope: str(found[name][0]["floor"]) if name in found else NOWHERE for name, scope in tables.items()}
 
-    def _merge_row(self, row: Row, name: str, found: Found | None, floor: str) -> None:
+    def _merge_row(self, row: PendingRow, name: str, found: Found | None, floor: str) -> None:
         before = None if found is None else layout.held(found[0])
         after = row.after(before, floor)
         row.write = None
@@ -174,22 +174,22 @@ class Store:
         mapper = self._mapper.table(row.scope[1])
         assert mapper is not None, "rows of tables that are not followed were left out"
         body = b"" if after is None else layout.encode(layout.row_body(after, mapper))
-        row.write = Write(name, None if found is None else found[1], body)
+        row.write = DocumentWrite(name, None if found is None else found[1], body)
 
-    def _look_again(self, floors: Mapping[Scope, str]) -> None:
+    def _look_again(self, floors: Mapping[TableKey, str]) -> None:
         """Rows were written: where a table was truncated meanwhile, sweep once more."""
         for scope, floor in self._floors(floors).items():
             if floor > floors[scope]:
                 self._sweep(scope, floor)
 
-    def _truncate(self, scope: Scope, floor: str) -> bool:
+    def _truncate(self, scope: TableKey, floor: str) -> bool:
         """Raise the watermark, then sweep: also when it stands there already, for the sweep may have been cut off."""
         before = self._change_table(scope, floor)
         if floor >= before:
             self._sweep(scope, floor)
         return floor > before
 
-    def _sweep(self, scope: Scope, floor: str) -> None:
+    def _sweep(self, scope: TableKey, floor: str) -> None:
         if floor == NOWHERE:
             return
         self._client.indices.refresh(index=self.index)
@@ -199,10 +199,10 @@ class Store:
         late = {"query": {"bool": {"filter": [*own, {"range": {"base": {"lte": floor}}}]}}, "_source": ["key"]}
         keys = [hit["_source"]["key"] for hit in scan(self._client, index=self.index, query=late, size=1_000)]
         for start in range(0, len(keys), 1_000):
-            self._write([Row(scope, key) for key in keys[start : start + 1_000]])
+            self._write([PendingRow(scope, key) for key in keys[start : start + 1_000]])
 
-    def _learn_columns(self, rows: Sequence[Row]) -> None:
-        seen: dict[Scope, set[str]] = {}
+    def _learn_columns(self, rows: Sequence[PendingRow]) -> None:
+        seen: dict[TableKey, set[str]] = {}
         for row in rows:
             for change in row.changes:
                 seen.setdefault(row.scope, set()).update(change.after or ())
@@ -210,14 +210,14 @@ class Store:
             if not self._columns.get(scope, frozenset()).issuperset(columns):
                 self._change_table(scope, NOWHERE, frozenset(columns))
 
-    def _change_table(self, scope: Scope, floor: str, columns: frozenset[str] = frozenset()) -> str:
+    def _change_table(self, scope: TableKey, floor: str, columns: frozenset[str] = frozenset()) -> str:
         """Raise a table's watermark, add to its columns; returns the watermark as it was before."""
         name = layout.table_id(*scope)
         for _ in range(_TRIES):
             found = self._read([name]).get(name)
-            held = layout.floor_of(found[0]) if found else Floor(*scope, NOWHERE, (), "")
+            held = layout.floor_of(found[0]) if found else TableWatermark(*scope, NOWHERE, (), "")
             wanted = replace(held, position=max(held.position, floor), columns=sorted(columns.union(held.columns)))
-            write = Write(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)))
+            write = DocumentWrite(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)))
             if (found and wanted == held) or self._bulk.write([write])[0].version:
                 self._columns[scope] = frozenset(wanted.columns)
                 return held.position
@@ -230,9 +230,11 @@ class Store:
     def _read(self, ids: Sequence[str]) -> Mapping[str, Found]:
         if not ids:
             return {}
-        answer = self._client.mget(index=self.index, body={"ids": list(ids)}, _source_includes=",".join(layout.STATE))
+        answer = self._client.mget(
+            index=self.index, body={"ids": list(ids)}, _source_includes=",".join(layout.STATE_FIELDS)
+        )
         return {
-            one["_id"]: (one["_source"], Version(one["_seq_no"], one["_primary_term"]))
+            one["_id"]: (one["_source"], DocumentVersion(one["_seq_no"], one["_primary_term"]))
             for one in answer["docs"]
             if one.get("found")
         }

@@ -13,24 +13,24 @@ from typing import Any
 
 import msgspec
 
-from consumers.search.opensearch.bulk import Version
+from consumers.search.opensearch.bulk import DocumentVersion
 
-MOST_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 """Of documents as JSON; the oldest writes are forgotten first."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _OVERHEAD = 300  # bytes an entry, beside its body
 
 
-class Recent:
+class WriteCache:
     """Documents as they were written, by id."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         """Empty."""
         self._most, self._size = most_bytes, 0
-        self._known: OrderedDict[str, tuple[bytes, Version]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[bytes, DocumentVersion]] = OrderedDict()
 
-    def get(self, name: str) -> tuple[Mapping[str, Any], Version] | None:
+    def get(self, name: str) -> tuple[Mapping[str, Any], DocumentVersion] | None:
         """A document's source and version, if it is remembered."""
         found = self._known.get(name)
         return None if found is None else (_decode(found[0]), found[1])
@@ -39,7 +39,7 @@ class Recent:
         """Whether it is remembered."""
         return name in self._known
 
-    def wrote(self, name: str, body: bytes, version: Version) -> None:
+    def wrote(self, name: str, body: bytes, version: DocumentVersion) -> None:
         """Remember a write; without a body the document was deleted, and nothing is remembered of it."""
         self.forget(name)
         if body:

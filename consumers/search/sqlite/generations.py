@@ -21,10 +21,10 @@ from cdckit.change import Change, Table
 from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome
 from consumers.search.document import Document
-from consumers.search.engine import Floor, Held, Writer
+from consumers.search.engine import IndexWriter, StoredRow, TableWatermark
 from consumers.search.mapping import IndexMapping
 from consumers.search.sqlite.schema import connect, create, meta, transaction, translated
-from consumers.search.sqlite.store import Moved, Store, decode, iso
+from consumers.search.sqlite.store import GenerationReplaced, SqliteIndexStore, decode, iso
 
 POINTER = "current"
 _NAME = re.compile(r"search-(\d{6})\.sqlite")
@@ -61,7 +61,7 @@ def open_current(folder: Path) -> tuple[Path, sqlite3.Connection]:
         return moved, connect(moved)  # swapped in between
 
 
-def _opened_for_writing(path: Path) -> Store:
+def _opened_for_writing(path: Path) -> SqliteIndexStore:
     """The generation, or the one in use when it is gone: who slept through two reindexes wakes up there.
 
     One that is not in use may be removed at any moment, also while it is being opened.
@@ -69,7 +69,7 @@ def _opened_for_writing(path: Path) -> Store:
     for attempt in range(1, _TRIES + 1):
         found = path if path.exists() else current_file(path.parent)
         try:
-            return Store(found)
+            return SqliteIndexStore(found)
         except SatelliteError:
             if attempt == _TRIES or found == current_file(path.parent):
                 raise
@@ -96,7 +96,7 @@ class SqliteWriter:
         while True:
             try:
                 return self._store.apply(changes)
-            except Moved as moved:
+            except GenerationReplaced as moved:
                 self._follow(str(moved))
 
     def flush(self) -> None:
@@ -152,7 +152,7 @@ class SqliteGenerations:
         """What it was made with."""
         return self._meta(generation, name)
 
-    def writer(self, generation: str) -> Writer:
+    def writer(self, generation: str) -> IndexWriter:
         """Writes just this generation, as long as no other has followed it."""
         return SqliteWriter(self.folder / generation)
 
@@ -160,29 +160,32 @@ class SqliteGenerations:
         """The mapping that it was made with."""
         return IndexMapping.decode(self._meta(generation, "mapping"))
 
-    def load(self, generation: str, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
+    def load(self, generation: str, floors: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
         """Put rows as they are into an empty generation."""
-        store = Store(self.folder / generation)
+        store = SqliteIndexStore(self.folder / generation)
         try:
             return store.load(floors, rows)
         finally:
             store.close()
 
-    def floors(self, generation: str) -> Sequence[Floor]:
+    def floors(self, generation: str) -> Sequence[TableWatermark]:
         """Every table's watermark and known columns."""
         with self._opened(generation) as connection:
             rows = connection.execute("SELECT source, tbl, floor, columns, newest FROM scope").fetchall()
-        return [Floor(row[0], Table.parse(row[1]), row[2], msgspec.json.decode(row[3]), iso(row[4])) for row in rows]
+        return [
+            TableWatermark(row[0], Table.parse(row[1]), row[2], msgspec.json.decode(row[3]), iso(row[4]))
+            for row in rows
+        ]
 
-    def rows(self, generation: str, since: float = 0.0) -> Iterator[Held]:
+    def rows(self, generation: str, since: float = 0.0) -> Iterator[StoredRow]:
         """Every row held, from one moment's snapshot; or those written since a time."""
         with self._opened(generation) as connection:
             found = connection.execute(_ROWS, (since - _CLOCK_STEPS,))
             for source, tbl, key, position, deleted, base, cells, fills, commit_time in found:
                 document = Document(position, bool(deleted), base, decode(cells), decode(fills))
-                yield Held(source, Table.parse(tbl), key, document, iso(commit_time))
+                yield StoredRow(source, Table.parse(tbl), key, document, iso(commit_time))
 
-    def holds(self, generation: str, rows: Iterable[Held]) -> Iterator[bool]:
+    def holds(self, generation: str, rows: Iterable[StoredRow]) -> Iterator[bool]:
         """Whether each row is held there."""
         with self._opened(generation) as connection:
             for row in rows:

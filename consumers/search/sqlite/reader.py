@@ -12,9 +12,9 @@ import msgspec
 from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
-from consumers.search.engine import Hit, Page, Request, Stats
-from consumers.search.language import Both, Either, Query, Term
-from consumers.search.mapping import IndexMapping, marked
+from consumers.search.engine import Hit, IndexStats, SearchPage, SearchRequest
+from consumers.search.language import And, Or, Query, Term
+from consumers.search.mapping import IndexMapping, highlight_html
 from consumers.search.sqlite.generations import current_file, open_current
 from consumers.search.sqlite.schema import meta, translated
 from consumers.search.sqlite.store import decode, iso
@@ -57,7 +57,7 @@ class SqliteReader:
         """The mapping that the generation was made with."""
         return IndexMapping.decode(meta(self._now(), "mapping"))
 
-    def search(self, request: Request) -> Page:
+    def search(self, request: SearchRequest) -> SearchPage:
         """Raises UsageError when the query cannot be answered."""
         connection = self._now()
         if meta(connection, "mapping").find('"tokenizer":"trigram"') >= 0:
@@ -68,9 +68,9 @@ class SqliteReader:
             [(total,)] = connection.execute(_COUNT, wanted).fetchall()
             rows = connection.execute(_SEARCH, wanted).fetchall()
             facets = {name: _counts(connection.execute(_FACET, {**wanted, "facet": name})) for name in request.facets}
-        return Page(total, [_hit(row) for row in rows], facets)
+        return SearchPage(total, [_hit(row) for row in rows], facets)
 
-    def stats(self) -> Stats:
+    def stats(self) -> IndexStats:
         """What the index holds."""
         run = self._now().execute
         with translated(self._path):
@@ -81,7 +81,7 @@ class SqliteReader:
             [(partial,)] = run(_LACKS).fetchall()
             [(newest,)] = run("SELECT max(newest) FROM scope").fetchall()
             tables = dict(run(_TABLES).fetchall())
-        return Stats(
+        return IndexStats(
             "sqlite", self._path.name, documents, filtered, tombstones, partial, iso(newest) if newest else None, tables
         )
 
@@ -110,9 +110,9 @@ def fts5(query: Query) -> str:
     if isinstance(query, Term):
         quoted = '"' + query.text.replace('"', '""') + '"'
         return f"{f'{query.field} : ' if query.field else ''}{quoted}{' *' if query.prefix else ''}"
-    if isinstance(query, Both):
+    if isinstance(query, And):
         return "(" + " AND ".join(map(fts5, query.parts)) + ")"
-    if isinstance(query, Either):
+    if isinstance(query, Or):
         return "(" + " OR ".join(map(fts5, query.parts)) + ")"
     return f"({fts5(query.wanted)} NOT {fts5(query.unwanted)})"
 
@@ -125,13 +125,13 @@ def _long_enough(query: Query) -> None:
                 'with tokenizer = "trigram" words and phrases need at least three',
             )
     else:
-        for part in query.parts if isinstance(query, Both | Either) else (query.wanted, query.unwanted):
+        for part in query.parts if isinstance(query, And | Or) else (query.wanted, query.unwanted):
             _long_enough(part)
 
 
 def _hit(row: Sequence[Any]) -> Hit:
     source, table, key, cells, commit_time, score, snippet = row
-    return Hit(source, table, key, decode(cells), iso(commit_time), score, marked(snippet))
+    return Hit(source, table, key, decode(cells), iso(commit_time), score, highlight_html(snippet))
 
 
 def _counts(rows: sqlite3.Cursor) -> Mapping[str, int]:

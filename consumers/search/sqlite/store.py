@@ -16,11 +16,11 @@ from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
 from cdckit.sink import Outcome
 from consumers.search.document import NOWHERE, Document, above, ordered
-from consumers.search.engine import Floor, Held
-from consumers.search.mapping import IndexMapping, Mapper, Row
-from consumers.search.sqlite.commits import Commits
+from consumers.search.engine import StoredRow, TableWatermark
+from consumers.search.mapping import IndexMapping, MappedRow, Mapper
+from consumers.search.sqlite.background_commits import BackgroundCommits
 from consumers.search.sqlite.schema import connect, meta, translated
-from consumers.search.sqlite.write_buffer import Scope, Slot, joined_in, merged_in, seconds
+from consumers.search.sqlite.write_buffer import BufferedRow, TableState, joined_in, merged_in, seconds
 
 _HELD = """
 SELECT d.key, d.number, d.visible, d.position, d.deleted, d.base, d.cells, d.fills, d.commit_time
@@ -42,21 +42,21 @@ encode = msgspec.json.Encoder(decimal_format="number").encode
 decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
-class Moved(Exception):
+class GenerationReplaced(Exception):
     """The generation is written no longer; its successor's file name is the argument."""
 
 
-class Store:
+class SqliteIndexStore:
     """One generation, open for writing. One process, one thread; other processes may have it open too."""
 
     def __init__(self, path: Path) -> None:
         """Open it. Raises SatelliteError when it is missing, damaged or of another version."""
         self.path = path
         self.connection = connect(path)
-        self._commits = Commits(self.connection, path)
+        self._commits = BackgroundCommits(self.connection, path)
         self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
         self._mapper = Mapper(self.mapping)
-        self._scopes: dict[tuple[str, Table], Scope] = {}
+        self._scopes: dict[tuple[str, Table], TableState] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
         """Apply all in one transaction, durable once `flush` has returned.
@@ -75,7 +75,7 @@ class Store:
                 raise PoisonChange(f"SQLite cannot hold the row: {error}") from error
         return Outcome(applied, len(changes) - applied)
 
-    def load(self, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
+    def load(self, floors: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
         """Join another generation's watermarks and rows into this one; how many rows of tables that it follows."""
         with translated(self.path), self._commits.transaction():
             self._begin()
@@ -89,8 +89,8 @@ class Store:
         self.flush()
         return count
 
-    def _load(self, rows: Sequence[Held]) -> int:
-        by_scope: dict[tuple[str, Table], list[Held]] = {}
+    def _load(self, rows: Sequence[StoredRow]) -> int:
+        by_scope: dict[tuple[str, Table], list[StoredRow]] = {}
         for one in rows:
             by_scope.setdefault((one.source, one.table), []).append(one)
         count = 0
@@ -101,7 +101,7 @@ class Store:
                     slots = self._held(scope, [one.key for one in own])
                     count += len(own)
                     for one in own:
-                        joined_in(scope, slots.setdefault(one.key, Slot()), one)
+                        joined_in(scope, slots.setdefault(one.key, BufferedRow()), one)
                     self._write(scope, slots)
         return count
 
@@ -115,21 +115,21 @@ class Store:
 
     def _begin(self) -> None:
         if successor := meta(self.connection, "successor"):
-            raise Moved(successor)
+            raise GenerationReplaced(successor)
         self._scopes = {}
         for row in self.connection.execute("SELECT id, source, tbl, floor, columns, newest FROM scope").fetchall():
             table = Table.parse(row[2])
             if mapper := self._mapper.table(table):
                 columns = frozenset(msgspec.json.decode(row[4]))
-                self._scopes[row[1], table] = Scope(row[0], row[1], table, row[3], columns, row[5], mapper)
+                self._scopes[row[1], table] = TableState(row[0], row[1], table, row[3], columns, row[5], mapper)
         [(self._next,)] = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchall()
 
-    def _scope(self, source: str, table: Table) -> Scope | None:
+    def _scope(self, source: str, table: Table) -> TableState | None:
         """The table's state; None when the mapping does not follow it."""
         found = self._scopes.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
             [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
-            found = Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
+            found = TableState(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
             self._scopes[source, table] = found
         return found
 
@@ -157,16 +157,16 @@ class Store:
             self._write(scope, slots)
         return applied
 
-    def _held(self, scope: Scope, keys: Sequence[str]) -> dict[str, Slot]:
+    def _held(self, scope: TableState, keys: Sequence[str]) -> dict[str, BufferedRow]:
         rows = self.connection.execute(_HELD, (encode(list(dict.fromkeys(keys))).decode(), scope.number))
         return {
-            row[0]: Slot(
+            row[0]: BufferedRow(
                 row[1], bool(row[2]), Document(row[3], bool(row[4]), row[5], decode(row[6]), decode(row[7])), row[8]
             )
             for row in rows
         }
 
-    def _write(self, scope: Scope, slots: Mapping[str, Slot]) -> None:
+    def _write(self, scope: TableState, slots: Mapping[str, BufferedRow]) -> None:
         now = time.time()
         inserts, updates, texts, again, gone = list[Any](), list[Any](), list[Any](), list[Any](), list[Any]()
         for key, slot in slots.items():
@@ -175,7 +175,7 @@ class Store:
                 continue
             indexed, values = None, ordered(document)
             if not document.deleted:
-                indexed = scope.mapper.index(Row(scope.source, scope.table, key, values))
+                indexed = scope.mapper.index(MappedRow(scope.source, scope.table, key, values))
             shown = None if indexed is None or indexed.shown is values else encode(indexed.shown).decode()
             cells = (*_state(document), indexed is not None, slot.commit_time, shown, now)
             if slot.number is None:
@@ -206,7 +206,7 @@ class Store:
         self._raise_floor(scope, floor)
         return True
 
-    def _raise_floor(self, scope: Scope, floor: str) -> None:
+    def _raise_floor(self, scope: TableState, floor: str) -> None:
         """Remove what is at or below the floor, also from rows that are above it."""
         if floor <= scope.floor:
             return
@@ -247,8 +247,8 @@ def _runs(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
         yield changes[start:]
 
 
-def _chunks(rows: Iterable[Held], size: int) -> Iterable[Sequence[Held]]:
-    chunk: list[Held] = []
+def _chunks(rows: Iterable[StoredRow], size: int) -> Iterable[Sequence[StoredRow]]:
+    chunk: list[StoredRow] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == size:

@@ -10,12 +10,12 @@ from msgspec import structs
 
 from cdckit.change import Change, Table
 from consumers.search.document import Document, above, join, merge
-from consumers.search.engine import Held
+from consumers.search.engine import StoredRow
 from consumers.search.mapping import TableMapper
 
 
 @dataclass(slots=True)
-class Scope:
+class TableState:
     """One table of one source as the transaction sees it."""
 
     number: int
@@ -28,7 +28,7 @@ class Scope:
     changed: bool = False
 
 
-class Slot(msgspec.Struct, gc=False):
+class BufferedRow(msgspec.Struct, gc=False):
     """One row in hand: where it is stored (None: nowhere yet), what is stored, and whether that was changed."""
 
     number: int | None = None
@@ -38,13 +38,13 @@ class Slot(msgspec.Struct, gc=False):
     changed: bool = False
 
 
-def merged_in(scope: Scope, slots: dict[str, Slot], key: str, change: Change) -> bool:
+def merged_in(scope: TableState, slots: dict[str, BufferedRow], key: str, change: Change) -> bool:
     """Merge one change into the rows in hand; whether it had an effect."""
     slot = slots.get(key)
     if slot is None:
-        slot = slots[key] = Slot()
+        slot = slots[key] = BufferedRow()
     if change.after is not None:
-        kept = scope.mapper.kept(change.after)
+        kept = scope.mapper.without_excluded(change.after)
         change = change if kept is change.after else structs.replace(change, after=kept)
         if not scope.columns.issuperset(kept):
             scope.columns, scope.changed = scope.columns.union(kept), True
@@ -59,9 +59,9 @@ def merged_in(scope: Scope, slots: dict[str, Slot], key: str, change: Change) ->
     return True
 
 
-def joined_in(scope: Scope, slot: Slot, other: Held) -> None:
+def joined_in(scope: TableState, slot: BufferedRow, other: StoredRow) -> None:
     """Join one row of another generation into the row in hand."""
-    kept = structs.replace(other.document, values=scope.mapper.kept(other.document.values))
+    kept = structs.replace(other.document, values=scope.mapper.without_excluded(other.document.values))
     standing = above(kept, scope.floor)
     if standing is None:
         return

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 
-class Known:
+class KnownPositions:
     """What one writer knows of the positions in one table."""
 
     def __init__(self, filesystem: Any) -> None:

@@ -14,9 +14,9 @@ import pyarrow as pa
 from cdckit.change import Op, Table, Value
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.read.scan import attach
-from consumers.parquet.read.views import incomplete_sql, latest_sql, shown_columns
+from consumers.parquet.read.views import incomplete_sql, latest_sql, view_columns
 from consumers.parquet.types.codecs import decode
-from consumers.parquet.types.schema import Columns
+from consumers.parquet.types.schema import LakeSchema
 
 Row = dict[str, Value]
 _exact = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -29,10 +29,10 @@ def current_rows(location: Path | str, source: str, table: Table) -> Iterator[tu
     from a row when no change of that row ever had it. Raises SatelliteError when the lake has no such table.
     """
     opened = Lake.at(location).open(TableRef(source, table))
-    columns = Columns.read(pa.schema(opened.schema().to_arrow()))
+    columns = LakeSchema.read(pa.schema(opened.schema().to_arrow()))
     connection = duckdb.connect()
     attach(connection, "log", opened)
-    lacking = incomplete_sql(len(shown_columns(columns)))
+    lacking = incomplete_sql(len(view_columns(columns)))
     yield from _rows(
         connection, f"{latest_sql('log')} SELECT * FROM latest WHERE _op <> 'D' AND NOT {lacking}", columns
     )
@@ -40,13 +40,13 @@ def current_rows(location: Path | str, source: str, table: Table) -> Iterator[tu
     connection.close()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, columns: Columns) -> Iterator[tuple[str, Row]]:
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, columns: LakeSchema) -> Iterator[tuple[str, Row]]:
     for batch in connection.sql(sql).to_arrow_reader(10_000):
         for key, _op, row in _decoded(batch, columns):
             yield key, row
 
 
-def _replayed(connection: duckdb.DuckDBPyConnection, lacking: str, columns: Columns) -> Iterator[tuple[str, Row]]:
+def _replayed(connection: duckdb.DuckDBPyConnection, lacking: str, columns: LakeSchema) -> Iterator[tuple[str, Row]]:
     # Rows whose newest change left columns out as unchanged: their history tells the rest.
     sql = f"""{latest_sql("log")} SELECT * FROM alive WHERE _key IN (SELECT _key FROM latest WHERE {lacking})
         ORDER BY _key, _position"""
@@ -62,7 +62,7 @@ def _replayed(connection: duckdb.DuckDBPyConnection, lacking: str, columns: Colu
         yield held
 
 
-def _decoded(batch: Any, columns: Columns) -> Iterator[tuple[str, Op, Row]]:
+def _decoded(batch: Any, columns: LakeSchema) -> Iterator[tuple[str, Op, Row]]:
     cells = {column.name: decode(column.kind, batch.column(column.name)) for column in columns.by_source.values()}
     names = {column.name: column.pg_name for column in columns.by_source.values()}
     meta = (batch.column(name).to_pylist() for name in ("_key", "_op", "_columns", "_exact"))

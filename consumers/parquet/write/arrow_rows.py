@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from cdckit.change import Change, Value
 from consumers.parquet.types.codecs import encode
-from consumers.parquet.types.schema import META, PARTITION, Columns
+from consumers.parquet.types.schema import META, PARTITION, LakeSchema
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
 @dataclass(slots=True)
-class Group:
+class ChangeGroup:
     """Changes that share one columnar conversion: the same columns in the same order, of the same types."""
 
     types: Mapping[str, str]
@@ -33,30 +33,30 @@ class Group:
         return [(name, self.types.get(name, "")) for name in self.columns]
 
 
-def row_of(change: Change) -> Mapping[str, Value]:
+def logged_values(change: Change) -> Mapping[str, Value]:
     """The values that the log keeps of a change: the new row, or of a deleted one what the stream said of it."""
     if change.after is not None:
         return change.after
     return {**change.key, **(change.before or {})}
 
 
-def grouped(changes: Mapping[str, Change]) -> Sequence[Group]:
+def group_changes(changes: Mapping[str, Change]) -> Sequence[ChangeGroup]:
     """The changes (by position) in groups; interleaved schema versions give a few groups, not many."""
-    groups: dict[tuple[str, ...], list[Group]] = {}
+    groups: dict[tuple[str, ...], list[ChangeGroup]] = {}
     for position, change in changes.items():
-        row = row_of(change)
+        row = logged_values(change)
         columns = tuple(row)
         known = groups.setdefault(columns, [])
         group = next((one for one in known if one.types == change.types), None)
         if group is None:
-            known.append(group := Group(change.types, columns))
+            known.append(group := ChangeGroup(change.types, columns))
         group.positions.append(position)
         group.changes.append(change)
         group.rows.append(row)
     return [group for known in groups.values() for group in known]
 
 
-def to_arrow(groups: Iterable[Group], columns: Columns) -> Any:
+def to_arrow(groups: Iterable[ChangeGroup], columns: LakeSchema) -> Any:
     """One Arrow table with the lake's schema, in the order of positions."""
     tables = [_table(group, columns) for group in groups]
     ordered = len(tables) == 1 and _ascending(tables[0]["_position"].to_pylist())
@@ -67,7 +67,7 @@ def _ascending(positions: list[str]) -> bool:
     return positions == sorted(positions)
 
 
-def _table(group: Group, columns: Columns) -> Any:
+def _table(group: ChangeGroup, columns: LakeSchema) -> Any:
     data = _cells(group, columns)
     data.update(_meta(group))
     if (source := columns.partition_source) is not None:
@@ -77,7 +77,7 @@ def _table(group: Group, columns: Columns) -> Any:
     return pa.Table.from_arrays(arrays, schema=columns.arrow)
 
 
-def _cells(group: Group, columns: Columns) -> dict[str, Any]:
+def _cells(group: ChangeGroup, columns: LakeSchema) -> dict[str, Any]:
     data: dict[str, Any] = {}
     exact: dict[int, dict[str, Value]] = {}
     cells = zip(*(row.values() for row in group.rows), strict=True)
@@ -94,7 +94,7 @@ def _cells(group: Group, columns: Columns) -> dict[str, Any]:
     return data
 
 
-def _meta(group: Group) -> dict[str, Any]:
+def _meta(group: ChangeGroup) -> dict[str, Any]:
     changes = group.changes
     times = pa.array([change.commit_time for change in changes], META.field("_commit_time").type)
     return {
@@ -108,7 +108,7 @@ def _meta(group: Group) -> dict[str, Any]:
     }
 
 
-def _partition(group: Group, source: str) -> Any:
+def _partition(group: ChangeGroup, source: str) -> Any:
     values = (row.get(source) for row in group.rows)
     return pa.array([None if value in (None, "") else _plain(value) for value in values], pa.string())
 

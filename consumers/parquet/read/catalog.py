@@ -12,11 +12,11 @@ from deltalake import DeltaTable
 from cdckit.change import Table
 from cdckit.errors import UsageError
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import Goal, file_sizes, is_due
+from consumers.parquet.maintain.compaction import CompactionPolicy, file_sizes, is_due
 from consumers.parquet.read.sql_types import sql_type
-from consumers.parquet.read.views import shown_columns
-from consumers.parquet.types.schema import PARTITION, Columns
-from consumers.parquet.write.creation import partition_of
+from consumers.parquet.read.views import view_columns
+from consumers.parquet.types.schema import PARTITION, LakeSchema
+from consumers.parquet.write.table_creation import partition_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _matching(known: list[TableRef], name: str) -> list[TableRef]:
     return found
 
 
-def table_stats(lake: Lake, ref: TableRef, goal: Goal) -> TableStats:
+def table_stats(lake: Lake, ref: TableRef, goal: CompactionPolicy) -> TableStats:
     """Figures of one table, from its log alone: no data file is opened."""
     table = lake.open(ref)
     sizes = [size for part in file_sizes(table).values() for size in part]
@@ -84,10 +84,10 @@ def table_stats(lake: Lake, ref: TableRef, goal: Goal) -> TableStats:
 
 
 def _partitioning(table: DeltaTable) -> str:
-    column = partition_of(table)
+    column = partition_column(table)
     if column != PARTITION:
         return column or ""
-    return Columns.read(pa.schema(table.schema().to_arrow())).partition_source or ""
+    return LakeSchema.read(pa.schema(table.schema().to_arrow())).partition_source or ""
 
 
 def _commit_times(files: pa.Table) -> tuple[str | None, str | None]:
@@ -100,8 +100,8 @@ def _commit_times(files: pa.Table) -> tuple[str | None, str | None]:
 
 def column_infos(lake: Lake, ref: TableRef) -> Iterator[ColumnInfo]:
     """The table's columns, in the order in which they were first seen."""
-    columns = Columns.read(pa.schema(lake.open(ref).schema().to_arrow()))
-    for shown in shown_columns(columns):
+    columns = LakeSchema.read(pa.schema(lake.open(ref).schema().to_arrow()))
+    for shown in view_columns(columns):
         newest = shown.variants[-1]
         yield ColumnInfo(
             shown.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from consumers.parquet.lake import TableRef
 from consumers.parquet.names import path_part
 
-HOME = "main"
+DEFAULT_SCHEMA = "main"
 """DuckDB's default schema: what is there needs no schema's name."""
 
 
@@ -44,7 +44,7 @@ def _full_schema(ref: TableRef) -> str:
 
 
 def _home(_ref: TableRef) -> str:
-    return HOME
+    return DEFAULT_SCHEMA
 
 
 def _free(schema: str, name: str, taken: set[tuple[str, str]], *, forced: bool) -> ViewName | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from cdckit.errors import SatelliteError
 
 
-class Commits:
+class BackgroundCommits:
     """One connection's write transactions, one at a time; nobody else uses the connection."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:

@@ -9,17 +9,17 @@ from random import SystemRandom
 
 from cdckit.errors import CdcError
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import Goal, is_due, tidy
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table, is_due
 
 logger = logging.getLogger(__name__)
 _ORPHANS_SECONDS = 6 * 3600
 _JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
 
 
-class Housekeeper:
+class BackgroundCompactor:
     """Looks after the tables that it is told of. What fails is logged and tried at a later flush."""
 
-    def __init__(self, lake: Lake, goal: Goal, pause: float = 10.0) -> None:
+    def __init__(self, lake: Lake, goal: CompactionPolicy, pause: float = 10.0) -> None:
         """`pause` is how many seconds pass between two rounds."""
         self._lake, self._goal, self._pause = lake, goal, pause
         self._written: set[TableRef] = set()
@@ -55,7 +55,7 @@ class Housekeeper:
             if not is_due(self._lake.open(ref), self._goal):
                 return
             orphans = time.monotonic() - self._swept.get(ref, self._started) > _ORPHANS_SECONDS
-            done = tidy(self._lake, ref, self._goal, orphans=orphans)
+            done = compact_table(self._lake, ref, self._goal, orphans=orphans)
         except CdcError as error:
             logger.warning("upkeep of %s put off: %s", ref, error)
             return

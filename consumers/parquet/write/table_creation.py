@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 
 from cdckit.change import Change
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.types.schema import COMMIT_DATE, META, PARTITION, Columns
-from consumers.parquet.write.rows import row_of
+from consumers.parquet.types.schema import COMMIT_DATE, META, PARTITION, LakeSchema
+from consumers.parquet.write.arrow_rows import logged_values
 
 _MEASURED = "delta.dataSkippingStatsColumns"
 _ALWAYS = ("_position", "_commit_time", "_exact")
@@ -20,14 +20,14 @@ _RANGED = ("int", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """How new tables are laid out: ``_commit_date``, a source column's name, or nothing to partition by."""
 
     partition_by: str = COMMIT_DATE
     retention_hours: int = 24
 
 
-def create(lake: Lake, ref: TableRef, layout: Layout, first: Change) -> DeltaTable:
+def open_or_create(lake: Lake, ref: TableRef, layout: TableLayout, first: Change) -> DeltaTable:
     """The table, made with the columns of its first change if there is none; one that is there is taken as it is."""
     uri, storage = lake.uri(ref), dict(lake.storage)
     if not DeltaTable.is_deltatable(uri, storage):
@@ -44,29 +44,29 @@ def create(lake: Lake, ref: TableRef, layout: Layout, first: Change) -> DeltaTab
     return DeltaTable(uri, storage_options=storage)
 
 
-def partition_of(table: DeltaTable) -> str | None:
+def partition_column(table: DeltaTable) -> str | None:
     """The lake column that the table is partitioned by."""
     columns = table.metadata().partition_columns
     return columns[0] if columns else None
 
 
-def measured(table: DeltaTable) -> Sequence[str]:
+def stats_columns(table: DeltaTable) -> Sequence[str]:
     """The lake columns whose range each file's log entry gives."""
     return (table.metadata().configuration.get(_MEASURED) or "_position").split(",")
 
 
-def _columns(layout: Layout, first: Change) -> Columns:
+def _columns(layout: TableLayout, first: Change) -> LakeSchema:
     arrow = META
     if _partition(layout) == PARTITION:
         arrow = arrow.append(pa.field(PARTITION, pa.string(), metadata={"partition_of": layout.partition_by}))
-    return Columns.read(arrow).extended((name, first.types.get(name, "")) for name in row_of(first))
+    return LakeSchema.read(arrow).extended((name, first.types.get(name, "")) for name in logged_values(first))
 
 
-def _partition(layout: Layout) -> str:
+def _partition(layout: TableLayout) -> str:
     return layout.partition_by if layout.partition_by in ("", COMMIT_DATE) else PARTITION
 
 
-def _configuration(layout: Layout, columns: Columns, first: Change) -> dict[str, str | None]:
+def _configuration(layout: TableLayout, columns: LakeSchema, first: Change) -> dict[str, str | None]:
     keys = [columns.find(name, first.types.get(name, "")) for name in first.key]
     names = [*_ALWAYS, *(column.name for column in keys if column.kind.family in _RANGED)]
     kept = f"interval {layout.retention_hours} hours"
