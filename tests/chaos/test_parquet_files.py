@@ -176,8 +176,8 @@ def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
 def test_the_consumer_merges_in_the_background(tmp_path: Path) -> None:
     lake = Lake.at(tmp_path)
     write(tmp_path, mixed(20_000), a_flush=500)
-    keeper = BackgroundCompactor(lake, CompactionPolicy(128 * MEGABYTE), pause=0.05)
-    keeper.wrote(ORDERS)
+    keeper = BackgroundCompactor(lake, CompactionPolicy(128 * MEGABYTE), interval=0.05)
+    keeper.schedule(ORDERS)
     for _ in range(200):
         if len(lake.open(ORDERS).file_uris()) == 1:
             break

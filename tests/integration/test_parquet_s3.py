@@ -87,7 +87,7 @@ def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url
     bucket, path = lake.bucket, f"{ref.path}/_upkeep.lock"
     assert bucket is not None
     with lease_lock(bucket, path):
-        with pytest.raises(SatelliteError, match="another process works on"):
+        with pytest.raises(SatelliteError, match="another process holds the lease"):
             compact_table(lake, ref, CompactionPolicy())
         with pytest.raises(SatelliteError), lease_lock(bucket, path):
             pass

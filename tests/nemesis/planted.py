@@ -89,10 +89,10 @@ def appends_again(put: Set) -> None:
 class _Nothing:
     """Knows no position."""
 
-    def among(self, *_: Any) -> frozenset[str]:
+    def find(self, *_: Any) -> frozenset[str]:
         return frozenset()
 
-    def committed(self, *_: Any) -> None:
+    def record(self, *_: Any) -> None:
         """Forgets."""
 
 

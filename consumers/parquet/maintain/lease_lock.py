@@ -1,4 +1,4 @@
-"""One at a time on an object store: an object says whose turn it is, and is renewed while that lasts."""
+"""A renewable lease on an object store: one holder at a time; it expires when the holder does not renew it."""
 
 from __future__ import annotations
 
@@ -15,55 +15,58 @@ from consumers.parquet.object_store import Bucket
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 600.0
-"""How long a turn is respected that nobody renews: its process was killed, or cannot reach the store."""
+"""How long a lease stays valid without renewal: its process was killed, or cannot reach the store."""
 
 
 @contextmanager
 def lease_lock(bucket: Bucket, path: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
-    """The block is the only one in a turn at `path`. Raises SatelliteError when it is another's, or the store fails."""
-    mine = _Lease(bucket, path, seconds)
-    mine.take()
+    """Hold the lease at `path` for the duration of the block.
+
+    Raises SatelliteError when another process holds it, or the store fails.
+    """
+    lease = _Lease(bucket, path, seconds)
+    lease.acquire()
     try:
         yield
     finally:
-        mine.give_back()
+        lease.release()
 
 
 @dataclass
 class _Lease:
-    """Every write of the object is conditional: on there being none, or on the very one that was seen."""
+    """Every write of the object is conditional: it does not exist yet, or is still the version that was read."""
 
     bucket: Bucket
     path: str
     seconds: float
     tag: str | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         self.tag = self.bucket.put_if(self.path, _token())
         if self.tag is None and (found := self.bucket.seen(self.path)) and found.age > self.seconds:
             self.tag = self.bucket.put_if(self.path, _token(), found.tag)
         if self.tag is None:
             raise SatelliteError(
-                f"another process works on {self.path} of the lake",
-                f"try again; a turn that a killed process left is over after {self.seconds:.0f} s",
+                f"another process holds the lease {self.path} of the lake",
+                f"try again; the lease of a killed process expires after {self.seconds:.0f} s",
             )
-        self._thread = threading.Thread(target=self._renew, name="turn", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
-    def give_back(self) -> None:
-        self._ended.set()
+    def release(self) -> None:
+        self._released.set()
         self._thread.join()
-        with suppress(SatelliteError):  # it is over after a while anyway
+        with suppress(SatelliteError):  # the lease expires anyway
             if self.tag is not None and (found := self.bucket.seen(self.path)) and found.tag == self.tag:
                 self.bucket.delete(self.path)
 
     def _renew(self) -> None:
-        while self.tag is not None and not self._ended.wait(self.seconds / 4):
+        while self.tag is not None and not self._released.wait(self.seconds / 4):
             try:
                 self.tag = self.bucket.put_if(self.path, _token(), self.tag)
             except SatelliteError as error:
-                logger.warning("the turn at %s could not be renewed: %s", self.path, error)
+                logger.warning("cannot renew the lease %s: %s", self.path, error)
 
 
 def _token() -> bytes:

@@ -1,4 +1,4 @@
-"""What the lake holds, for people and scripts: its tables, their files, their columns."""
+"""What the lake contains: its tables, their files and their columns, for people and scripts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from consumers.parquet.write.table_creation import partition_column
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """One table's files. Times are ISO 8601, UTC, to the millisecond; sizes in bytes; `changes` counts the log's rows.
+    """Figures of one table. Times are ISO 8601 in UTC, to the millisecond; sizes are in bytes.
 
-    `due` says whether merging them is worth its cost.
+    `changes` counts every change in the log. `due` is true when a compaction is worth its cost.
     """
 
     source: str
@@ -44,7 +44,7 @@ class TableStats:
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """One source column: its type there, in SQL, and the lake columns that hold it (several where it was retyped)."""
+    """One source column: its types in PostgreSQL and SQL, and its lake columns (several if its type has changed)."""
 
     column: str
     postgresql: str
@@ -54,7 +54,7 @@ class ColumnInfo:
 
 
 def find_tables(lake: Lake, names: list[str], source: str | None = None) -> list[TableRef]:
-    """The tables of these names (``orders``, ``public.orders``; none: all). Raises UsageError, SatelliteError."""
+    """The tables with these names (``orders``, ``public.orders``), or all. Raises UsageError, SatelliteError."""
     known = [ref for ref in lake.tables() if source in (None, ref.source)]
     return [ref for name in names for ref in _matching(known, name)] if names else known
 
@@ -66,12 +66,12 @@ def _matching(known: list[TableRef], name: str) -> list[TableRef]:
         raise UsageError(str(error), "`cdcctl parquet ls` lists the tables") from error
     found = [ref for ref in known if ref.table == wanted]
     if not found:
-        raise UsageError(f"the lake has no table {wanted}", "`cdcctl parquet ls` lists them")
+        raise UsageError(f"the lake has no table {wanted}", "`cdcctl parquet ls` lists the tables")
     return found
 
 
-def table_stats(lake: Lake, ref: TableRef, goal: CompactionPolicy) -> TableStats:
-    """Figures of one table, from its log alone: no data file is opened."""
+def table_stats(lake: Lake, ref: TableRef, policy: CompactionPolicy) -> TableStats:
+    """Figures of one table, from its log only: no data file is opened."""
     table = lake.open(ref)
     sizes = [size for part in file_sizes(table).values() for size in part]
     files = pa.table(table.get_add_actions(flatten=True))
@@ -79,7 +79,7 @@ def table_stats(lake: Lake, ref: TableRef, goal: CompactionPolicy) -> TableStats
     return TableStats(
         ref.source, str(ref.table), pc.sum(files["num_records"]).as_py() or 0, len(sizes), sum(sizes),
         min(sizes, default=0), max(sizes, default=0), len(file_sizes(table)), _partitioning(table), oldest, newest,
-        table.version(), is_due(table, goal), lake.uri(ref),
+        table.version(), is_due(table, policy), lake.uri(ref),
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _partitioning(table: DeltaTable) -> str:
     column = partition_column(table)
     if column != PARTITION:
         return column or ""
-    return LakeSchema.read(pa.schema(table.schema().to_arrow())).partition_source or ""
+    return LakeSchema.of(table).partition_source or ""
 
 
 def _commit_times(files: pa.Table) -> tuple[str | None, str | None]:
@@ -99,14 +99,14 @@ def _commit_times(files: pa.Table) -> tuple[str | None, str | None]:
 
 
 def column_infos(lake: Lake, ref: TableRef) -> Iterator[ColumnInfo]:
-    """The table's columns, in the order in which they were first seen."""
-    columns = LakeSchema.read(pa.schema(lake.open(ref).schema().to_arrow()))
-    for shown in view_columns(columns):
-        newest = shown.variants[-1]
+    """The columns of a table, in the order in which they first appeared."""
+    columns = LakeSchema.of(lake.open(ref))
+    for column in view_columns(columns):
+        newest = column.variants[-1]
         yield ColumnInfo(
-            shown.name,
-            ", then ".join(variant.pg_type or "?" for variant in shown.variants),
+            column.name,
+            ", then ".join(variant.pg_type or "?" for variant in column.variants),
             sql_type(newest.kind),
-            ", ".join(variant.name for variant in shown.variants),
-            ", ".join(str(variant.kind.arrow) for variant in shown.variants),
+            ", ".join(variant.name for variant in column.variants),
+            ", ".join(str(variant.kind.arrow) for variant in column.variants),
         )

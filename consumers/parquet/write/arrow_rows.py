@@ -1,4 +1,4 @@
-"""Changes of one table -> one Arrow table with the lake's schema, ordered by position."""
+"""Converts changes of one table to one Arrow table with the lake's schema, ordered by position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _json = msgspec.json.Encoder(decimal_format="number")
 
 @dataclass(slots=True)
 class ChangeGroup:
-    """Changes that share one columnar conversion: the same columns in the same order, of the same types."""
+    """Changes that can be converted together: the same columns in the same order, with the same types."""
 
     types: Mapping[str, str]
     columns: Sequence[str]
@@ -29,19 +29,19 @@ class ChangeGroup:
 
     @property
     def typed_columns(self) -> list[tuple[str, str]]:
-        """The columns of the rows, each with its PostgreSQL type (empty where the stream did not say)."""
+        """The columns, each with its PostgreSQL type (empty if the stream did not give it)."""
         return [(name, self.types.get(name, "")) for name in self.columns]
 
 
 def logged_values(change: Change) -> Mapping[str, Value]:
-    """The values that the log keeps of a change: the new row, or of a deleted one what the stream said of it."""
+    """The values that the log stores for a change: the new row, or what the stream contains of a deleted one."""
     if change.after is not None:
         return change.after
     return {**change.key, **(change.before or {})}
 
 
 def group_changes(changes: Mapping[str, Change]) -> Sequence[ChangeGroup]:
-    """The changes (by position) in groups; interleaved schema versions give a few groups, not many."""
+    """Group the changes (by position). Changes of interleaved schema versions still make only a few groups."""
     groups: dict[tuple[str, ...], list[ChangeGroup]] = {}
     for position, change in changes.items():
         row = logged_values(change)
@@ -57,7 +57,7 @@ def group_changes(changes: Mapping[str, Change]) -> Sequence[ChangeGroup]:
 
 
 def to_arrow(groups: Iterable[ChangeGroup], columns: LakeSchema) -> Any:
-    """One Arrow table with the lake's schema, in the order of positions."""
+    """One Arrow table with the lake's schema, ordered by position."""
     tables = [_table(group, columns) for group in groups]
     ordered = len(tables) == 1 and _ascending(tables[0]["_position"].to_pylist())
     return tables[0] if ordered else pa.concat_tables(tables).sort_by("_position")

@@ -1,7 +1,7 @@
-"""Which positions a table's log holds already: what makes an append exactly-once, at a cost that does not grow.
+"""Finds which positions a table's log already contains. This makes an append exactly-once, at a constant cost.
 
-A writer remembers the highest position of the log's version that it has seen last. What lies above it is new without a
-look. Otherwise only those files are opened whose range of positions overlaps, and of them only such row groups.
+A writer remembers the highest position of the last version that it has seen. Positions above it are new, without any
+read. For others only the files whose range of positions overlaps are opened, and of those only such row groups.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from deltalake import DeltaTable
 
 
 class KnownPositions:
-    """What one writer knows of the positions in one table."""
+    """What one writer knows about the positions in one table."""
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
         self._version = -1
         self._highest = ""
 
-    def among(self, table: DeltaTable, wanted: Mapping[str, Any]) -> set[str]:
-        """Which of the wanted positions the table, as loaded, holds."""
+    def find(self, table: DeltaTable, wanted: Mapping[str, Any]) -> set[str]:
+        """Which of the wanted positions the table, in its loaded version, contains."""
         low, high = min(wanted), max(wanted)
         if table.version() == self._version and low > self._highest:
             return set()
@@ -34,13 +34,13 @@ class KnownPositions:
         paths = [unquote(path) for path in _overlapping(files, low, high)["path"].to_pylist()]
         return self._read(paths, low, high, wanted) if paths else set()
 
-    def committed(self, version: int, positions: Mapping[str, Any]) -> None:
-        """Take note that this writer has added these positions as that version."""
+    def record(self, version: int, positions: Mapping[str, Any]) -> None:
+        """Remember that this writer has committed these positions as this version."""
         if version == self._version + 1:
             self._version, self._highest = version, max(self._highest, *positions)
 
     def _read(self, paths: list[str], low: str, high: str, wanted: Mapping[str, Any]) -> set[str]:
-        files: Any = ds.dataset(paths, format="parquet", filesystem=self._filesystem, schema=_ONLY)
+        files: Any = ds.dataset(paths, format="parquet", filesystem=self._filesystem, schema=_POSITION_SCHEMA)
         between = (ds.field("_position") >= low) & (ds.field("_position") <= high)
         values = pa.array(wanted, pa.string())
         found: set[str] = set()
@@ -50,16 +50,16 @@ class KnownPositions:
         return found
 
 
-_ONLY = pa.schema([pa.field("_position", pa.string())])
+_POSITION_SCHEMA = pa.schema([pa.field("_position", pa.string())])
 _FIRST, _LAST = "min._position", "max._position"
-_BEYOND_ALL = "~"
+_ABOVE_ALL = "~"
 
 
 def _highest(files: Any) -> str:
     if not files.num_rows:
         return ""
     if _LAST not in files.column_names or files[_LAST].null_count:
-        return _BEYOND_ALL
+        return _ABOVE_ALL
     highest: str = pc.max(files[_LAST]).as_py()
     return highest
 

@@ -1,4 +1,4 @@
-"""How a table of the lake is made, and what its metadata then tell every writer, whatever its settings say."""
+"""Creates tables of the lake. Their metadata, not the settings, then says how later files are written."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.types.schema import COMMIT_DATE, META, PARTITION, LakeSchema
 from consumers.parquet.write.arrow_rows import logged_values
 
-_MEASURED = "delta.dataSkippingStatsColumns"
-_ALWAYS = ("_position", "_commit_time", "_exact")
-_RANGED = ("int", "text")
-"""Key columns of these families get their range into the log: others' values have no exact JSON."""
+_STATS_COLUMNS = "delta.dataSkippingStatsColumns"
+_ALWAYS_STATS = ("_position", "_commit_time", "_exact")
+_STATS_FAMILIES = ("int", "text")
+"""Key columns of these families have statistics in the log: values of other families have no exact form in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """How new tables are laid out: ``_commit_date``, a source column's name, or nothing to partition by."""
+    """The layout of new tables: partitioned by ``_commit_date``, by a source column, or (empty) not at all."""
 
     partition_by: str = COMMIT_DATE
     retention_hours: int = 24
 
 
 def open_or_create(lake: Lake, ref: TableRef, layout: TableLayout, first: Change) -> DeltaTable:
-    """The table, made with the columns of its first change if there is none; one that is there is taken as it is."""
+    """Open the table, or create it with the columns of its first change. An existing table keeps its layout."""
     uri, storage = lake.uri(ref), dict(lake.storage)
     if not DeltaTable.is_deltatable(uri, storage):
         columns = _columns(layout, first)
@@ -45,14 +45,14 @@ def open_or_create(lake: Lake, ref: TableRef, layout: TableLayout, first: Change
 
 
 def partition_column(table: DeltaTable) -> str | None:
-    """The lake column that the table is partitioned by."""
+    """The lake column by which the table is partitioned, if any."""
     columns = table.metadata().partition_columns
     return columns[0] if columns else None
 
 
 def stats_columns(table: DeltaTable) -> Sequence[str]:
-    """The lake columns whose range each file's log entry gives."""
-    return (table.metadata().configuration.get(_MEASURED) or "_position").split(",")
+    """The lake columns whose range is in each file's log entry."""
+    return (table.metadata().configuration.get(_STATS_COLUMNS) or "_position").split(",")
 
 
 def _columns(layout: TableLayout, first: Change) -> LakeSchema:
@@ -68,10 +68,10 @@ def _partition(layout: TableLayout) -> str:
 
 def _configuration(layout: TableLayout, columns: LakeSchema, first: Change) -> dict[str, str | None]:
     keys = [columns.find(name, first.types.get(name, "")) for name in first.key]
-    names = [*_ALWAYS, *(column.name for column in keys if column.kind.family in _RANGED)]
-    kept = f"interval {layout.retention_hours} hours"
+    names = [*_ALWAYS_STATS, *(column.name for column in keys if column.kind.family in _STATS_FAMILIES)]
+    retention = f"interval {layout.retention_hours} hours"
     return {
-        _MEASURED: ",".join(names),
-        "delta.logRetentionDuration": kept,
-        "delta.deletedFileRetentionDuration": kept,
+        _STATS_COLUMNS: ",".join(names),
+        "delta.logRetentionDuration": retention,
+        "delta.deletedFileRetentionDuration": retention,
     }
