@@ -73,7 +73,7 @@ def _audit_holds(settings: Settings) -> Mapping[Position, int]:
         return Counter(
             Position.from_sort_key(entry.position)
             for chain in log.store.chains()
-            for entry, _digest in log.store.linked(chain)
+            for entry, _digest in log.store.unsealed_entries(chain)
         )
 
 

@@ -1,7 +1,7 @@
-"""Tamper evidence: what an entry hashes to, and the chain of hashes of one shard; pure.
+"""The hash of an entry, and the chain of hashes of one shard. Pure.
 
-An entry's hash is ``SHA-256(previous hash || canonical bytes)``: the canonical bytes are the JSON array of all its
-fields in a fixed order, exactly as stored, so that anyone with the file can recompute it.
+An entry's hash is ``SHA-256(previous hash || canonical bytes)``. The canonical bytes are the JSON array of all its
+fields in a fixed order, exactly as stored, so that anyone with the file can compute it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 GENESIS = bytes(32)
-"""The hash before a chain's first entry."""
+"""The hash before the first entry of a chain."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One change as the log keeps it; the order of the fields is the canonical encoding's. Texts are as on the wire."""
+    """One change in the log. The order of the fields is the canonical encoding; texts are as in the stream."""
 
     chain: str
     number: int
@@ -37,7 +37,7 @@ class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class ChainBreak:
-    """The first bad place of a chain: the entry's number and what is wrong with it."""
+    """The first invalid place of a chain: the entry's number, and what is wrong with it."""
 
     chain: str
     number: int
@@ -45,5 +45,5 @@ class ChainBreak:
 
 
 def link(previous: bytes, entry: AuditEntry) -> bytes:
-    """The entry's hash, 32 bytes."""
+    """The hash of an entry, 32 bytes."""
     return hashlib.sha256(previous + msgspec.json.encode(entry)).digest()
