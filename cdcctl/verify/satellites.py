@@ -76,16 +76,16 @@ def _sqlite(settings: Settings, table: Table, columns: Sequence[Column]) -> Iter
 
 def _postgres(dsn: str, settings: Settings, table: Table, columns: Sequence[Column]) -> Iterator[tuple[str, Row]]:
     with closing(PostgresDialect(dsn)) as dialect:
-        name = dialect.name(settings.source, table)
+        name = dialect.table_name(settings.source, table)
         held = dialect.columns(name)
         if held is None:
             raise SatelliteError(f"the replica has no table {name}", "cdcctl consumer run replica")
         shown = [one.name for one in columns if one.name in held]
-        dialect.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        dialect.run("SET LOCAL timezone = 'UTC'")
+        dialect.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        dialect.execute("SET LOCAL timezone = 'UTC'")
         listed = "".join(f", {quoted(one)}::text" for one in shown)
-        dialect.run(f"DECLARE verified NO SCROLL CURSOR FOR SELECT _cdc_key{listed} FROM {name}")  # noqa: S608
-        while chunk := dialect.run("FETCH 2000 FROM verified"):
+        dialect.execute(f"DECLARE verified NO SCROLL CURSOR FOR SELECT _cdc_key{listed} FROM {name}")  # noqa: S608
+        while chunk := dialect.execute("FETCH 2000 FROM verified"):
             for key, *values in chunk:
                 yield key, dict(zip(shown, values, strict=True))
 

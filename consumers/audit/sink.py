@@ -44,7 +44,7 @@ class AuditSink:
         self.embedded_in = folder
 
     def apply(self, batch: Batch) -> None:
-        """Append the batch; durable on return. Raises TransientSinkError when other writers lock the log for too long."""
+        """Append the batch; durable on return. Raises TransientSinkError when other writers lock the log too long."""
         self._done += self._store.append(batch.shard, batch.items)
 
     def flush(self) -> Outcome:

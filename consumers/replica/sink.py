@@ -1,4 +1,4 @@
-"""The replica's sink: each batch one transaction, durable when it returns."""
+"""The sink of the replica: applies each batch in one transaction, durable on return."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from consumers.replica.store import ReplicaStore
 
 
 def open_sink(context: SinkContext) -> Sink:
-    """Open the replica: ``[consumers.replica] dsn`` names a PostgreSQL, else it is SQLite in the context's folder.
+    """Open the replica: the PostgreSQL of ``[consumers.replica] dsn``, else SQLite in the context's folder.
 
-    A replay's shadow is always SQLite: it must not write to the live replica.
-
-    Raises UsageError on an option that is none, SatelliteError when the database does not open.
+    A replay's shadow is always in SQLite, because it must not write to the live replica. Raises UsageError on an
+    invalid option, SatelliteError when the database cannot be opened.
     """
     unknown = sorted(set(context.options) - {"dsn", "flush_seconds"})
     if unknown:
@@ -29,18 +28,18 @@ def open_sink(context: SinkContext) -> Sink:
 
 
 class ReplicaSink:
-    """Nothing is buffered, so flush() only says what became of it."""
+    """Buffers nothing: `flush` only reports the outcome."""
 
     def __init__(self, dialect: Dialect) -> None:
-        """The dialect, with its connection, is the sink's to close."""
+        """Take over the dialect and its connection: `close` closes it."""
         self._store, self._done = ReplicaStore(dialect), Outcome()
 
     def apply(self, batch: Batch) -> None:
-        """Durable when this returns. Raises TransientSinkError when the database is busy or away."""
+        """Apply the batch; durable on return. Raises TransientSinkError when the database is busy or not reachable."""
         self._done += self._store.apply(batch.changes)
 
     def flush(self) -> Outcome:
-        """What became of the changes since the last flush."""
+        """Report the outcome since the last flush."""
         done, self._done = self._done, Outcome()
         return done
 
@@ -50,9 +49,9 @@ class ReplicaSink:
 
 
 class EmbeddedReplicaSink(ReplicaSink):
-    """A replica in a file of this host."""
+    """A replica in a file on this host."""
 
     def __init__(self, dialect: SqliteDialect) -> None:
-        """See `cdckit.sink.Embedded`."""
+        """Set `embedded_in`, see `cdckit.sink.Embedded`."""
         super().__init__(dialect)
         self.embedded_in = dialect.folder

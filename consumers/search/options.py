@@ -1,4 +1,4 @@
-"""Reads ``[consumers.search]`` of ``cdc.toml``: which engine, and the mapping; every mistake names its key."""
+"""Reads and checks ``[consumers.search]`` of ``cdc.toml``. Every error names the key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECTION = "[consumers.search]"
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """``[consumers.search]``: `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
+    """The settings of the search satellite. `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
 
     engine: str = "sqlite"
     url: str = ""
@@ -34,9 +34,9 @@ class SearchOptions:
 
 
 def read_options(options: Mapping[str, object], shadow: str = "") -> SearchOptions:
-    """Check the table and its keys. Raises UsageError that names section, key and what mends it.
+    """Check a settings table. Raises UsageError that names the section, the key and how to fix it.
 
-    A replay's `shadow` has an index of its own on OpenSearch, ``INDEX-SHADOW``.
+    On OpenSearch a replay's `shadow` has its own index, ``INDEX-SHADOW``.
     """
     for key in options:
         if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from cdckit.change import Change, Op, Table, Value
 from cdckit.errors import SatelliteError, UsageError
+from cdckit.rows import RowState, join, merge
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.search.document import Document, join, merge
 from consumers.search.engine import IndexReader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
@@ -85,8 +85,8 @@ def test_what_two_indexes_know_of_a_row_can_be_put_together(steps: list[Step], d
         assert join(other, one) == known
 
 
-def state(changes: Sequence[Change]) -> Document | None:
-    document: Document | None = None
+def state(changes: Sequence[Change]) -> RowState | None:
+    document: RowState | None = None
     for item in changes:
         document = merge(document, item) or document
     return document

@@ -50,8 +50,8 @@ class Interfering(SqliteGenerations):
         yield from super().rows(generation, since)
         self._at("copied" if since == 0.0 else "added")
 
-    def turn_writers(self, generation: str) -> None:
-        super().turn_writers(generation)
+    def switch_writers(self, generation: str) -> None:
+        super().switch_writers(generation)
         self._at("turned")
 
     def _at(self, step: str) -> None:

@@ -45,10 +45,7 @@ def verify_chain(
             return ChainVerification(chain, 0, 0, 0, 0, broken)
     verifier = _Verifier(chain, wanted, keys)
     for item in items:
-        if isinstance(item, SegmentManifest):
-            broken = verifier.check_manifest(item)
-        else:
-            broken = verifier.check_entry(*item)
+        broken = verifier.check_manifest(item) if isinstance(item, SegmentManifest) else verifier.check_entry(*item)
         if broken is not None:
             return verifier.result(broken)
     return verifier.result(verifier.check_end())

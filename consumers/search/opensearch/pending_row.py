@@ -1,4 +1,4 @@
-"""One row in hand: what shall be done to it, what comes of that, and the write that makes it so; pure."""
+"""One row with changes to apply: computes its new state and the write that stores it. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from cdckit.change import Change, Op, Table
-from consumers.search.document import above, join, merge
+from cdckit.rows import above, join, merge
 from consumers.search.engine import StoredRow
 from consumers.search.mapping import TableMapper
 from consumers.search.opensearch.bulk import DocumentWrite
 
 TableKey = tuple[str, Table]
-"""A table of a source."""
+"""A source's id and a table."""
 
 
 @dataclass(slots=True)
 class PendingRow:
-    """Either changes are to be applied to the row, or another generation's state of it is to be joined in.
+    """A row with changes to apply, or with its state in another generation to join.
 
-    `applied` counts the changes that had an effect; `write` is what is to be written, None where nothing is.
+    `applied` counts the changes that had an effect; `write` stores the new state; None if it is stored.
     """
 
-    scope: TableKey
+    table_key: TableKey
     key: str
     changes: list[Change] = field(default_factory=list)
     joined: StoredRow | None = None
@@ -32,42 +32,42 @@ class PendingRow:
 
     @property
     def is_new(self) -> bool:
-        """Whether its first change is an insert: most likely nothing is held of it."""
+        """Whether its first change is an insert: then most likely the row is not stored yet."""
         return bool(self.changes) and self.changes[0].op is Op.INSERT
 
-    def after(self, before: StoredRow | None, floor: str) -> StoredRow | None:
-        """The row as it is to be held, over the table's watermark; None: nothing is to be held of it."""
-        return self._changed(before, floor) if self.joined is None else self._joined(before, self.joined, floor)
+    def merged(self, before: StoredRow | None, watermark: str) -> StoredRow | None:
+        """The row to store, given the stored row and the table's watermark; None: no row is to be stored."""
+        return self._changed(before, watermark) if self.joined is None else self._joined(before, self.joined, watermark)
 
-    def _changed(self, before: StoredRow | None, floor: str) -> StoredRow | None:
-        document = None if before is None else above(before.document, floor)
+    def _changed(self, before: StoredRow | None, watermark: str) -> StoredRow | None:
+        state = None if before is None else above(before.state, watermark)
         newest: Change | None = None
         self.applied = 0
         for change in self.changes:
-            merged = merge(document, change, floor)
+            merged = merge(state, change, watermark)
             if merged is not None:
-                if document is None or document.position != merged.position:
+                if state is None or state.position != merged.position:
                     newest = change
-                document, self.applied = merged, self.applied + 1
-        if document is None:
+                state, self.applied = merged, self.applied + 1
+        if state is None:
             return None
         commit_time = before.commit_time if before else ""
         if newest is not None:
             commit_time = newest.commit_time.isoformat()
-        return StoredRow(*self.scope, self.key, document, commit_time)
+        return StoredRow(*self.table_key, self.key, state, commit_time)
 
-    def _joined(self, before: StoredRow | None, other: StoredRow, floor: str) -> StoredRow | None:
-        mine = None if before is None else above(before.document, floor)
-        theirs = above(other.document, floor)
-        document = join(mine, theirs) if mine is not None and theirs is not None else mine or theirs
-        if document is None:
+    def _joined(self, before: StoredRow | None, other: StoredRow, watermark: str) -> StoredRow | None:
+        own = None if before is None else above(before.state, watermark)
+        others = above(other.state, watermark)
+        state = join(own, others) if own is not None and others is not None else own or others
+        if state is None:
             return None
-        newest = before if before is not None and mine is not None and document.position == mine.position else other
-        return StoredRow(*self.scope, self.key, document, newest.commit_time)
+        newest = before if before is not None and own is not None and state.position == own.position else other
+        return StoredRow(*self.table_key, self.key, state, newest.commit_time)
 
 
 def without_excluded(change: Change, mapper: TableMapper) -> Change:
-    """The change without the columns that the index never sees."""
+    """The change without the columns that the index never stores."""
     if change.after is None or not mapper.excluded:
         return change
     return structs.replace(change, after=mapper.without_excluded(change.after))

@@ -1,4 +1,4 @@
-"""Questions to the OpenSearch index: ranked search, facets, figures, every row as it is."""
+"""Reads the OpenSearch index: ranked search, facets, figures, rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cdckit.change import Table, Value
 from cdckit.errors import UsageError
 from cdckit.position import Position
 from consumers.search.engine import Hit, IndexStats, SearchPage, SearchRequest
+from consumers.search.exact_json import decode
 from consumers.search.language import And, Or, Query, Term
 from consumers.search.mapping import MARK_END, MARK_START, IndexMapping, highlight_html
 from consumers.search.opensearch import layout
@@ -19,32 +20,32 @@ from consumers.search.opensearch.client import read_errors
 from consumers.search.opensearch.generations import OpenSearchGenerations
 from consumers.search.options import SearchOptions
 
-_DEEPEST = 10_000
+_MAX_HITS = 10_000
 _DELETED = {"term": {"deleted": True}}
 _WEIGHTS = {"title": 4, "body": 1, "tags": 2}
 _MARKS = {"pre_tags": [MARK_START], "post_tags": [MARK_END]}
-_MOST_HIGHLIGHTED = 500_000  # characters of one field; the server's own limit is a million, past which it refuses
+_MAX_HIGHLIGHTED = 500_000  # characters of one field; above a million the server refuses the request
 
 
 class OpenSearchReader:
-    """Asks the read alias: a reindex is followed at the moment of its swap."""
+    """Searches through the read alias: a reindex takes effect when it switches the readers."""
 
     def __init__(self, options: SearchOptions) -> None:
-        """Raises SatelliteError when there is no index."""
+        """Open the index. Raises SatelliteError when there is none."""
         self._generations = OpenSearchGenerations(options)
         self._client, self._alias, self._url = self._generations.client, options.index, options.url
         self._generations.current()
 
     @property
     def mapping(self) -> IndexMapping:
-        """The mapping that the generation was made with."""
+        """The mapping with which the generation was created."""
         return self._generations.mapping(self._generations.current())
 
     def search(self, request: SearchRequest) -> SearchPage:
-        """Raises UsageError when it goes too deep, or asks for a facet that the mapping does not name."""
-        if request.offset + request.limit > _DEEPEST:
+        """Run a search. Raises UsageError for too deep a page, or a facet that the mapping does not name."""
+        if request.offset + request.limit > _MAX_HITS:
             raise UsageError(
-                f"OpenSearch shows the first {_DEEPEST} documents found, not up to {request.offset + request.limit}",
+                f"OpenSearch returns only the first {_MAX_HITS} hits; {request.offset + request.limit} were requested",
                 "ask more narrowly",
             )
         if request.facets:
@@ -58,7 +59,7 @@ class OpenSearchReader:
         )
 
     def stats(self) -> IndexStats:
-        """What the index holds."""
+        """Figures of the index."""
         generation = self._generations.current()
         tables = {"terms": {"field": "table", "size": 10_000, "order": {"_key": "asc"}}}
         body = {
@@ -75,8 +76,8 @@ class OpenSearchReader:
             self._client.indices.refresh(index=generation)
             found = self._client.search(index=generation, body=body)["aggregations"]
             partial = sum(
-                self._partial(generation, floor.source, floor.table, floor.columns)
-                for floor in self._floors(generation)
+                self._partial(generation, watermark.source, watermark.table, watermark.columns)
+                for watermark in self._watermarks(generation)
             )
         visible, deleted = found["visible"]["doc_count"], found["deleted"]["doc_count"]
         return IndexStats(
@@ -97,14 +98,14 @@ class OpenSearchReader:
             self._client.indices.refresh(index=generation)
             for hit in scan(self._client, index=generation, query=query, size=1_000, sort="_doc"):
                 found = hit["_source"]
-                yield found["key"], layout.decode(found["cells"]), Position.from_sort_key(found["position"])
+                yield found["key"], decode(found["cells"]), Position.from_sort_key(found["position"])
 
     def close(self) -> None:
         """Close the connection."""
         self._generations.close()
 
-    def _floors(self, generation: str) -> Sequence[Any]:
-        return self._generations.floors(generation)
+    def _watermarks(self, generation: str) -> Sequence[Any]:
+        return self._generations.watermarks(generation)
 
     def _partial(self, generation: str, source: str, table: Table, columns: Sequence[str]) -> int:
         own = [{"term": {"source": source}}, {"term": {"table": str(table)}}, {"term": {"kind": "row"}}]
@@ -136,7 +137,7 @@ def _body(request: SearchRequest) -> dict[str, Any]:
     wanted: list[Any] = [{"term": {"visible": True}}]
     if request.table is not None:
         wanted.append({"term": {"table": str(request.table)}})
-    one = {"number_of_fragments": 1, "fragment_size": 120}
+    highlight = {"number_of_fragments": 1, "fragment_size": 120}
     return {
         "query": {"bool": {"must": [dsl(request.query)], "filter": wanted}},
         "from": request.offset,
@@ -146,8 +147,8 @@ def _body(request: SearchRequest) -> dict[str, Any]:
         "_source": ["source", "table", "key", "cells", "shown", "commit_time"],
         "highlight": {
             **_MARKS,
-            "max_analyzer_offset": _MOST_HIGHLIGHTED,
-            "fields": {"title": one, "body": {**one, "no_match_size": 120}, "tags": one},
+            "max_analyzer_offset": _MAX_HIGHLIGHTED,
+            "fields": {"title": highlight, "body": {**highlight, "no_match_size": 120}, "tags": highlight},
         },
         "aggs": {name: _facet(name) for name in request.facets},
     }
@@ -172,7 +173,7 @@ def _hit(hit: Mapping[str, Any]) -> Hit:
     parts = hit.get("highlight", {})
     texts = [parts[name][0] for name in _WEIGHTS if name in parts]
     snippet = next((text for text in texts if MARK_START in text), texts[0] if texts else "")
-    values = layout.decode(found.get("shown") or found["cells"])
+    values = decode(found.get("shown") or found["cells"])
     return Hit(
         found["source"],
         found["table"],

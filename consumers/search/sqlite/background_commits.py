@@ -1,6 +1,6 @@
-"""Transactions whose COMMIT runs on a thread of its own, so that the next batch is decoded meanwhile.
+"""Runs COMMIT in a thread of its own, so that the kit decodes the next batch meanwhile.
 
-SQLite holds no interpreter lock for it, and it is half of SQLite's work: FTS5 writes its segments, the log is synced.
+A COMMIT runs without the interpreter lock, and is half of SQLite's work: FTS5 writes its segments, the log is synced.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from cdckit.errors import SatelliteError
 
 
 class BackgroundCommits:
-    """One connection's write transactions, one at a time; nobody else uses the connection."""
+    """The write transactions of one connection, one at a time. Nothing else may use the connection."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        """`path` is told in errors."""
+        """`path` is named in errors."""
         self._connection, self._path = connection, path
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._running: Future[object] | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Begin at once, so that it never fails half-way for a lock; after the block the commit is under way.
+        """Take the write lock, so that the transaction cannot fail later for a lock; commit in the background.
 
-        Raises SatelliteError when the one before failed.
+        Raises SatelliteError when the previous commit failed.
         """
         self.wait()
         self._connection.execute("BEGIN IMMEDIATE")
@@ -40,19 +40,19 @@ class BackgroundCommits:
         self._running = self._pool.submit(self._connection.execute, "COMMIT")
 
     def wait(self) -> None:
-        """All that was written is durable. Raises SatelliteError, from then on at each call: a batch is missing."""
+        """Wait until all is durable. After a failed commit every call raises SatelliteError: a batch is missing."""
         if self._running is None:
             return
         try:
             self._running.result()
-        except sqlite3.Error as error:  # not a transient one: whoever tries again has a later batch
+        except sqlite3.Error as error:  # not transient: the caller's next attempt would be with a later batch
             raise SatelliteError(
-                f"{self._path}: {error}", "check that the disk has room and the folder may be written"
+                f"{self._path}: {error}", "check that the disk has space and the folder is writable"
             ) from error
         self._running = None
 
     def close(self) -> None:
-        """Close the connection; what is being committed still is."""
+        """Close the connection after the running commit."""
         self._pool.shutdown()
         with suppress(sqlite3.Error):
             self._connection.close()
