@@ -1,4 +1,4 @@
-"""The lake under the real KCL: its daemon and children killed, a shard split meanwhile, every change there once."""
+"""The lake under the real KCL: its daemon and children are killed, a shard is split; each change is there once."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The search satellite under the real KCL: two workers, kills, a split; after healing the index equals the rows."""
+"""The search satellite under the real KCL: two workers, kills, a split; in the end the index equals the rows."""
 
 import os
 import random
@@ -91,7 +91,7 @@ def expected(plain: MemorySink) -> Rows:
 def indexed(folder: Path, options: Mapping[str, Any], changes: list[Change]) -> Rows:
     found: dict[str, Mapping[str, Value]] = {}
     try:
-        for source, table in {(one.source, one.table) for one in changes}:
+        for source, table in {(change.source, change.table) for change in changes}:
             for key, values, _ in documents(folder / "search", source, table, options):
                 found[f"{source}/{table}/{key}"] = dict(values)
     except CdcError:

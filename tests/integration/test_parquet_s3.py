@@ -1,4 +1,4 @@
-"""The lake on object storage: the same laws, commits by conditional put; read by DuckDB, looked after, cleared."""
+"""The lake on object storage: exactly-once commits by conditional put, queries, compaction, the lease lock."""
 
 import itertools
 import threading
@@ -42,7 +42,7 @@ def sink(url: str, shard: str = A, **options: object) -> Sink:
     return open_sink(SinkContext("parquet", shard, Path("/nonexistent"), {"url": url, "compact": False, **options}))
 
 
-def test_two_writers_of_one_table_lose_and_double_nothing(url: str) -> None:
+def test_two_writers_of_one_table_lose_and_duplicate_nothing(url: str) -> None:
     outcomes: dict[str, Outcome] = {}
 
     def work(shard: str, first: int) -> None:
@@ -79,7 +79,7 @@ def test_merging_reading_and_redelivery(url: str) -> None:
     assert connect(url).sql("SELECT sum(n) FROM orders").fetchall() == [(sum(range(1, 31)) - 7,)]
 
 
-def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url: str) -> None:
+def test_one_host_merges_at_a_time_and_an_expired_lease_is_taken_over(url: str) -> None:
     deliver(sink(url), change("I", 1, {"n": 1}, at=1))
     deliver(sink(url), change("I", 2, {"n": 2}, at=2))
     lake = Lake.at(url)
@@ -91,7 +91,7 @@ def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url
             compact_table(lake, ref, CompactionPolicy())
         with pytest.raises(SatelliteError), lease_lock(bucket, path):
             pass
-    assert bucket.seen(path) is None, "given back"
+    assert bucket.seen(path) is None, "released"
     assert bucket.put_if(path, b"left by a kill") is not None
     with pytest.raises(SatelliteError), lease_lock(bucket, path):
         pass
@@ -104,7 +104,7 @@ def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url
     assert compact_table(lake, ref, CompactionPolicy()).files_after == 1
 
 
-def test_a_turn_is_renewed_while_it_lasts(url: str) -> None:
+def test_a_held_lease_is_renewed(url: str) -> None:
     bucket = Lake.at(url).bucket
     assert bucket is not None
     with lease_lock(bucket, "lock", seconds=0.2):
@@ -123,7 +123,7 @@ def test_partitions_of_any_text(url: str) -> None:
     assert deliver(sink(url), *changes) == Outcome(superseded=3)
 
 
-def test_the_commands_find_it_by_the_setting(url: str, tmp_path: Any) -> None:
+def test_the_commands_use_the_url_setting(url: str, tmp_path: Any) -> None:
     deliver(sink(url), change("I", 1, {"n": 1}, at=1))
     (tmp_path / "cdc.toml").write_text(f'[consumers.parquet]\nurl = "{url}"\n')
     environ = {"CDC_CONFIG": str(tmp_path / "cdc.toml")}
@@ -131,7 +131,7 @@ def test_the_commands_find_it_by_the_setting(url: str, tmp_path: Any) -> None:
     assert (shown.exit_code, shown.stdout.splitlines()[1][:22]) == (0, "main,public.orders,1,1")
 
 
-def test_a_bucket_that_is_not_there_is_told(cloud: Cloud) -> None:
+def test_the_error_for_a_missing_bucket_names_it(cloud: Cloud) -> None:
     writer = sink("s3://no-such-bucket/lake")
     with pytest.raises(SatelliteError, match="no-such-bucket"):
         deliver(writer, change("I", 1, at=1))

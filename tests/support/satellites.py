@@ -1,4 +1,4 @@
-"""The shipped satellites without the KCL: filled from what a stream holds, and compared with their source."""
+"""Fills the four satellites from a stream without the KCL, and compares them with their source."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,7 +22,7 @@ SATELLITES = ("search", "parquet", "audit", "replica")
 def filled(
     settings: Settings, folder: Path, names: Sequence[str] = SATELLITES, kept: FileStream | None = None
 ) -> dict[str, list[str]]:
-    """Apply the whole stream (or what is `kept`) to fresh satellites in `folder`; the errors of their dead letters."""
+    """Apply the whole stream (or the file `kept`) to new satellites in `folder`; returns their dead letters' errors."""
     openings = {name: Opening(settings, name, find_factory(name, None)) for name in names}
     workers: dict[tuple[str, str], ShardWorker] = {}
     reader = kept or StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True)
@@ -40,15 +40,15 @@ def filled(
 
 
 def differences(settings: Settings, folder: Path, names: Sequence[str] = SATELLITES) -> list[str]:
-    """How the satellites in `folder` differ from the source's tables, when nothing changes any more."""
+    """The differences between the satellites in `folder` and the source's tables, once no more changes are written."""
     found = []
     with closing(Source(settings.dsn)) as source:
         for name in names:
             check = Verification(source, replace(settings, data=str(folder)), name, lambda: Lsn(1))
             for verdict in check.run(check.tables([]), lambda _table, _text: None):
-                found += [f"{name}: {one}" for one in verdict.differences]
+                found += [f"{name}: {difference}" for difference in verdict.differences]
     return found
 
 
 def _nothing(mark: Mark) -> None:
-    """No leases."""
+    """Checkpoint nothing: there are no leases."""

@@ -1,4 +1,4 @@
-"""`cdcctl parquet` and the Python helper, as a user types them: results on stdout, mistakes explained, exit codes."""
+"""`cdcctl parquet` and the Python API as a user calls them: results on stdout, clear errors, exit codes."""
 
 import csv
 import importlib.util
@@ -109,7 +109,7 @@ def test_export(data: Path, capsys: pytest.CaptureFixture[str], name: str, rows:
         (["ls", "--data", "/nonexistent"], 6, ["/nonexistent/parquet", "cdcctl consumer run parquet"]),
     ],
 )
-def test_mistakes_are_explained(
+def test_a_mistake_is_a_clear_error(
     data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: list[str]
 ) -> None:
     got, out, err = run(capsys, *arguments)
@@ -119,7 +119,7 @@ def test_mistakes_are_explained(
         assert word in err.replace("\n", " ")
 
 
-def test_a_bad_setting_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_setting_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "cdc.toml").write_text("[consumers.parquet]\nflush_seconds = -1\n")
     code, _, err = run(capsys, "ls")
     assert (code, "flush_seconds" in err) == (2, True)

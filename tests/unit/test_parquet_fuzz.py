@@ -1,4 +1,4 @@
-"""Whatever decodes as a change is kept in the lake, each cell as it came, or named as poison; nothing crashes."""
+"""Every change that can be decoded is stored with its exact values, or is a PoisonChange; nothing crashes."""
 
 import json
 from decimal import Decimal
@@ -44,7 +44,7 @@ ROUNDING = (
     "boolean[]",
     "numeric(38",
 )
-"""Types whose values have several texts (or are rounded): another text of the same value may come back."""
+"""Types whose values have several texts (or are rounded): the lake may return another text of the same value."""
 scalars = st.one_of(
     st.none(), st.booleans(), st.sampled_from(TEXTS), st.text(max_size=6), st.sampled_from(NUMBERS).map(Decimal),
     st.integers(-(2**70), 2**70), st.lists(st.integers(), max_size=2), st.just({"a": 1}),
@@ -71,7 +71,7 @@ def record(columns: list[tuple[str, str, object]], at: int, **changed: object) -
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(TYPES), scalars), min_size=1, max_size=3,
                          unique_by=lambda cell: cell[0]), min_size=1, max_size=12))  # fmt: skip
-def test_cells_that_do_not_fit_their_type_are_kept(
+def test_values_that_do_not_fit_their_type_are_stored(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[tuple[str, str, object]]]
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
@@ -101,7 +101,7 @@ def test_cells_that_do_not_fit_their_type_are_kept(
         record([], 1).replace(b",]", b"]").replace(b'"action":"I"', b'"action":"I","xid":%d' % 2**70),
     ],
 )
-def test_what_no_lake_can_hold_is_poison_before_it_is_taken(tmp_path: Path, data: bytes) -> None:
+def test_what_no_lake_can_hold_is_refused_as_poison(tmp_path: Path, data: bytes) -> None:
     sink = open_sink(SinkContext("parquet", "shard", tmp_path, {"compact": False}))
     good = decode(record([("a", "text", "x")], 7))
     try:
@@ -110,7 +110,7 @@ def test_what_no_lake_can_hold_is_poison_before_it_is_taken(tmp_path: Path, data
         return
     with pytest.raises(PoisonChange):
         sink.apply(batch(good, bad))
-    assert sink.flush() == Outcome(), "none of a refused batch is taken"
+    assert sink.flush() == Outcome(), "no change of a refused batch is buffered"
     assert deliver(sink, good) == Outcome(applied=1)
 
 

@@ -1,4 +1,4 @@
-"""The lake by its public doors: every change once, whatever comes again, from whom, and however tables are called."""
+"""The lake through its public interface: each change exactly once, under redelivery, several writers and any names."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def positions(folder: Path, table: str = "orders") -> list[str]:
 
 
 def history() -> list[Change]:
-    """Inserts, updates that leave a column out, a delete, a second life, a truncate and what comes after it."""
+    """Inserts, updates without an unchanged column, a delete, an insert of the same key, a truncate, later changes."""
     return [
         change("I", 1, {"note": "long", "n": 1}, at=1),
         change("I", 2, {"note": None, "n": 1}, at=2),
@@ -65,12 +65,12 @@ def test_any_redelivery_in_any_order_leaves_each_change_once(
     folder = tmp_path_factory.mktemp("lake")
     changes = history()
     delivered = scrambled(changes, order) + changes
-    memory, told = MemorySink(), Outcome()
+    memory, total = MemorySink(), Outcome()
     deliver(memory, *changes)
     writer = sink(folder)
     for first, last in _slices(len(delivered), cuts):
-        told += deliver(writer, *delivered[first:last])
-    assert told == Outcome(len(changes), len(delivered) - len(changes))
+        total += deliver(writer, *delivered[first:last])
+    assert total == Outcome(len(changes), len(delivered) - len(changes))
     assert positions(folder) == sorted(item.position.sort_key for item in changes)
     expected = {row.rpartition("/")[2]: values for row, values in memory.rows.items()}
     assert dict(current_rows(folder, "main", Table("public", "orders"))) == expected
@@ -85,43 +85,43 @@ def _slices(length: int, cuts: set[int]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("shard", [A, B])
-def test_a_zombie_that_wakes_up_between_look_and_commit_adds_nothing(
+def test_a_writer_that_was_paused_between_check_and_commit_adds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
-    zombie, heir = sink(tmp_path), sink(tmp_path, shard)
-    deliver(zombie, change("I", 0, {"n": 0}, at=1))
+    paused, successor = sink(tmp_path), sink(tmp_path, shard)
+    deliver(paused, change("I", 0, {"n": 0}, at=1))
     changes = [change("I", key, {"n": key}, at=2 + key) for key in range(1, 50)]
     stored = data_files.write_files
-    asleep: list[Callable[[], object]] = [
-        lambda: deliver(heir, *changes, change("I", 99, {"n": 99}, at=99), shard=shard)
+    pending: list[Callable[[], object]] = [
+        lambda: deliver(successor, *changes, change("I", 99, {"n": 99}, at=99), shard=shard)
     ]
 
     def store(*arguments: Any) -> Any:
         made = stored(*arguments)
-        if asleep:
-            asleep.pop()()
+        if pending:
+            pending.pop()()
         return made
 
     monkeypatch.setattr("consumers.parquet.write.changelog.write_files", store)
-    assert deliver(zombie, *changes) == Outcome(applied=0, superseded=49)
+    assert deliver(paused, *changes) == Outcome(applied=0, superseded=49)
     assert len(positions(tmp_path)) == len(set(positions(tmp_path))) == 51
 
 
-def test_a_zombie_with_a_new_column_adds_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    zombie, heir = sink(tmp_path), sink(tmp_path)
-    deliver(zombie, change("I", 0, {"n": 0}, at=1))
+def test_a_paused_writer_with_a_new_column_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused, successor = sink(tmp_path), sink(tmp_path)
+    deliver(paused, change("I", 0, {"n": 0}, at=1))
     newer = change("I", 1, {"n": 1, "added": "x"}, at=2)
-    looked = arrow_rows.group_changes
-    asleep = [True]
+    original = arrow_rows.group_changes
+    pending = [True]
 
     def grouped(changes: Any) -> Any:
-        if asleep:
-            asleep.pop()
-            deliver(heir, newer)
-        return looked(changes)
+        if pending:
+            pending.pop()
+            deliver(successor, newer)
+        return original(changes)
 
     monkeypatch.setattr("consumers.parquet.write.changelog.group_changes", grouped)
-    assert deliver(zombie, newer) == Outcome(superseded=1)
+    assert deliver(paused, newer) == Outcome(superseded=1)
     assert ask(tmp_path, "SELECT id, added FROM orders ORDER BY id") == [(0, None), (1, "x")]
 
 
@@ -151,9 +151,7 @@ def test_a_failed_commit_may_be_flushed_again(tmp_path: Path, monkeypatch: pytes
     assert [len(positions(tmp_path, name)) for name in ("orders", "other")] == [1, 1]
 
 
-def test_the_look_for_known_positions_opens_no_file_while_they_rise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_check_of_rising_positions_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
 
     def dataset(paths: list[str], **more: Any) -> Any:
@@ -166,7 +164,7 @@ def test_the_look_for_known_positions_opens_no_file_while_they_rise(
         deliver(writer, change("I", at, {"n": at}, at=at))
     assert opened == []
     deliver(sink(tmp_path), change("I", 20, {"n": 20}, at=20))
-    assert opened == [1], "of 40 files just the one whose range has the position"
+    assert opened == [1], "of 40 files only the one whose range contains the position"
 
 
 HOSTILE = ["../x", "a/b", "..", ".", "a b", "Orders", "orders", "ORDERS", "🦊" * 15, 'q"u', "it's", "a.b", "con", "%2e",
@@ -242,7 +240,7 @@ def test_columns_that_are_added_dropped_widened_retyped_and_renamed(tmp_path: Pa
     assert len(table.file_uris()) == 3, "two versions in one batch are one file"
 
 
-def test_what_the_newer_type_cannot_hold_is_told_beside_it(tmp_path: Path) -> None:
+def test_what_the_newer_type_cannot_hold_is_in_the_column_exact(tmp_path: Path) -> None:
     deliver(sink(tmp_path), typed(1, 1, size=("text", "XL")), typed(2, 2, size=("text", "7")))
     deliver(sink(tmp_path), typed(3, 3, size=("integer", 8)))
     rows = [(1, None, {"size": "XL"}), (2, 7, {}), (3, 8, {})]
@@ -289,16 +287,14 @@ def test_partitions(tmp_path: Path, partition_by: str, folders: list[str]) -> No
         ({"url": "gs://bucket/x"}, "gs://"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused_by_name(
-    tmp_path: Path, options: dict[str, object], message: str
-) -> None:
+def test_an_invalid_option_is_refused_by_name(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_sink(SinkContext("parquet", A, tmp_path, options))
     assert message in str(caught.value)
     assert caught.value.hint
 
 
-def test_the_sink_paces_itself_and_claims_a_local_folder(tmp_path: Path) -> None:
+def test_the_sink_sets_its_flush_interval_and_claims_a_local_folder(tmp_path: Path) -> None:
     writer: Any = sink(tmp_path, flush_seconds=2.5)
     assert (writer.flush_seconds, writer.embedded_in) == (2.5, tmp_path)
 

@@ -1,4 +1,4 @@
-"""The replica in SQLite: whatever the order and however often, its tables are those of a plain replay."""
+"""The replica in SQLite: in any order, with any duplicates, its tables are those of an ordered replay."""
 
 import sqlite3
 import tempfile
@@ -74,7 +74,7 @@ def test_an_added_column_is_followed_and_a_dropped_one_stays_null(tmp_path: Path
     assert rows(tmp_path, 'SELECT id, a, "Added By" FROM orders') == [(1, "x", None), (2, "y", 7), (3, None, 8)]
 
 
-def test_numbers_stay_exact_and_reserved_words_are_names(tmp_path: Path) -> None:
+def test_numbers_stay_exact_and_reserved_words_are_quoted(tmp_path: Path) -> None:
     sink = open_replica(tmp_path)
     value: dict[str, Value] = {"order": Decimal("0.1000000000000000000000000001"), "select": 2**80, "yes": True}
     types = {"id": "bigint", "order": "numeric", "select": "numeric", "yes": "boolean"}
@@ -105,6 +105,6 @@ def test_names_that_sqlite_cannot_tell_apart_are_poison_and_nothing_is_lost(tmp_
     assert rows(tmp_path, "SELECT id, a FROM orders") == [(1, "x"), (3, "z")]
 
 
-def test_an_option_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown key 'dns'"):
         open_replica(tmp_path, dns="x")

@@ -1,4 +1,4 @@
-"""The query language: what is a query, what is none and why, and that nothing in it reaches the engine as syntax."""
+"""The query language: what queries find, clear errors for invalid ones, and no text that the engine takes as syntax."""
 
 import contextlib
 from collections.abc import Iterator
@@ -53,19 +53,19 @@ def test_what_a_query_finds(index: IndexReader, text: str, numbers: set[int] | N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("", "at its end, a word is expected"), ("blue AND", "at its end, a word is expected"),
-        ("AND blue", "at character 1, a word is expected, not"), ("NOT blue", "NOT needs something before it"),
+        ("", "at the end, a word is expected"), ("blue AND", "at the end, a word is expected"),
+        ("AND blue", "at character 1, a word is expected, not"), ("NOT blue", "NOT needs a term before it"),
         ("(blue", "a closing bracket is missing"), ("blue)", "closing bracket without"), ('blue "x', "double quote"),
-        ("blue !!!", "'!!!' holds no letter"), ("title:(blue)", "field before a bracket"), ("(" * 40 + "a", "32 brack"),
-        ("a" * 5000, "5000 characters"), ("a OR", "at its end"), ("a OR OR b", "not 'OR'"),
+        ("blue !!!", "'!!!' has no letter"), ("title:(blue)", "field before a bracket"), ("(" * 40 + "a", "32 brack"),
+        ("a" * 5000, "5000 characters"), ("a OR", "at the end"), ("a OR OR b", "not 'OR'"),
     ],
 )  # fmt: skip
-def test_what_is_no_query_is_explained(text: str, said: str) -> None:
+def test_an_invalid_query_is_a_clear_error(text: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse(text)
-    assert said in raised.value.message
+    assert message in raised.value.message
     assert raised.value.hint
 
 
@@ -77,6 +77,6 @@ def test_the_tree() -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(text=st.text(st.characters() | st.sampled_from('"*():^-+{}[]~ANDORTNE \x00\x02'), max_size=40))
-def test_any_text_is_a_query_or_explained(index: IndexReader, text: str) -> None:
+def test_any_text_is_a_query_or_a_clear_error(index: IndexReader, text: str) -> None:
     with contextlib.suppress(UsageError):
         assert index.search(request(text)).total >= 0

@@ -1,4 +1,4 @@
-"""What the mapping in cdc.toml makes of rows: fields, exclusions, filters, transforms, tokenizers, facets."""
+"""The mapping in cdc.toml: fields, exclusions, filters, transforms, tokenizers, facets."""
 
 import sys
 import tomllib
@@ -58,7 +58,7 @@ def test_columns_go_to_their_fields(tmp_path: Path) -> None:
     assert keys(tmp_path, "title:wool OR body:shirt OR tags:blue") == []
 
 
-def test_an_excluded_column_is_neither_found_nor_kept(tmp_path: Path) -> None:
+def test_an_excluded_column_is_neither_found_nor_stored(tmp_path: Path) -> None:
     deliver(opened(tmp_path, MAPPED), change("I", 1, {"name": "a", "secret": "xyzzy"}, table="public.products"))
     [hit] = search(tmp_path, "title:a")
     assert "secret" not in hit.values
@@ -75,7 +75,7 @@ def test_a_table_that_is_not_named_has_no_effect_and_is_accounted_for(tmp_path: 
     assert stats(tmp_path).documents == 0
 
 
-def test_a_message_is_no_row(tmp_path: Path) -> None:
+def test_a_message_is_not_indexed(tmp_path: Path) -> None:
     outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGES}.fence"))
     assert outcome == Outcome(applied=1)
     assert stats(tmp_path).tables == {}
@@ -180,7 +180,7 @@ def test_porter_finds_other_forms_of_a_word(tmp_path: Path) -> None:
     assert keys(tmp_path, "run AND shoe") == ["[1]"]
 
 
-def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_mapping_is_logged_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path).close()
     assert "reindex" not in caplog.text
     sink = opened(tmp_path, MAPPED)
@@ -190,7 +190,7 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize(
-    ("toml", "key", "mend"),
+    ("toml", "key", "hint"),
     [
         ('engine = "solr"', "engine", "sqlite or opensearch"),
         ('tokenizer = "icu"', "tokenizer", "trigram"),
@@ -208,11 +208,11 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
         ('[consumers.search.mapping."orders"]\ntransform = "nowhere:f"', "nowhere:f", "PYTHONPATH"),
     ],
 )
-def test_a_mistake_in_the_file_names_its_key_and_what_mends_it(toml: str, key: str, mend: str) -> None:
+def test_an_error_in_the_file_names_its_key_and_the_fix(toml: str, key: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
         read_options(options(f"[consumers.search]\n{toml}"))
     assert key in raised.value.message
-    assert mend in raised.value.hint
+    assert hint in raised.value.hint
 
 
 def test_keys_of_the_kit_are_left_alone() -> None:
