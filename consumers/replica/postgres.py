@@ -15,9 +15,8 @@ from cdckit.errors import SatelliteError, TransientSinkError
 from cdckit.runtime.settings import masked
 from consumers.replica.dialect import quoted
 
-_LOCK = (
-    0x636463  # the advisory lock of writers: a statement that adds a column and one that writes a row never deadlock
-)
+_LOCK = 0x636463
+"""The advisory lock of writers: a statement that adds a column and one that writes a row cannot deadlock."""
 _IDENTIFIER = re.compile(r'"(?:[^"]|"")*"')
 _PLACEHOLDER = re.compile(r'"(?:[^"]|"")*"|\?')
 _COLUMNS = """

@@ -7,9 +7,11 @@ mixes two mappings in one index: `cdcctl search reindex` creates the next index 
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -186,6 +188,16 @@ def to_text(values: Iterable[Value]) -> str:
 def highlight_html(snippet: str) -> str:
     """The snippet as safe HTML, with the matches in ``<mark>``."""
     return html.escape(snippet).replace(MARK_START, "<mark>").replace(MARK_END, "</mark>")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # a user's transform may import the old name: it works for one release
+        if name != "Row":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{__name__}.Row is now called MappedRow", FutureWarning, stacklevel=2)
+        return MappedRow
 
 
 def _transformed(transform: Transform, row: MappedRow) -> Mapping[str, Value] | None:

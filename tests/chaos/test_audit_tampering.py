@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from consumers.audit.log import open_log
+from tests.support.audit_logs import filled
 from tests.support.scale import scale
-from tests.unit.test_audit_log import filled
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(120, 3600))]
 ENTRIES = scale(2_000, 100_000)

@@ -11,7 +11,7 @@ from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.replica.sink import open_sink
 from tests.support.postgres import Database
-from tests.unit.test_replica import EXPECTED, HISTORY
+from tests.support.replica_history import EXPECTED, HISTORY
 
 pytestmark = pytest.mark.integration
 TYPES = {

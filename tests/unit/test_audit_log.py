@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cdckit.change import Change, Table
 from cdckit.errors import SatelliteError, UsageError
-from cdckit.sink import Embedded, Sink, SinkContext
+from cdckit.sink import Embedded, SinkContext
 from cdckit.testing import START, change, deliver
 from consumers.audit import query as log
 from consumers.audit.log import open_log
@@ -18,6 +18,7 @@ from consumers.audit.options import AuditOptions
 from consumers.audit.proof.export import export_log, verify_file
 from consumers.audit.proof.keys import PRIVATE_KEY_FILE, public_keys, read_public, rotate_signing_key, signing_key
 from consumers.audit.sink import open_sink
+from tests.support.audit_logs import audit_sink, filled
 
 ORDERS = Table("public", "orders")
 HISTORY = [
@@ -28,23 +29,6 @@ HISTORY = [
     change("T", at=5),
     change("I", 1, {"status": "again"}, at=6),
 ]
-
-
-def audit_sink(folder: Path, shard: str = "shard-0", **options: object) -> Sink:
-    return open_sink(SinkContext("audit", shard, folder, {"anchor_seconds": 0, **options}))
-
-
-def filled(folder: Path, count: int, shards: int = 2, anchor_every: int = 50) -> None:
-    """Write a log of `count` entries, with an anchor after every `anchor_every` entries."""
-    sinks = [audit_sink(folder, f"shard-{number}", anchor_seconds=3600) for number in range(shards)]
-    for number, sink in enumerate(sinks):
-        mine = [
-            change("U", at % 97, {"n": at, "text": "x" * (at % 50)}, at=at) for at in range(1 + number, count, shards)
-        ]
-        for start in range(0, len(mine), anchor_every):
-            deliver(sink, *mine[start : start + anchor_every], shard=f"shard-{number}")
-            sink._anchorer.anchor(f"shard-{number}")  # type: ignore[attr-defined]
-        sink.close()
 
 
 def broken(folder: Path, options: AuditOptions | None = None) -> list[tuple[str, int]]:

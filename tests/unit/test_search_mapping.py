@@ -228,3 +228,14 @@ def test_the_transform_is_imported_where_the_consumer_runs(tmp_path: Path, monke
     )
     assert stats(tmp_path / "s").filtered == 1
     sys.modules.pop("shop_search")
+
+
+def test_a_transform_may_import_the_old_name_of_its_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "from consumers.search.mapping import Row\n\ndef title(row: Row):\n    return {'title': row.values['t']}\n"
+    (tmp_path / "old_search.py").write_text(lines)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.warns(FutureWarning, match="is now called MappedRow"):
+        sink = opened(tmp_path / "s", '[consumers.search.mapping."*"]\ntransform = "old_search:title"')
+    deliver(sink, change("I", 1, {"t": "blue", "u": "red"}))
+    assert (keys(tmp_path / "s", "blue"), keys(tmp_path / "s", "red")) == (["[1]"], [])
+    sys.modules.pop("old_search")

@@ -47,7 +47,7 @@ def group_changes(changes: Mapping[str, Change]) -> Sequence[ChangeGroup]:
         row = logged_values(change)
         columns = tuple(row)
         known = groups.setdefault(columns, [])
-        group = next((one for one in known if one.types == change.types), None)
+        group = next((item for item in known if item.types == change.types), None)
         if group is None:
             known.append(group := ChangeGroup(change.types, columns))
         group.positions.append(position)
