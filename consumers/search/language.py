@@ -59,14 +59,14 @@ def parse(text: str) -> Query:
     """Parse a query. Raises UsageError that says what is wrong and where."""
     if len(text) > MAX_QUERY_CHARACTERS:
         raise UsageError(f"the query has {len(text)} characters", f"use at most {MAX_QUERY_CHARACTERS}")
-    parser = _Parser(_CONTROL.sub(" ", text))
+    parser = _QueryParser(_CONTROL.sub(" ", text))
     query = parser.alternatives(0)
     if parser.kind:
         raise parser.error("a closing bracket without an opening one")
     return query
 
 
-class _Parser:
+class _QueryParser:
     def __init__(self, text: str) -> None:
         self._text, self._end = text, 0
         self._advance()

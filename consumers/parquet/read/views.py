@@ -104,8 +104,8 @@ def asof_sql(raw: str, columns: Sequence[ViewColumn], *, inexact: bool = False) 
 
 
 def _fill(column: ViewColumn, value: str, number: int) -> str:
-    held = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {value} END)"
-    return f"max_by({held}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
+    cell = f"struct_pack(v := CASE WHEN _op <> 'D' THEN {value} END)"
+    return f"max_by({cell}, _position) FILTER (WHERE _op = 'D' OR {column.present}) AS _fill_{number}"
 
 
 def _filled(column: ViewColumn, value: str, number: int) -> str:
