@@ -49,13 +49,13 @@ servers: install
 
 lock: install  ## Resolve the dependencies again and write the requirements*.lock files
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
+		--python-version 3.11 --extra all --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 requirements-build.in -o requirements-build.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 requirements-lambda.in --constraint requirements.lock -o requirements-lambda.lock
+		--python-version 3.11 --extra producer pyproject.toml --constraint requirements.lock -o requirements-lambda.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 pyproject.toml --constraint requirements.lock -o requirements-image.lock
+		--python-version 3.11 --extra all pyproject.toml --constraint requirements.lock -o requirements-image.lock
 
 package: install  ## Build the Lambda function's zip (ARCH=arm64 PYTHON_VERSION=3.13 ADD=global-bundle.pem)
 	@$(PY) scripts/lambda_package.py --arch $(ARCH) --python $(PYTHON_VERSION) $(addprefix --add ,$(ADD))
