@@ -68,7 +68,7 @@ def files(root: Path) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Check the files named in `arguments`, else the whole repository."""
     try:
-        names = list(arguments) or files(ROOT)
+        names = [name for name in arguments if _holds_prose(name)] if arguments else files(ROOT)
         reports = [line for name in names for line in findings(name, (ROOT / name).read_text(encoding="utf-8"))]
     except (OSError, UnicodeDecodeError, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"error: cannot read the repository's files: {error}\n")
