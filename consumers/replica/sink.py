@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cdckit.errors import UsageError
+from cdckit.runtime.extras import extra_needed
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.replica.dialect import Dialect
-from consumers.replica.postgres import PostgresDialect
 from consumers.replica.sqlite import SqliteDialect
 from consumers.replica.store import ReplicaStore
 
@@ -23,6 +23,9 @@ def open_sink(context: SinkContext) -> Sink:
     if not isinstance(dsn, str):
         raise UsageError(f"[consumers.{context.consumer}] dsn must be a string", 'write dsn = "postgresql://…"')
     if dsn and not context.shadow:
+        with extra_needed("replica-postgres"):
+            from consumers.replica.postgres import PostgresDialect  # noqa: PLC0415 -- only this kind needs psycopg2
+
         return ReplicaSink(PostgresDialect(dsn))
     return EmbeddedReplicaSink(SqliteDialect(context.folder))
 

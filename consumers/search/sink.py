@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from cdckit.runtime.extras import extra_needed
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.search import options
 from consumers.search.engine import IndexWriter
@@ -32,7 +33,8 @@ def open_sink(context: SinkContext) -> Sink:
 def _opened(context: SinkContext, found: options.SearchOptions) -> SearchSink:
     if found.engine == "sqlite":
         return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
-    from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+    with extra_needed("search-opensearch"):
+        from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
 
     return SearchSink(OpenSearchGenerations(found).open_writer(found.mapping))
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from cdckit.errors import ConsumerError
+from cdckit.runtime.extras import extra_needed
 from cdckit.sink import SinkFactory
 
 GROUP = "cdckit.sinks"
@@ -23,7 +24,8 @@ def find_factory(name: str, sink: str | None = None) -> SinkFactory:
     if sink is not None:
         return _load(sink)
     for point in entry_points(group=GROUP, name=name):
-        factory: SinkFactory = point.load()
+        with extra_needed("consumers"):
+            factory: SinkFactory = point.load()
         return factory
     raise ConsumerError(
         f"unknown consumer {name!r}", f"known: {', '.join(consumer_names())}; or a sink of your own: --sink module:name"

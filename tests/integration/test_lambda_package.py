@@ -52,7 +52,10 @@ def test_a_file_beside_the_code_is_added(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
-    for arguments, said in ((["--add", "nowhere.pem"], "no file"), (["--python", "3.1"], "could not be installed")):
+    for arguments, said in (
+        (["--add", "nowhere.pem"], "no such file: nowhere.pem"),
+        (["--python", "3.1"], "could not be installed"),
+    ):
         command = [sys.executable, str(BUILDER), "--out", str(tmp_path), *arguments]
         refused = subprocess.run(command, capture_output=True, text=True, check=False)
         assert refused.returncode != 0

@@ -22,7 +22,7 @@ from consumers.stream.reader import Page
 from consumers.stream.record import RawRecord
 from consumers.stream.unpack import unfolded
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 SHARD = "shardId-000000000000"
 
 

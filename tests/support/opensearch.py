@@ -18,7 +18,7 @@ from cdcctl.sandbox.processes import listening
 from consumers.kcl.java import find_java
 from tests.support.postgres import unavailable
 
-JARS = Path(__file__).parents[1] / "build" / "servers" / "opensearch"
+JARS = Path(__file__).parents[2] / "build" / "servers" / "opensearch"
 _PORTS = range(9210, 9299)  # the runner takes no port past 9299
 _START_SECONDS = 120
 _numbers = itertools.count(1)

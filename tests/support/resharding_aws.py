@@ -21,7 +21,7 @@ from cdcctl.sandbox.processes import free_port, listening
 from consumers.kcl.java import find_java
 from tests.support.postgres import unavailable
 
-SERVERS = Path(__file__).parents[1] / "build" / "servers"
+SERVERS = Path(__file__).parents[2] / "build" / "servers"
 _numbers = itertools.count(1)
 
 
