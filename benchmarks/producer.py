@@ -2,8 +2,8 @@
 
 There are two backlogs: many small transactions (one row each) and one large one; every producer drains the same backlog
 into the same stub. Debezium runs with default and with tuned settings, and the better of its figures counts (QUICK:
-only small transactions and default settings). Then latency at a steady 200 changes per second, from just before each INSERT
-to the request that contains it.
+only small transactions and default settings). Then latency at a steady 200 changes per second, from just
+before each INSERT to the request that contains it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.put_stub PORT [--keep]``. GET /figures returns ``{"records", "requests", "bytes", "first",
 "last"}`` (times of the first and last request, in Unix seconds) and resets them. With --keep, GET /records returns
-every record with its arrival time. --unpack counts the changes inside aggregated records. --file PATH appends the length
-and body of each request. Every local AWS becomes slower the more it stores; this one stores nothing by default.
+every record with its arrival time. --unpack counts the changes inside aggregated records. --file PATH appends the
+length and body of each request. Every local AWS becomes slower the more it stores; this one stores nothing by default.
 """
 
 from __future__ import annotations
