@@ -1,9 +1,9 @@
-"""The lake's writer beside what anyone would write with no CDC in front, and its bytes beside the JSON's.
+"""The lake's writer, compared with plain pyarrow without CDC, and its bytes, compared with JSON.
 
-Both sides start from the same changes as bytes, keep numbers exact and end with zstd Parquet on the disk. Ours: the
-stream's envelope, decoded as the kit does it, into the sink at its shipped defaults, flushed as often as the kit
-flushes: each time looked up, committed to Delta Lake and forced to the disk. The reference: wal2json's bytes -> columns
--> pyarrow, in files of the same number of rows, no commit, no fsync, no positions.
+Both sides start from the same changes as bytes, keep numbers exact and end with zstd Parquet on disk. Ours: the
+stream's envelopes, decoded as by a consumer, into the sink with its default options, flushed as often as a consumer
+does; each flush looks up positions, commits to Delta Lake and syncs to disk. The reference: wal2json's bytes to columns
+to pyarrow, in files of the same number of rows, without commits, fsync and positions.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def rows(quick: bool) -> Iterator[Row]:
     count, json = len(plain), sum(map(len, plain))
     yield Row(
         "parquet.throughput_vs_pyarrow", count / min(ours), count / min(reference), "changes/s",
-        note="commits durable and exactly once at shipped defaults, decoding included, against pyarrow with neither",
+        note="durable exactly-once commits with default options, decoding included, against pyarrow without either",
     )  # fmt: skip
     yield Row(
         "parquet.bytes_vs_json",
@@ -69,12 +69,12 @@ def rows(quick: bool) -> Iterator[Row]:
         json / count,
         "bytes/change",
         "lower",
-        "every change, beside its JSON",
+        "every change, compared with its JSON",
     )
 
 
 def changes(count: int) -> list[bytes]:
-    """Inserts, updates and deletes of orders as wal2json writes them; some 500 bytes each."""
+    """Inserts, updates and deletes of orders as wal2json writes them; about 500 bytes each."""
     chance = random.Random(7)
     return [_change(chance, at, chance.choices("IUD", (5, 4, 1))[0]) for at in range(count)]
 
