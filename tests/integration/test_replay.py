@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cdcctl.replay.request import fresh_folder
+from cdcctl.replay.request import new_folder
 from cdcctl.tail.printers import JsonLines
 from cdckit.change import Change
 from cdckit.position import Position
@@ -106,7 +106,7 @@ def test_isolated_and_stdout_equal_a_plain_reading(
 
 def test_two_that_begin_in_one_second_have_a_folder_each(tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path))
-    assert len({fresh_folder(settings, "audit") for _ in range(3)}) == 3
+    assert len({new_folder(settings, "audit") for _ in range(3)}) == 3
 
 
 def test_a_range_by_lsn(mixed: MixedStream, cdcctl: Caller) -> None:

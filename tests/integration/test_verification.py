@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from cdcctl.verify.canonical import Canon, Row
-from cdcctl.verify.compare import MOST_DIFFERENCES, Verdict, compare, side_by_side
+from cdcctl.verify.canonical import RowComparer, RowValues
+from cdcctl.verify.compare import MAX_DIFFERENCES, TableResult, compare, run_sharing_fences
 from cdcctl.verify.source import SourceTable, tables
 from cdckit.change import Table
 from cdckit.position import Lsn
@@ -31,12 +31,12 @@ def side(postgres: Database) -> Iterator[SourceTable]:
         yield SourceTable.open(source, TABLE)
 
 
-def verify(side: SourceTable, held: dict[str, Row], fence: Callable[[], None] = lambda: None) -> Verdict:
+def verify(side: SourceTable, held: dict[str, RowValues], fence: Callable[[], None] = lambda: None) -> TableResult:
     def passed() -> Lsn:
         fence()
         return Lsn(1)
 
-    [found] = side_by_side([compare(side, Canon(side.columns), lambda: list(held.items()))], passed)
+    [found] = run_sharing_fences([compare(side, RowComparer(side.columns), lambda: list(held.items()))], passed)
     return found
 
 
@@ -44,8 +44,8 @@ def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: Sou
     held = dict(side.rows())
     assert len(held) == 3000
     assert "twice" not in held['["k\\"1",1]']
-    verdict = verify(side, held)
-    assert (verdict.equal, verdict.rows, verdict.suspects) == (True, 3000, 0)
+    result = verify(side, held)
+    assert (result.equal, result.rows, result.suspects) == (True, 3000, 0)
 
 
 def test_a_changed_cell_a_missing_row_and_one_too_many_are_named(side: SourceTable) -> None:
@@ -72,9 +72,9 @@ def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, pos
             held.update(SourceTable.open(another, TABLE).rows())
         postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a BETWEEN 30 AND 60')
 
-    verdict = verify(side, held, follow)
-    assert verdict.equal
-    assert verdict.suspects > 0
+    result = verify(side, held, follow)
+    assert result.equal
+    assert result.suspects > 0
 
 
 def test_one_difference_behind_thousands_of_rows_that_only_moved_is_found(
@@ -92,34 +92,34 @@ def test_one_difference_behind_thousands_of_rows_that_only_moved_is_found(
                 held.update(SourceTable.open(another, TABLE).rows())
         held[last] = {**held[last], "doc": "{}"}
 
-    verdict = verify(side, held, follow)
+    result = verify(side, held, follow)
     assert max(held) == last
-    assert verdict.suspects == 3000
-    assert [(one.key, one.columns) for one in verdict.differences] == [(last, ["doc"])]
+    assert result.suspects == 3000
+    assert [(one.key, one.columns) for one in result.differences] == [(last, ["doc"])]
 
 
 def test_not_a_number_is_counted_and_equals_null(side: SourceTable, postgres: Database) -> None:
     postgres.run("""UPDATE "Odd Table" SET n = 'NaN', f = '-Infinity' WHERE a = 5""")
     held = dict(side.rows())
     held['["k\\"5",5]'] = {**held['["k\\"5",5]'], "n": None, "f": None}
-    verdict = verify(side, held)
-    assert verdict.equal
-    assert verdict.unverifiable == 2
+    result = verify(side, held)
+    assert result.equal
+    assert result.unverifiable == 2
 
 
 def test_an_empty_satellite_is_told_without_looking_at_every_row(side: SourceTable) -> None:
-    verdict = verify(side, {})
-    assert verdict.suspects == 3000
-    assert MOST_DIFFERENCES <= len(verdict.differences) == verdict.looked_at < 3000
+    result = verify(side, {})
+    assert result.suspects == 3000
+    assert MAX_DIFFERENCES <= len(result.differences) == result.checked < 3000
 
 
 def test_a_row_that_never_rests_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
     held = dict(side.rows())
     hot = '["k\\"7",7]'
     held[hot] = {**held[hot], "n": -1}
-    verdict = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
-    assert (verdict.differences, verdict.unsettled) == ([], 1)
-    assert str(verdict) == "~ equal, but 1 kept changing: not compared"
+    result = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
+    assert (result.differences, result.unsettled) == ([], 1)
+    assert str(result) == "~ equal, but 1 kept changing: not compared"
 
 
 def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> None:
@@ -131,8 +131,8 @@ def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> Non
         fences.append(Lsn(len(fences) + 1))
         return fences[-1]
 
-    canon, sides = Canon(side.columns), (held, other, held)
-    found = side_by_side([compare(side, canon, one.items) for one in sides], passed)
+    comparer, sides = RowComparer(side.columns), (held, other, held)
+    found = run_sharing_fences([compare(side, comparer, one.items) for one in sides], passed)
     assert [len(one.differences) for one in found] == [0, 1, 0]
     assert [one.fence for one in found] == [1, len(fences), 1]
     assert len(fences) == 4, "hashes, rows, and two looks at what differs"

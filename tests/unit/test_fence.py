@@ -45,8 +45,8 @@ def passed(*leases: str) -> Lsn:
         query=lambda *_: [("0/10",)], slot=lambda _: SimpleNamespace(confirmed=Lsn(32), active_pid=1, name="cdc")
     )
     table = SimpleNamespace(read=lambda: held, application="app")
-    fence = Fence(source, Settings(), "search", Kinesis(), table, patience=0.0)  # type: ignore[arg-type]
-    return fence.pass_()
+    fence = Fence(source, Settings(), "search", Kinesis(), table, timeout=0.0)  # type: ignore[arg-type]
+    return fence.wait()
 
 
 def test_a_shard_counts_as_read_once_any_shard_that_came_from_it_has_a_lease() -> None:

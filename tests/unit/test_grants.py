@@ -15,8 +15,8 @@ from cdckit.runtime.settings import Settings
 from tests.support.iam import pairs
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-PLACE = grants.Place("eu-central-1", "123456789012")
-KEYS = grants.Place("eu-central-1", "123456789012", stream_key=KEY, bucket_key=KEY, database="db-ABC")
+PLACE = grants.PolicyScope("eu-central-1", "123456789012")
+KEYS = grants.PolicyScope("eu-central-1", "123456789012", stream_key=KEY, bucket_key=KEY, database="db-ABC")
 SEARCH = {"engine": "opensearch", "url": f"https://vpc-orders-{'a1' * 13}.eu-west-1.es.amazonaws.com"}
 RICH = Settings(
     dead_letters="s3://letters/dead",

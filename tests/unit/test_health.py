@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdcctl import output
-from cdcctl.status.advice import advise, exceeded
+from cdcctl.status.advice import advise, lag_problems
 from cdcctl.status.model import ConsumerState, Failure, Health, ProducerState, ShardState, SlotState, StreamState
-from cdcctl.status.render import columns, plain, rows, seconds, size, sparkline
+from cdcctl.status.render import columns, format_seconds, rows, sparkline, to_json
 from cdcctl.status.top import History, frame
 
 SLOT = SlotState("cdc", "shop", 4711, None, 1000, 1500, 4096, 0.01, "ok", "fine", "")
@@ -68,7 +68,7 @@ def test_the_most_urgent_thing_comes_with_what_mends_it(health: Health, level: s
     ],
 )
 def test_a_limit_on_lag_is_exceeded_or_not(health: Health, over: bool) -> None:
-    assert bool(exceeded(health, 60.0)) is over
+    assert bool(lag_problems(health, 60.0)) is over
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
@@ -95,7 +95,7 @@ def test_rates_come_from_two_looks_and_a_restart_is_no_negative_one() -> None:
 
 
 def test_scripts_get_everything_and_errors_as_such() -> None:
-    shown = plain(replace(WELL, stream=GONE))
+    shown = to_json(replace(WELL, stream=GONE))
     assert shown["stream"] == {"error": {"message": "cannot connect", "hint": "start it"}}
     assert shown["slot"]["behind"] == 500
     assert shown["consumers"][0]["lag"] == 0.5
@@ -111,7 +111,7 @@ def test_a_sparkline_is_as_long_as_its_series_and_highest_where_that_is(values: 
 
 
 def test_lengths_and_sizes() -> None:
-    assert [seconds(x) for x in (None, 0, 119, 600, 90_000, 864_000)] == [
+    assert [format_seconds(x) for x in (None, 0, 119, 600, 90_000, 864_000)] == [
         "?",
         "0.0 s",
         "119.0 s",
@@ -119,4 +119,4 @@ def test_lengths_and_sizes() -> None:
         "25 h",
         "10 d",
     ]
-    assert [size(x) for x in (0, 2048, 5 * 1024**2)] == ["0 B", "2.0 kB", "5.0 MB"]
+    assert [output.file_size(x) for x in (0, 2048, 5 * 1024**2)] == ["0 bytes", "2.0 kB", "5.2 MB"]

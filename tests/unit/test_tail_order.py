@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcctl.tail.order import Orderer, transaction
+from cdcctl.tail.order import ReorderBuffer, transaction
 from cdckit.change import Change
 from cdckit.testing import START, change
 from consumers.filters.feed import Rows, Seen
@@ -54,13 +54,13 @@ def pages(late: list[list[tuple[str, int]]], sizes: list[int]) -> list[tuple[Pag
 def test_the_order_is_that_of_the_commits_and_nothing_is_lost(
     late: list[list[tuple[str, int]]], sizes: list[int], whole: bool
 ) -> None:
-    orderer, given_out = Orderer(timedelta(seconds=WINDOW), whole), list[Seen]()
+    buffer, given_out = ReorderBuffer(timedelta(seconds=WINDOW), whole), list[Seen]()
     end = second(len(late) + WINDOW)
     batches = list[list[Seen]]()
     for page, found in pages(late, sizes):
-        batches.append(orderer.take(page, found, SHARDS, end))
+        batches.append(buffer.add(page, found, SHARDS, end))
         given_out += batches[-1]
-    batches.append(orderer.rest())
+    batches.append(buffer.drain())
     given_out += batches[-1]
     places = [one.change.position for one in given_out if one.change is not None]
     assert places == sorted(places)
@@ -71,18 +71,18 @@ def test_the_order_is_that_of_the_commits_and_nothing_is_lost(
 
 
 def test_a_live_change_waits_for_the_window_and_no_longer() -> None:
-    orderer = Orderer(timedelta(seconds=WINDOW))
+    buffer = ReorderBuffer(timedelta(seconds=WINDOW))
     tip = Page("a", [], [], 0)
-    assert orderer.take(tip, [seen("a", change("I", 1), 10)], ["a"], second(11)) == []
-    assert orderer.take(tip, [], ["a"], second(14)) == []
-    assert len(orderer.take(tip, [], ["a"], second(15))) == 1
+    assert buffer.add(tip, [seen("a", change("I", 1), 10)], ["a"], second(11)) == []
+    assert buffer.add(tip, [], ["a"], second(14)) == []
+    assert len(buffer.add(tip, [], ["a"], second(15))) == 1
 
 
 def test_an_unread_shard_holds_everything_back() -> None:
-    orderer = Orderer(timedelta(seconds=WINDOW))
+    buffer = ReorderBuffer(timedelta(seconds=WINDOW))
     tip = Page("a", [], [], 0)
-    assert orderer.take(tip, [seen("a", change("I", 1), 1)], ["a", "b"], second(99)) == []
-    assert len(orderer.take(Page("b", [], [], 0), [], ["a", "b"], second(99))) == 1
+    assert buffer.add(tip, [seen("a", change("I", 1), 1)], ["a", "b"], second(99)) == []
+    assert len(buffer.add(Page("b", [], [], 0), [], ["a", "b"], second(99))) == 1
 
 
 def test_a_row_is_known_from_what_went_by() -> None:

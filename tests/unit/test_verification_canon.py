@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdcctl.verify.canonical import Canon, Column, RangeSums
+from cdcctl.verify.canonical import RangeSums, RowComparer, SourceColumn
 from cdckit.change import Value, key_text
 
 NUMBER, TEXT, TIME, BYTES, TRUTH = (
-    Column("c", kind, kind) for kind in ("numeric", "text", "timestamptz", "bytea", "bool")
+    SourceColumn("c", kind, kind) for kind in ("numeric", "text", "timestamptz", "bytea", "bool")
 )
 numbers = st.one_of(
     st.integers(-(10**40), 10**40), st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), places=5)
 )
 
 
-def same(column: Column, one: Value, other: Value) -> bool:
-    canon = Canon([column])
-    return canon.text({"c": one}) == canon.text({"c": other})
+def same(column: SourceColumn, one: Value, other: Value) -> bool:
+    comparer = RowComparer([column])
+    return comparer.text({"c": one}) == comparer.text({"c": other})
 
 
 @given(numbers, numbers)
@@ -52,7 +52,7 @@ def test_texts_are_equal_when_they_are_the_same(one: str, other: str) -> None:
         (TRUTH, True, False, False),
     ],
 )
-def test_what_a_satellite_may_write_otherwise(column: Column, one: Value, other: Value, equal: bool) -> None:
+def test_what_a_satellite_may_write_otherwise(column: SourceColumn, one: Value, other: Value, equal: bool) -> None:
     assert same(column, one, other) is equal
 
 
@@ -62,21 +62,21 @@ def test_numbers_beyond_what_python_prints() -> None:
 
 
 def test_a_column_that_the_satellite_never_heard_of_is_null_and_one_that_the_source_dropped_is_ignored() -> None:
-    canon = Canon([TEXT, Column("added", "text", "text")])
-    assert canon.text({"c": "x", "added": None}) == canon.text({"c": "x", "dropped": "y"})
-    assert canon.text({"c": "x", "added": "default"}) != canon.text({"c": "x"})
-    assert canon.differing({"c": "x", "added": "default"}, {"c": "z"}) == ["c", "added"]
+    comparer = RowComparer([TEXT, SourceColumn("added", "text", "text")])
+    assert comparer.text({"c": "x", "added": None}) == comparer.text({"c": "x", "dropped": "y"})
+    assert comparer.text({"c": "x", "added": "default"}) != comparer.text({"c": "x"})
+    assert comparer.differing({"c": "x", "added": "default"}, {"c": "z"}) == ["c", "added"]
 
 
 @given(st.dictionaries(st.integers(0, 500), st.text(max_size=3), min_size=1), st.data())
 def test_range_sums_find_one_changed_cell_and_know_no_order(rows: dict[int, str], data: st.DataObject) -> None:
-    canon, changed = Canon([TEXT]), data.draw(st.sampled_from(sorted(rows)))
+    comparer, changed = RowComparer([TEXT]), data.draw(st.sampled_from(sorted(rows)))
 
     def sums(of: dict[int, str], order: list[int]) -> RangeSums:
         made = RangeSums()
         for at in order:
             key = key_text({"id": at})
-            made.add(key, canon.digest(key, {"c": of[at]}))
+            made.add(key, comparer.digest(key, {"c": of[at]}))
         return made
 
     mine = sums(rows, sorted(rows))
