@@ -80,18 +80,18 @@ def run(
         journal = resume_journal(resume, consumer, (since, until, table, where, into, in_place, dry_run))
         isolated.run_replay(Shadow(settings, factory, resume, journal), reads, output_format)
         return
-    chosen, probe = parse_selection(since, until, table, where), Probe(settings.stream)
+    selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
     if in_place:
         refuse_filters(until, table, where, into)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    begin = probe.begin(selected.since, datetime.now(UTC))
     if in_place:
         rewind(ReplayTarget(settings, consumer), probe, begin, output_format, dry_run=dry_run)
     elif dry_run:
-        print_estimate(probe, begin, chosen, output_format)
+        print_estimate(probe, begin, selected, output_format)
     else:
         folder, journal = (
             new_folder(settings, consumer, into),
-            new_journal(consumer, settings, chosen, begin, table, where),
+            new_journal(consumer, settings, selected, begin, table, where),
         )
         isolated.run_replay(Shadow(settings, factory, folder, journal), reads, output_format)
 
@@ -118,12 +118,12 @@ def stdout(
         journal = resume_journal(resume, to_stdout.NAME, (since, until, table, where, dry_run))
         to_stdout.write(journal, settings, resume)
         return
-    chosen, probe = parse_selection(since, until, table, where), Probe(settings.stream)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
+    begin = probe.begin(selected.since, datetime.now(UTC))
     if dry_run:
-        print_estimate(probe, begin, chosen, output_format)
+        print_estimate(probe, begin, selected, output_format)
     else:
-        to_stdout.write(new_journal(to_stdout.NAME, settings, chosen, begin, table, where), settings)
+        to_stdout.write(new_journal(to_stdout.NAME, settings, selected, begin, table, where), settings)
 
 
 app.command("swap")(manage.swap)

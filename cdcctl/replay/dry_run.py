@@ -14,10 +14,10 @@ from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
 
 
-def print_estimate(probe: Probe, begin: StartPosition, chosen: Selection, output_format: Format) -> None:
+def print_estimate(probe: Probe, begin: StartPosition, selected: Selection, output_format: Format) -> None:
     """Print the estimate per shard, and the reading time at the read limit. Raises StreamError."""
     now, shards = datetime.now(UTC), probe.shards()
-    until = end_time(chosen)
+    until = end_time(selected)
     end = now if until is None else min(now, until + SLACK)
     parts = estimate(probe, [shard["ShardId"] for shard in shards], begin, end)
     seconds = seconds_to_read(parts, shards)

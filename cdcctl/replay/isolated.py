@@ -19,12 +19,12 @@ from consumers.stream.rate_limit import Pace
 
 def run_replay(shadow: Shadow, reads: float, output_format: Format) -> None:
     """Replay into `shadow` and report. Raises what `Shadow.replay` raises, and typer.Exit after an interruption."""
-    chosen = selection_of(shadow.journal)
-    progress = ReplayProgress(end_time(chosen))
+    selected = selection_of(shadow.journal)
+    progress = ReplayProgress(end_time(selected))
     write_journal(shadow.folder, shadow.journal)
     with stop_on_signals() as stopping:
         try:
-            done = shadow.replay(chosen, stopping.is_set, progress.update, Pace(reads))
+            done = shadow.replay(selected, stopping.is_set, progress.update, Pace(reads))
         except CdcError:
             progress.close()
             _print_resume_hint(shadow.journal, shadow.folder)

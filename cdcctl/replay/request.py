@@ -29,15 +29,15 @@ def parse_selection(since: str | None, until: str | None, tables: Sequence[str] 
 def new_journal(
     consumer: str,
     settings: Settings,
-    chosen: Selection,
+    selected: Selection,
     begin: StartPosition,
     tables: Sequence[str] | None,
     where: str | None,
 ) -> Journal:
     """The journal of a replay that has read nothing yet; `tables` and `where` as the user typed them."""
-    end = None if chosen.until is None else str(chosen.until)
-    whole = chosen.whole and begin == EARLIEST
-    return Journal(consumer, settings.stream, str(chosen.since), end, list(tables or ()), where, begin, whole)
+    end = None if selected.until is None else str(selected.until)
+    whole = selected.whole and begin == EARLIEST
+    return Journal(consumer, settings.stream, str(selected.since), end, list(tables or ()), where, begin, whole)
 
 
 def selection_of(journal: Journal) -> Selection:
@@ -47,9 +47,9 @@ def selection_of(journal: Journal) -> Selection:
     return selection(point, end, journal.tables, where=journal.where)
 
 
-def end_time(chosen: Selection) -> datetime | None:
+def end_time(selected: Selection) -> datetime | None:
     """The time at which a selection ends; None for now, and for a position whose time is unknown."""
-    return chosen.until.moment if chosen.until is not None and chosen.until.by_time else None
+    return selected.until.moment if selected.until is not None and selected.until.by_time else None
 
 
 def resume_journal(folder: Path, consumer: str, others: Sequence[object]) -> Journal:

@@ -1,4 +1,4 @@
-"""Source against a satellite that is held in memory, with a real PostgreSQL: what is found, and what is no alarm."""
+"""Compares a real PostgreSQL with a satellite in memory: differences are found, and there are no false alarms."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,15 +32,15 @@ def side(postgres: Database) -> Iterator[SourceTable]:
 
 
 def verify(side: SourceTable, held: dict[str, RowValues], fence: Callable[[], None] = lambda: None) -> TableResult:
-    def passed() -> Lsn:
+    def wait() -> Lsn:
         fence()
         return Lsn(1)
 
-    [found] = run_sharing_fences([compare(side, RowComparer(side.columns), lambda: list(held.items()))], passed)
-    return found
+    [result] = run_sharing_fences([compare(side, RowComparer(side.columns), lambda: list(held.items()))], wait)
+    return result
 
 
-def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: SourceTable) -> None:
+def test_equal_sides_are_equal_and_generated_columns_are_ignored(side: SourceTable) -> None:
     held = dict(side.rows())
     assert len(held) == 3000
     assert "twice" not in held['["k\\"1",1]']
@@ -48,21 +48,21 @@ def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: Sou
     assert (result.equal, result.rows, result.suspects) == (True, 3000, 0)
 
 
-def test_a_changed_cell_a_missing_row_and_one_too_many_are_named(side: SourceTable) -> None:
+def test_a_changed_cell_a_missing_row_and_a_surplus_row_are_reported(side: SourceTable) -> None:
     held = dict(side.rows())
-    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["gone",-1]'
+    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["surplus",-1]'
     held[changed] = {**held[changed], "n": 10}
     del held[missing]
-    held[extra] = {"a": -1, "B c": "gone"}
-    found = {one.key: one for one in verify(side, held).differences}
+    held[extra] = {"a": -1, "B c": "surplus"}
+    found = {difference.key: difference for difference in verify(side, held).differences}
     assert set(found) == {changed, missing, extra}
     assert found[changed].columns == ["n"]
     assert "missing in the satellite" in str(found[missing])
     assert "only in the satellite" in str(found[extra])
 
 
-def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, postgres: Database) -> None:
-    """The satellite is exact at each fence, and the source runs on at once."""
+def test_rows_that_keep_changing_are_not_differences(side: SourceTable, postgres: Database) -> None:
+    """The satellite is exact at each fence, and the source changes immediately after."""
     held = dict(side.rows())
 
     def follow() -> None:
@@ -77,16 +77,14 @@ def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, pos
     assert result.suspects > 0
 
 
-def test_one_difference_behind_thousands_of_rows_that_only_moved_is_found(
-    side: SourceTable, postgres: Database
-) -> None:
-    """Every row is suspected; what sorts last is looked at too before the table is called equal."""
+def test_one_difference_among_thousands_of_changed_rows_is_found(side: SourceTable, postgres: Database) -> None:
+    """Every row is a suspect; the last one is checked too before the table is called equal."""
     held, fences, last = dict(side.rows()), 0, '["k\\"999",999]'
 
     def follow() -> None:
         nonlocal fences
         fences += 1
-        if fences <= 2:  # the source was read: now all rows move, and the satellite follows but for one cell
+        if fences <= 2:  # after the source was read: change all rows in source and satellite, except one cell
             postgres.run('UPDATE "Odd Table" SET n = n + 1')
             with closing(Source(postgres.dsn)) as another:
                 held.update(SourceTable.open(another, TABLE).rows())
@@ -95,10 +93,10 @@ def test_one_difference_behind_thousands_of_rows_that_only_moved_is_found(
     result = verify(side, held, follow)
     assert max(held) == last
     assert result.suspects == 3000
-    assert [(one.key, one.columns) for one in result.differences] == [(last, ["doc"])]
+    assert [(difference.key, difference.columns) for difference in result.differences] == [(last, ["doc"])]
 
 
-def test_not_a_number_is_counted_and_equals_null(side: SourceTable, postgres: Database) -> None:
+def test_nan_and_infinity_are_counted_and_equal_null(side: SourceTable, postgres: Database) -> None:
     postgres.run("""UPDATE "Odd Table" SET n = 'NaN', f = '-Infinity' WHERE a = 5""")
     held = dict(side.rows())
     held['["k\\"5",5]'] = {**held['["k\\"5",5]'], "n": None, "f": None}
@@ -107,35 +105,35 @@ def test_not_a_number_is_counted_and_equals_null(side: SourceTable, postgres: Da
     assert result.unverifiable == 2
 
 
-def test_an_empty_satellite_is_told_without_looking_at_every_row(side: SourceTable) -> None:
+def test_an_empty_satellite_is_reported_without_checking_every_row(side: SourceTable) -> None:
     result = verify(side, {})
     assert result.suspects == 3000
     assert MAX_DIFFERENCES <= len(result.differences) == result.checked < 3000
 
 
-def test_a_row_that_never_rests_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
+def test_a_row_that_never_settles_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
     held = dict(side.rows())
     hot = '["k\\"7",7]'
     held[hot] = {**held[hot], "n": -1}
     result = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
     assert (result.differences, result.unsettled) == ([], 1)
-    assert str(result) == "~ equal, but 1 kept changing: not compared"
+    assert str(result) == "~ equal, 1 rows not compared: they kept changing"
 
 
 def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> None:
-    """Three tables, one of which differs: as many fences as that one needs alone."""
+    """Three tables, one of which differs, need as many fences as that one alone."""
     held, fences = dict(side.rows()), list[Lsn]()
     other = {**held, '["k\\"7",7]': {**held['["k\\"7",7]'], "n": 10}}
 
-    def passed() -> Lsn:
+    def wait() -> Lsn:
         fences.append(Lsn(len(fences) + 1))
         return fences[-1]
 
     comparer, sides = RowComparer(side.columns), (held, other, held)
-    found = run_sharing_fences([compare(side, comparer, one.items) for one in sides], passed)
-    assert [len(one.differences) for one in found] == [0, 1, 0]
-    assert [one.fence for one in found] == [1, len(fences), 1]
-    assert len(fences) == 4, "hashes, rows, and two looks at what differs"
+    results = run_sharing_fences([compare(side, comparer, satellite.items) for satellite in sides], wait)
+    assert [len(result.differences) for result in results] == [0, 1, 0]
+    assert [result.fence for result in results] == [1, len(fences), 1]
+    assert len(fences) == 4, "hashes, rows, and two checks of the difference"
 
 
 def test_tables_are_listed(side: SourceTable) -> None:
