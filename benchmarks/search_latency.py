@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from benchmarks import Row
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox import state
 from cdckit.errors import SatelliteError
 from cdckit.runtime.settings import Settings
@@ -55,7 +55,7 @@ def running(folder: Path, *consumers: str) -> Iterator[Source]:
         environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
         (folder / "cdc.toml").write_text("")
         stack.enter_context(environment(environ))
-        parts = Parts(folder / "logs", environ)
+        parts = ChildProcesses(folder / "logs", environ)
         stack.callback(parts.stop)
         parts.start("producer", ["producer", "run"])
         for name in consumers:

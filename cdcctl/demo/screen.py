@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: the tail above, each consumer's position and lag below."""
+"""The screen of the running demo: the newest changes above, each consumer's position and lag below."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TAIL = 12
 
 
 @dataclass(slots=True)
-class Watcher:
-    """Tails the stream in a thread of its own and keeps the last lines."""
+class StreamWatcher:
+    """Reads the stream in a thread and stores the newest changes."""
 
     stream: str
     stopping: Callable[[], bool]
@@ -30,7 +30,7 @@ class Watcher:
     recent: deque[Change] = field(default_factory=lambda: deque(maxlen=_TAIL))
 
     def start(self) -> threading.Thread:
-        """Begin with the oldest record."""
+        """Start reading at the oldest record."""
         thread = threading.Thread(target=self._run, name="demo-tail", daemon=True)
         thread.start()
         return thread
@@ -47,14 +47,14 @@ class Watcher:
                 raise
 
 
-def screen(title: str, watcher: Watcher, data: Path, consumers: Iterable[str]) -> output.Screen:
-    """One frame."""
+def screen(title: str, watcher: StreamWatcher, data: Path, consumers: Iterable[str]) -> output.Screen:
+    """Build one frame."""
     rows = [_row(name, read_reports(data, name)) for name in consumers]
-    return output.screen(
+    return output.log_frame(
         title,
         [
             f"cdcctl tail   ({watcher.seen} changes on the stream)",
-            *(change_lines.pretty(item) for item in list(watcher.recent)),
+            *(change_lines.format_line(change) for change in list(watcher.recent)),
         ],
         _TAIL + 1,
         ["consumer", "shards", "applied", "position", "behind", "commit → durable p50 / p99"],

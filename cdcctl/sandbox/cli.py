@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from cdcctl import output
-from cdcctl.options import Format, Output, settings
+from cdcctl.options import Format, Output, current_settings
 from cdcctl.sandbox import state
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings, masked
@@ -22,7 +22,7 @@ def up(context: typer.Context, output_format: Output = Format.TABLE) -> None:
 
     Example: [bold]eval "$(cdcctl local up)"[/]
     """
-    found = settings(context)
+    found = current_settings(context)
     stack = state.up(stack_folder(found), found)
     environ = {"CDC_DATA": str(found.folder), "CDC_STREAM": found.stream, **stack.environ}
     if output_format is Format.JSON:
@@ -41,7 +41,7 @@ def down(context: typer.Context) -> None:
 
     Example: [bold]cdcctl local down[/]
     """
-    _known(settings(context)).stop()
+    _known(current_settings(context)).stop()
     output.note("[green]down[/]")
 
 
@@ -51,7 +51,7 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
 
     Example: [bold]cdcctl local status -o json[/]
     """
-    stack = _known(settings(context))
+    stack = _known(current_settings(context))
     running = stack.running
     where = {"postgres": masked(stack.cluster.dsn), "aws": stack.cloud.url}
     if output_format is Format.JSON:

@@ -1,4 +1,4 @@
-"""The source's side: which tables there are, all rows of one by streaming, and some rows by key."""
+"""Reads the source: its tables, all rows of one table as a stream, and rows by key."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from itertools import islice
 
 import msgspec
 
-from cdcctl.verify.canonical import NUMBERS, Column, Row
+from cdcctl.verify.canonical import NUMBERS, RowValues, SourceColumn
 from cdckit.change import Table, Value, key_text, quote_name
 from producer.postgres.connection import Source
 
-_CHUNK, _LOOKUP = 2_000, 200
-_ENDLESS = frozenset(("NaN", "Infinity", "-Infinity"))
-_MOST_DIGITS = 4_000  # Python makes no int of much more text
+_ROWS_PER_FETCH, _KEYS_PER_LOOKUP = 2_000, 200
+_NON_FINITE = frozenset(("NaN", "Infinity", "-Infinity"))
+_MAX_INT_DIGITS = 4_000  # Python limits the conversion of longer texts to int
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -34,65 +34,65 @@ _exact = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def tables(source: Source) -> list[Table]:
-    """Every ordinary table of the database. Raises SourceError."""
+    """Every ordinary, permanent table of the database. Raises SourceError."""
     return [Table(schema, name) for schema, name in source.query(_TABLES)]
 
 
 @dataclass(slots=True)
 class SourceTable:
-    """One table with a primary key. Generated columns are not decoded by PostgreSQL, so they are left out here too."""
+    """One table with a primary key. Generated columns are excluded, because logical decoding omits them."""
 
     source: Source
     table: Table
-    columns: Sequence[Column]
-    key: Sequence[Column]
+    columns: Sequence[SourceColumn]
+    key: Sequence[SourceColumn]
     rate: float | None = None
-    """At most so many rows a second are read, or as fast as the server gives them."""
+    """Maximum rows read per second; None for no limit."""
     unverifiable: int = 0
-    """Cells seen by the last scan that no satellite can hold: NaN and the infinities are null in wal2json's text."""
-    _began: float = field(default_factory=time.monotonic)
+    """Cells of the last scan that cannot be compared: wal2json writes NaN and infinities as null."""
+    _started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(cls, source: Source, table: Table, rate: float | None = None) -> SourceTable:
-        """Read its columns; `key` is empty when it has no primary key. Raises SourceError."""
+        """Read the columns of a table; `key` is empty without a primary key. Raises SourceError."""
         found = source.query(_COLUMNS, (str(table),))
-        columns = [Column(name, kind, full) for name, kind, full, _ in found]
-        ordered = sorted((at, number) for number, (*_, at) in enumerate(found) if at >= 0)
+        columns = [SourceColumn(name, kind, full) for name, kind, full, _ in found]
+        ordered = sorted((place, number) for number, (*_, place) in enumerate(found) if place >= 0)
         return cls(source, table, columns, [columns[number] for _, number in ordered], rate)
 
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """All rows with their key's text, of one snapshot, some thousands in memory. Raises SourceError."""
-        self.unverifiable, self._began, read = 0, time.monotonic(), 0
+    def rows(self) -> Iterator[tuple[str, RowValues]]:
+        """All rows of one snapshot with the text of their key; a few thousand are in memory. Raises SourceError."""
+        self.unverifiable, self._started, read = 0, time.monotonic(), 0
         self.source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             self.source.query(f"DECLARE verified NO SCROLL CURSOR FOR {self._select()}")
-            while chunk := self.source.query(f"FETCH {_CHUNK} FROM verified"):
+            while chunk := self.source.query(f"FETCH {_ROWS_PER_FETCH} FROM verified"):
                 for values in chunk:
                     yield self._row(values)
                 read += len(chunk)
-                self._pace(read)
+                self._throttle(read)
         finally:
             self.source.query("ROLLBACK")
 
-    def lookup(self, keys: Iterable[str]) -> dict[str, tuple[Row, str]]:
-        """The rows of these keys as they are now, each with what changes when the row does. Raises SourceError."""
+    def lookup(self, keys: Iterable[str]) -> dict[str, tuple[RowValues, str]]:
+        """The current rows of these keys, each with a version that changes with every update. Raises SourceError."""
         marks = ", ".join(f"%s::{column.type}" for column in self.key)
         names = ", ".join(quote_name(column.name) for column in self.key)
-        found: dict[str, tuple[Row, str]] = {}
-        waiting = iter(keys)
-        while some := list(islice(waiting, _LOOKUP)):
-            wanted = ", ".join(f"({marks})" for _ in some)
-            query = f"{self._select('xmin::text || ctid::text')} WHERE ({names}) IN ({wanted})"
-            for *values, version in self.source.query(query, [cell for key in some for cell in self._cells(key)]):
+        found: dict[str, tuple[RowValues, str]] = {}
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _KEYS_PER_LOOKUP)):
+            tuples = ", ".join(f"({marks})" for _ in batch)
+            query = f"{self._select('xmin::text || ctid::text')} WHERE ({names}) IN ({tuples})"
+            for *values, version in self.source.query(query, [cell for key in batch for cell in self._cells(key)]):
                 key, row = self._row(values)
                 found[key] = (row, version)
         return found
 
     def _select(self, *more: str) -> str:
         shown = ", ".join([*map(_expression, self.columns), *more])
-        return f"SELECT {shown} FROM ONLY {self.table}"  # noqa: S608 -- quoted names from the catalogue
+        return f"SELECT {shown} FROM ONLY {self.table}"  # noqa: S608 -- quoted names from the catalog
 
-    def _row(self, values: Sequence[str | bool | None]) -> tuple[str, Row]:
+    def _row(self, values: Sequence[str | bool | None]) -> tuple[str, RowValues]:
         row: Mapping[str, Value] = {
             column.name: self._value(value, column.kind) for column, value in zip(self.columns, values, strict=True)
         }
@@ -101,22 +101,22 @@ class SourceTable:
     def _value(self, value: str | bool | None, kind: str) -> Value:
         if not isinstance(value, str) or kind not in NUMBERS:
             return value
-        if value in _ENDLESS:
+        if value in _NON_FINITE:
             self.unverifiable += 1
             return None  # as wal2json writes it
-        return int(value) if len(value) < _MOST_DIGITS and value.lstrip("-").isdigit() else Decimal(value)
+        return int(value) if len(value) < _MAX_INT_DIGITS and value.lstrip("-").isdigit() else Decimal(value)
 
     def _cells(self, key: str) -> list[str]:
-        texts = [bytes(raw) for raw in _values.decode(key)]  # a number as it is written, whatever its length
+        texts = [bytes(raw) for raw in _values.decode(key)]  # numbers in their original text, of any length
         cells = [str(_exact.decode(text)) if text[:1] in b'"tf' else text.decode() for text in texts]
-        return [f"\\x{one}" if column.kind == "bytea" else one for one, column in zip(cells, self.key, strict=True)]
+        return [f"\\x{cell}" if column.kind == "bytea" else cell for cell, column in zip(cells, self.key, strict=True)]
 
-    def _pace(self, read: int) -> None:
+    def _throttle(self, read: int) -> None:
         if self.rate:
-            time.sleep(max(0.0, read / self.rate - (time.monotonic() - self._began)))
+            time.sleep(max(0.0, read / self.rate - (time.monotonic() - self._started)))
 
 
-def _expression(column: Column) -> str:
+def _expression(column: SourceColumn) -> str:
     name = '"' + column.name.replace('"', '""') + '"'
     if column.kind == "bytea":
         return f"encode({name}, 'hex')"

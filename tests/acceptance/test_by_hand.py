@@ -1,4 +1,4 @@
-"""The parts by hand: every command of the README, the plain MultiLangDaemon, replay, and what bad input is answered."""
+"""The parts run separately: tail and replay, the plain MultiLangDaemon, bad input, and the help."""
 
 import json
 import os
@@ -51,15 +51,15 @@ def test_tail_replay_and_rewind(whole: Whole) -> None:
     rewound = whole.cdcctl("replay", "audit", "--from", "earliest", "--in-place", "-o", "json")
     assert rewound.returncode == 0, rewound.stderr
     whole.parts.start("audit", ["consumer", "run", "audit"])
-    whole.wait(lambda: sum(one.superseded for one in whole.reports("audit")) == whole.shop.statements)
-    assert sum(one.applied for one in whole.reports("audit")) == 0
+    whole.wait(lambda: sum(report.superseded for report in whole.reports("audit")) == whole.shop.statements)
+    assert sum(report.applied for report in whole.reports("audit")) == 0
 
 
 def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) -> None:
-    """No cdcctl at all: the command that kclpy's own helper prints, in this environment."""
+    """Without cdcctl: runs the command that kclpy's helper prints."""
     whole.parts.start("producer", ["producer", "run"])
     whole.shop.create()
-    LeaseTable("cdc-search").seed(EARLIEST.seeds(list_shards("cdc")))  # the KCL's own first start takes two minutes
+    LeaseTable("cdc-search").seed(EARLIEST.seeds(list_shards("cdc")))  # the first start of the KCL takes two minutes
     scripts = Path(sys.executable).parent
     helper = [str(scripts / "amazon_kclpy_helper.py"), "--print_command", "--java", whole_java()]
     command = subprocess.run(
@@ -75,7 +75,7 @@ def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) 
             whole.wait_until_equal("search", seconds=150)
         finally:
             daemon.terminate()
-    assert all(one.checkpoint.isdigit() for one in (LeaseTable("cdc-search").read() or {}).values())
+    assert all(lease.checkpoint.isdigit() for lease in (LeaseTable("cdc-search").read() or {}).values())
 
 
 def whole_java() -> str:
@@ -89,10 +89,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "status", "said"),
+    ("arguments", "environ", "status", "message"),
     [
         (["consumer", "run", "nope"], {}, 5, "unknown consumer 'nope'"),
-        (["consumer", "run"], {}, 2, "name one consumer"),
+        (["consumer", "run"], {}, 2, "give the name of one consumer"),
         (["consumer", "run", "search", "--java", "/no/java"], {**NOWHERE, **KEYS}, 5, "java"),
         (["tail"], NOWHERE, 4, "credentials"),
         (["tail", "--since", "soon"], {**NOWHERE, **KEYS}, 2, "not a time: 'soon'"),
@@ -111,41 +111,41 @@ KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     ],
 )
 def test_bad_input_is_one_clear_line_and_a_status(
-    arguments: list[str], environ: dict[str, str], status: int, said: str, tmp_path: Path
+    arguments: list[str], environ: dict[str, str], status: int, message: str, tmp_path: Path
 ) -> None:
     done = run_cdcctl(*arguments, environ={"HOME": str(tmp_path), **environ}, folder=tmp_path)
     assert done.returncode == status, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_source_that_is_not_prepared_says_what_mends_it(whole: Whole) -> None:
+def test_a_source_that_is_not_configured_is_an_error_with_the_fix(whole: Whole) -> None:
     def producer(**changed: str) -> tuple[int, str]:
         done = whole.cdcctl("producer", "run", **changed)
         return done.returncode, done.stderr
 
-    status, said = producer(CDC_STREAM="missing")
+    status, message = producer(CDC_STREAM="missing")
     assert status == 4
-    assert "'missing'" in said
-    assert "create-stream" in said
-    status, said = producer(CDC_DSN="postgresql://cdc:secret-word@127.0.0.1:1/shop")
+    assert "'missing'" in message
+    assert "create-stream" in message
+    status, message = producer(CDC_DSN="postgresql://cdc:secret-word@127.0.0.1:1/shop")
     assert status == 3
-    assert "secret-word" not in said
-    assert "127.0.0.1:1" in said
+    assert "secret-word" not in message
+    assert "127.0.0.1:1" in message
     whole.source.query("SELECT pg_create_logical_replication_slot('other', 'test_decoding')")
-    status, said = producer(CDC_SLOT="other")
+    status, message = producer(CDC_SLOT="other")
     assert status == 3
-    assert "test_decoding" in said
+    assert "test_decoding" in message
     whole.source.query("ALTER SYSTEM SET wal_level = replica")
     whole.source.query("SELECT pg_drop_replication_slot('other'), pg_drop_replication_slot('cdc')")
     whole.source.close()
     whole.stack.cluster.stop()
     whole.stack.cluster.start()
-    status, said = producer()
+    status, message = producer()
     assert status == 3
-    assert "wal_level" in said
-    assert "Traceback" not in said
+    assert "wal_level" in message
+    assert "Traceback" not in message
 
 
 def test_the_help_fits_one_screen_and_every_command_has_an_example(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.envelope import decode
 from cdckit.testing import MemorySink, deliver
 from consumers.dead_letters import open_store
@@ -69,13 +69,13 @@ class Feed:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, CDC_TEST_FAULTS="0.02") as made:
         yield made
 
 
 def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
 ) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
@@ -120,7 +120,7 @@ def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
         assert report.read == report.applied + report.superseded + report.dead_lettered
 
 
-def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
+def wait_until(done: Callable[[], bool], seconds: float, parts: ChildProcesses) -> None:
     if not happens(done, seconds):
         logs = "\n\n".join(f"{path.name}:\n{end_of(path)}" for path in sorted(parts.logs.glob("*.log")))
         pytest.fail(f"did not happen in {seconds} s:\n{logs}")

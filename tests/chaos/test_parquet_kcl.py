@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from cdckit.testing import MemorySink, deliver
@@ -26,12 +26,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1200))]
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, "[consumers.parquet]\nflush_seconds = 0.3\n") as made:
         yield made
 
 
-def test_every_change_once_across_kills_and_a_split(tmp_path: Path, resharding: ReshardingCloud, parts: Parts) -> None:
+def test_every_change_once_across_kills_and_a_split(
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
+) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
     chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(3, 20)

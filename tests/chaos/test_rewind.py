@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Table
 from cdckit.testing import MemorySink, deliver
 from consumers.kcl.leases import LeaseTable
@@ -37,13 +37,13 @@ READING = {
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch) as made:
         yield made
 
 
 def test_beside_a_live_consumer_and_in_its_place(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (points, rewind):
         monkeypatch.setattr(module, "SLACK", SLACK)  # a minute is long for a test

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Change, Value
 from cdckit.errors import CdcError
 from cdckit.testing import MemorySink, deliver
@@ -38,7 +38,7 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def parts(
     tmp_path: Path, resharding: ReshardingCloud, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Parts]:
+) -> Iterator[ChildProcesses]:
     lines = [f"{name} = {value!r}" for name, value in options.items()]
     toml = "\n".join(["[consumers.search]", *lines]) + "\n"
     with parts_in(tmp_path, resharding, monkeypatch, toml) as made:
@@ -46,7 +46,7 @@ def parts(
 
 
 def test_the_index_equals_the_rows_after_kills_and_a_split(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, options: Mapping[str, Any]
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, options: Mapping[str, Any]
 ) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")

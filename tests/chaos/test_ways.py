@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox.processes import start_time
 from consumers.kcl.leases import LeaseTable
 from consumers.kcl.properties import shipped
@@ -25,12 +25,12 @@ TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, PYTHONPATH=str(Path(__file__).parents[2])) as made:
         yield made
 
 
-def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -> None:
+def consume(parts: ChildProcesses, stream: str, *more: str, folder: Path | None = None) -> None:
     parts.start(f"ledger{len(parts.running)}", [
         "consumer", "run", "ledger", "--sink", "tests.chaos.ledger_sink:open_sink", "--stream", stream,
         "--app-prefix", stream, *more,
@@ -38,7 +38,7 @@ def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -
 
 
 def test_aggregated_records_go_through_the_kcl_whole(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, postgres: Database
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, postgres: Database
 ) -> None:
     """The KCL takes the records of `--aggregate` apart: none is dropped, though a shard is split and children die."""
     stream = resharding.make_stream()
@@ -66,7 +66,7 @@ def test_aggregated_records_go_through_the_kcl_whole(
 
 
 def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
 ) -> None:
     """With the KCL's graceful handoff on, the next worker goes on exactly where the former one stopped.
 
@@ -94,7 +94,7 @@ def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
 
 
 def test_a_consumer_that_is_told_to_stop_leaves_a_long_page_and_goes_on_there(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of folded records is half a minute of work; what was applied is checkpointed, no process stays."""
     stream, client = resharding.make_stream(shards=1), resharding.client("kinesis")

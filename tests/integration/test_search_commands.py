@@ -1,4 +1,4 @@
-"""``cdcctl search`` as a user calls it, on an index that a sink wrote, and a reindex from a real stream."""
+"""``cdcctl search`` on an index written by a sink, and a reindex from a real stream."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_terminal_escapes_in_data_do_not_reach_the_terminal(tmp_path: Path) -> N
     assert "\x1b" not in run(tmp_path, "query", "blue").stdout
 
 
-def test_stats_show_counts_and_freshness(tmp_path: Path) -> None:
+def test_stats_count_documents_and_tombstones(tmp_path: Path) -> None:
     write(tmp_path, change("I", 1, {"t": "x"}), change("I", 2, {"t": "y"}, at=2), change("D", 2, at=3))
     found = json.loads(run(tmp_path, "stats", "-o", "json").stdout)
     assert (found["documents"], found["tombstones"], found["tables"]) == (1, 1, {"public.orders": 1})
@@ -87,15 +87,15 @@ def test_a_reindex_uses_the_mapping_in_the_file(tmp_path: Path) -> None:
 def test_a_reindex_from_the_stream(tmp_path: Path, cloud: Cloud, stream: str) -> None:
     history = [entry("I", 1, "blue", 1), entry("I", 2, "red", 2), entry("U", 1, "green", 3), entry("D", 2, "", 4)]
     kinesis = boto3.client("kinesis")
-    for record in history:
-        kinesis.put_record(StreamName=stream, Data=record.data, PartitionKey=record.partition_key)
+    for change_entry in history:
+        kinesis.put_record(StreamName=stream, Data=change_entry.data, PartitionKey=change_entry.partition_key)
     kinesis.put_record(StreamName=stream, Data=b"no change", PartitionKey="x")
     write(tmp_path, history[0].change, change("I", 7, {"value": "older than the stream"}))
     (tmp_path / "cdc.toml").write_text(MAPPED)
     environ = {**cloud.environ, "CDC_STREAM": stream}
     refused = run(tmp_path, "reindex", "--from", "earliest", **environ)
     assert refused.returncode == 6, refused.stderr
-    assert "1 rows of search-000001.sqlite are not in what the stream holds" in refused.stderr
+    assert "1 rows of search-000001.sqlite are not in the replayed part of the stream" in refused.stderr
     assert json.loads(run(tmp_path, "query", "blue", "-o", "json").stdout)["total"] == 1
     done = run(tmp_path, "reindex", "--from", "earliest", "--force", **environ)
     assert done.returncode == 0, done.stderr

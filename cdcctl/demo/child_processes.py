@@ -1,4 +1,4 @@
-"""The processes that the demo runs beside itself: a producer and the consumers, each a `cdcctl` of its own."""
+"""Runs the demo's producer and consumers as child processes, each a `cdcctl` command."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cdckit.errors import CdcError
 
 
 @dataclass(slots=True)
-class Parts:
-    """Background `cdcctl` processes with a log file each; `program` is the module that they run."""
+class ChildProcesses:
+    """Background `cdcctl` processes with one log file each; `program` is the module that they run."""
 
     logs: Path
     environ: Mapping[str, str]
@@ -22,7 +22,7 @@ class Parts:
     running: dict[str, Daemon] = field(default_factory=dict)
 
     def start(self, name: str, arguments: Sequence[str], folder: Path | None = None) -> None:
-        """Start ``cdcctl ARGUMENTS`` as `name`, in `folder` (else the working folder)."""
+        """Start ``cdcctl ARGUMENTS`` as `name`, in `folder` or the working folder."""
         self.logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", self.program, *arguments]
         self.running[name] = Daemon.spawn(
@@ -30,15 +30,15 @@ class Parts:
         )
 
     def check(self) -> None:
-        """Raises CdcError when one of them has ended, with the last lines of its log."""
+        """Raise CdcError with the last lines of the log when one of the processes has exited."""
         for name, daemon in self.running.items():
             daemon.reap()
             if not daemon.alive:
                 log = self.logs / f"{name}.log"
-                raise CdcError(f"the {name} ended before its time{tail_of(log, 3)}", f"see {log}")
+                raise CdcError(f"the {name} exited unexpectedly{tail_of(log, 3)}", f"see {log}")
 
     def stop(self) -> None:
-        """End all of them gracefully, at the same time."""
+        """Stop all processes gracefully, in parallel."""
         for daemon in self.running.values():
             daemon.terminate()
         for daemon in self.running.values():
