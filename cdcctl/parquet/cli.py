@@ -120,8 +120,8 @@ def export(
     found = find_tables(lake, [table])
     if len(found) > 1:
         raise UsageError(f"several sources have {table}", "use `cdcctl parquet query` and name the source")
-    sql = lake_query.selection(lake, found[0], changes=changes, asof=asof)
-    count = lake_query.export(lake.root, sql, target.absolute(), kind)
+    sql = lake_query.select_all_sql(lake, found[0], changes=changes, asof=asof)
+    count = lake_query.export_query(lake.root, sql, target.absolute(), kind)
     output.note(f"{count} rows written to {output.escape(str(target))}")
 
 
@@ -143,8 +143,8 @@ def compact(
     Example: [bold]cdcctl parquet compact orders --sort-by customer_id[/]
     """
     options, lake = _options(context), _lake(context)
-    goal = _goal(options.goal, target_mb, sort_by, retention_hours)
-    results = [{"table": str(ref), **asdict(tidy(lake, ref, goal))} for ref in find_tables(lake, tables or [])]
+    goal = _goal(options.compaction, target_mb, sort_by, retention_hours)
+    results = [{"table": str(ref), **asdict(compact_table(lake, ref, goal))} for ref in find_tables(lake, tables or [])]
     _print_records(output_format, results)
 
 
@@ -160,8 +160,8 @@ def _goal(
     return CompactionPolicy(size, tuple(sort_by or goal.sort_by), hours)
 
 
-def _options(context: typer.Context) -> Options:
-    return Options.read(current_settings(context).options("parquet"))
+def _options(context: typer.Context) -> ParquetOptions:
+    return ParquetOptions.read(current_settings(context).options("parquet"))
 
 
 def _lake(context: typer.Context) -> Lake:
@@ -171,7 +171,7 @@ def _lake(context: typer.Context) -> Lake:
 def _print_stats(
     context: typer.Context, tables: list[str] | None, output_format: ParquetFormat, shown: list[str] | None
 ) -> None:
-    lake, goal = _lake(context), _options(context).goal
+    lake, goal = _lake(context), _options(context).compaction
     rows = [_select_columns(asdict(table_stats(lake, ref, goal)), shown) for ref in find_tables(lake, tables or [])]
     _print_records(output_format, rows)
 

@@ -20,8 +20,8 @@ from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import stop_on_signals
 from consumers.replay.catchup import Catchup, catchup
 from consumers.search import query as index
-from consumers.search.engine import Hit, Page, Stats
-from consumers.search.options import read
+from consumers.search.engine import Hit, IndexStats, SearchPage
+from consumers.search.options import read_options
 from consumers.search.reindex import reindex as rebuild
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
@@ -98,7 +98,7 @@ def reindex(
     Example: [bold]cdcctl search reindex[/]
     """
     settings = current_settings(context)
-    options = read(settings.options(CONSUMER))
+    options = read_options(settings.options(CONSUMER))
     with (
         stop_on_signals() as stopping,
         closing(index.open_generations(settings.satellite(CONSUMER), options)) as engine,
@@ -123,7 +123,7 @@ def _stream(settings: Settings, moment: str, stopping: Callable[[], bool]) -> Ca
     return catchup(settings, start, Probe(settings.stream).begin(Point(start), datetime.now(UTC)), stopping)
 
 
-def _as_json(page: Page, figures: Stats, settings: Settings, highlight: bool) -> dict[str, object]:
+def _as_json(page: SearchPage, figures: IndexStats, settings: Settings, highlight: bool) -> dict[str, object]:
     return {
         "total": page.total,
         "hits": [{**asdict(hit), "snippet": hit.snippet if highlight else _plain(hit.snippet)} for hit in page.hits],
@@ -160,7 +160,7 @@ def _behind(settings: Settings) -> float | None:
     return max(lags, default=None)
 
 
-def _freshness(figures: Stats, settings: Settings) -> str:
+def _freshness(figures: IndexStats, settings: Settings) -> str:
     if figures.newest_commit is None:
         return "nothing indexed yet"
     age = (datetime.now(UTC) - datetime.fromisoformat(figures.newest_commit)).total_seconds()

@@ -47,8 +47,8 @@ def _search(settings: Settings, table: Table, columns: Sequence[SourceColumn]) -
 
 
 def _parquet(settings: Settings, table: Table, columns: Sequence[SourceColumn]) -> KeyedRows:  # noqa: ARG001
-    from consumers.parquet.options import Options  # noqa: PLC0415
-    from consumers.parquet.read.current import current_rows  # noqa: PLC0415 -- pyarrow and DuckDB are slow to import
+    from consumers.parquet.options import ParquetOptions  # noqa: PLC0415
+    from consumers.parquet.read.current_rows import current_rows  # noqa: PLC0415 -- pyarrow, DuckDB: slow to import
 
     options = ParquetOptions.read(settings.options("parquet"))
     return current_rows(options.url or settings.satellite("parquet"), settings.source, table)
@@ -82,16 +82,16 @@ def _postgres(
     dsn: str, settings: Settings, table: Table, columns: Sequence[SourceColumn]
 ) -> Iterator[tuple[str, RowValues]]:
     with closing(PostgresDialect(dsn)) as dialect:
-        name = dialect.name(settings.source, table)
+        name = dialect.table_name(settings.source, table)
         existing = dialect.columns(name)
         if existing is None:
             raise SatelliteError(f"the replica has no table {name}", "cdcctl consumer run replica")
         shown = [column.name for column in columns if column.name in existing]
-        dialect.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        dialect.run("SET LOCAL timezone = 'UTC'")
+        dialect.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        dialect.execute("SET LOCAL timezone = 'UTC'")
         listed = "".join(f", {quoted(column)}::text" for column in shown)
-        dialect.run(f"DECLARE verified NO SCROLL CURSOR FOR SELECT _cdc_key{listed} FROM {name}")  # noqa: S608
-        while chunk := dialect.run("FETCH 2000 FROM verified"):
+        dialect.execute(f"DECLARE verified NO SCROLL CURSOR FOR SELECT _cdc_key{listed} FROM {name}")  # noqa: S608
+        while chunk := dialect.execute("FETCH 2000 FROM verified"):
             for key, *values in chunk:
                 yield key, dict(zip(shown, values, strict=True))
 
