@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import FILE_NAME, Origin, Settings, lists, resolve, texts
+from cdckit.runtime.settings import FILE_NAME, Settings, SettingValue, descriptions, list_settings, resolve
 
 _FLAGS = "cdc.flags"
 _PREFIX = "setting_"
@@ -53,7 +53,7 @@ def config_path(context: typer.Context) -> Path | None:
     return Path(named) if named else None
 
 
-def load(flags: Mapping[str, str | None], named: Path | None) -> tuple[Settings, list[Origin]]:
+def load(flags: Mapping[str, str | None], named: Path | None) -> tuple[Settings, list[SettingValue]]:
     """Read ``cdc.toml`` (the file `named`, else the working folder's if there is one) and resolve all settings."""
     path = named or Path(FILE_NAME)
     try:
@@ -74,13 +74,13 @@ def settings(context: typer.Context) -> Settings:
     return origins(context)[0]
 
 
-def origins(context: typer.Context) -> tuple[Settings, list[Origin]]:
+def origins(context: typer.Context) -> tuple[Settings, list[SettingValue]]:
     """The settings in force and where each came from."""
     flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
     return load(flags, config_path(context))
 
 
-def unwritten(context: typer.Context) -> list[Origin]:
+def unwritten(context: typer.Context) -> list[SettingValue]:
     """The settings as flags and environment give them, without any file."""
     flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
     return resolve(flags, os.environ)[1]
@@ -98,7 +98,7 @@ def add_setting_flags(command: Any) -> None:
 
 def _setting_options() -> list[Any]:
     """One option a setting."""
-    return _made({"config": "the settings' file [default: cdc.toml]", **texts()}, _PREFIX, _remember, _PANEL)
+    return _made({"config": "the settings' file [default: cdc.toml]", **descriptions()}, _PREFIX, _remember, _PANEL)
 
 
 def _aws_options() -> list[Any]:
@@ -106,7 +106,7 @@ def _aws_options() -> list[Any]:
     return _made(_AWS, "aws_", _use_aws, "AWS (also AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)")
 
 
-def _made(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], panel: str) -> list[Any]:
+def _made(descriptions: Mapping[str, str], prefix: str, callback: Callable[..., None], panel: str) -> list[Any]:
     """Options that pass their value to `callback`, made by typer itself from a function that nobody calls."""
 
     def never_called() -> None: ...
@@ -118,13 +118,13 @@ def _made(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], 
     def kind_of(name: str) -> Any:
         return list[str] | None if name in many else str | None
 
-    kind, many = inspect.Parameter.KEYWORD_ONLY, lists()
+    kind, many = inspect.Parameter.KEYWORD_ONLY, list_settings()
     never_called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(
                 prefix + name, kind, default=None, annotation=Annotated[kind_of(name), option(name, text)]
             )
-            for name, text in texts.items()
+            for name, text in descriptions.items()
         ]
     )
     probe = typer.Typer()

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import Settings, yes
+from cdckit.runtime.settings import Settings, is_yes
 
 LEASE_INDEX = "LeaseOwnerToLeaseKeyIndex"
 _OPENSEARCH = re.compile(r"(?:search|vpc)-(.+)-[a-z0-9]{20,}\.([a-z0-9-]+)\.es\.amazonaws\.com$")
@@ -169,7 +169,7 @@ def _dead_letters(url: str, name: str, place: Place) -> Iterable[Policy]:
 def _login(settings: Settings, place: Place) -> Iterable[Policy]:
     if settings.dsn_secret:
         yield _secret("Secret", settings.dsn_secret, place)
-    if yes(settings.iam_auth):
+    if is_yes(settings.iam_auth):
         user = re.search(r"(?:\buser\s*=\s*'?|://)([\w.-]+)", settings.dsn)
         if user is None or not place.database:
             raise UsageError(

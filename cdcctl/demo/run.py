@@ -26,7 +26,7 @@ from cdcctl.status.top import History, frame
 from cdcctl.verify.run import differences_now
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings, resolve
-from cdckit.runtime.signals import Stopping
+from cdckit.runtime.signals import StopFlag
 from consumers.worker.status import Report, merged_latencies, quantile, read_reports
 from producer.postgres.connection import Source
 
@@ -89,7 +89,7 @@ class Demonstration:
         config = str(self.folder / "cdc.toml")
         return {"CDC_DATA": str(self.folder), "CDC_CONFIG": config, **self._stack.environ}
 
-    def run(self, seconds: int, stopping: Stopping, svg: Path | None) -> Summary | None:
+    def run(self, seconds: int, stopping: StopFlag, svg: Path | None) -> Summary | None:
         """The whole demo; None when it was interrupted. Raises CdcError when a part does not do its work."""
         self._start()
         assert self._stack is not None
@@ -138,7 +138,7 @@ class Demonstration:
         state.adopt(self._stack, self._parts.running)
         output.note("started the producer and three KCL consumers (Java takes some seconds); changing rows meanwhile …")
 
-    def _watch(self, seconds: int, stopping: Stopping, work: _Background, svg: Path | None) -> bool:
+    def _watch(self, seconds: int, stopping: StopFlag, work: _Background, svg: Path | None) -> bool:
         watcher = Watcher(Settings().stream, stopping=lambda: stopping.is_set() or work.ended.is_set())
         watcher.start()
         console, up_at, deadline = output.stderr(), 0.0, time.monotonic() + _PATIENCE
@@ -188,7 +188,7 @@ class Demonstration:
             raise CdcError(f"{', '.join(late)} did not start within {_PATIENCE:.0f} s", f"see {self.folder / 'logs'}")
         return follows
 
-    def _conclude(self, source: Source, stopping: Stopping) -> Summary | None:
+    def _conclude(self, source: Source, stopping: StopFlag) -> Summary | None:
         output.note("the workload has ended; comparing every row of each satellite with the database …")
         deadline = time.monotonic() + _CONVERGE
         found: dict[str, list[str]] = {}

@@ -14,9 +14,12 @@ from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
 from producer.masking.personal_data import looks_personal
 from producer.masking.rules import parse_masks
+from producer.postgres.catalog import tables_without_key
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
+from producer.postgres.server import identify_server
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
 
 _OLDEST = 100_000
 _LONG_TRANSACTION = 3600
@@ -59,7 +62,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(source: Source) -> Iterator[Finding]:
-    server = source.server()
+    server = identify_server(source)
     if int(source.query("SELECT current_setting('server_version_num')")[0][0]) < _OLDEST:
         yield failed("postgresql", f"version {server.version}", "upgrade: 10 or newer is needed, 15 or newer is tested")
     yield ok("postgresql", f"{server.version}, database {server.database}, system {server.system}")
@@ -85,7 +88,7 @@ def _role(source: Source) -> Iterator[Finding]:
 
 def _room(source: Source, settings: Settings) -> Iterator[Finding]:
     [(slots, senders)] = source.query(_ROOM)
-    exists = source.slot(settings.slot) is not None
+    exists = find_slot(source, settings.slot) is not None
     if slots < 1 and not exists:
         yield failed("room", "all replication slots are in use", "raise max_replication_slots, or drop a slot")
     elif senders < 1:
@@ -114,17 +117,17 @@ def _wal2json(source: Source) -> Iterator[Finding]:
 
 
 def _slot(source: Source, settings: Settings) -> Iterator[Finding]:
-    slot = source.slot(settings.slot)
+    slot = find_slot(source, settings.slot)
     if slot is None:
         yield warning("slot", f"there is no slot {settings.slot!r} yet", "cdcctl producer run makes it")
         return
-    verdict = judge(slot, parse_size(settings.max_retained_wal))
-    if verdict.level != "ok":
-        yield failed("slot", verdict.text, verdict.hint)
+    status = evaluate(slot, parse_size(settings.max_retained_wal))
+    if status.level != "ok":
+        yield failed("slot", status.text, status.hint)
     elif slot.active_pid is None:
-        yield warning("slot", f"{verdict.text}; nobody reads it", "cdcctl producer run")
+        yield warning("slot", f"{status.text}; nobody reads it", "cdcctl producer run")
     else:
-        yield ok("slot", f"{verdict.text}; read by the process {slot.active_pid}")
+        yield ok("slot", f"{status.text}; read by the process {slot.active_pid}")
 
 
 def _limit(source: Source) -> Iterator[Finding]:
@@ -154,7 +157,7 @@ def _transactions(source: Source) -> Iterator[Finding]:
 
 def _tables(source: Source, settings: Settings) -> Iterator[Finding]:
     wanted = TableFilter.parse(settings.table, settings.exclude_table)
-    without = [table for table in source.tables_without_key() if wanted.wants(table)]
+    without = [table for table in tables_without_key(source) if wanted.wants(table)]
     for table in without:
         yield failed(
             "tables", f"updates and deletes of {table} are dropped by wal2json: no primary key, no replica identity",

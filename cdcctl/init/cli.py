@@ -13,7 +13,7 @@ import typer
 from cdcctl import output
 from cdcctl.options import config_path, unwritten
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import FILE_NAME, Origin, masked, resolve
+from cdckit.runtime.settings import FILE_NAME, SettingValue, mask_password, resolve
 
 _QUESTIONS: Mapping[str, str] = {
     "dsn": "Connection string of the source, like postgresql://cdc@db.example.com/shop (no password: use PGPASSFILE)",
@@ -54,14 +54,14 @@ def init(
     resolve({}, {}, text, str(path))  # what it could not use is refused before it is written
     _write(path, text)
     output.print_plain(str(path))
-    if masked(chosen.get("dsn", "")) != chosen.get("dsn", ""):
+    if mask_password(chosen.get("dsn", "")) != chosen.get("dsn", ""):
         output.note(
             f"[yellow]{output.escape(str(path))} holds a password[/] (readable by you alone): PGPASSFILE is its place"
         )
     output.note("next: [bold]cdcctl doctor[/] looks at every prerequisite, then [bold]cdcctl producer run[/]")
 
 
-def _ask(item: Origin) -> str:
+def _ask(item: SettingValue) -> str:
     shown = f" [dim]\\[{output.escape(str(item.value))}][/]" if item.value else ""
     output.note(f"{output.escape(_QUESTIONS[item.name])}{shown}")
     line = sys.stdin.readline()
@@ -70,7 +70,7 @@ def _ask(item: Origin) -> str:
     return line.strip() or str(item.value)
 
 
-def _text(chosen: Mapping[str, str], known: Mapping[str, Origin]) -> str:
+def _text(chosen: Mapping[str, str], known: Mapping[str, SettingValue]) -> str:
     lines = ["# Settings of cdcctl, the producer and the consumers; `cdcctl config show` tells what is in force."]
     for name, item in known.items():
         if name in chosen:

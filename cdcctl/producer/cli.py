@@ -17,12 +17,15 @@ from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
+from producer.postgres.catalog import tables_without_key
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
-from producer.snapshot.backfill import Asked, backfill, chosen
-from producer.snapshot.coordinator import WORKERS
-from producer.snapshot.progress import telling
+from producer.postgres.server import identify_server
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
+from producer.snapshot.coordinator import DEFAULT_WORKERS
+from producer.snapshot.progress import progress_reporter
 
 app = typer.Typer(no_args_is_help=True, help="Publish the source's changes to the stream.")
 
@@ -78,7 +81,7 @@ def run_backfill(
     rate: Annotated[
         str | None, typer.Option("--rate", help="Rows a second at most, like 5000/s. [default: as fast as it goes]")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Processes that read.")] = WORKERS,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Processes that read.")] = DEFAULT_WORKERS,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -91,8 +94,8 @@ def run_backfill(
     """
     found = settings(context)
     logs.configure("backfill", found.log_format, verbose=verbose)
-    asked = Asked(chosen(found, tables), where, parse_rate(rate), workers)
-    with stop_on_signals() as stopping, telling("backfill") as tell:
+    asked = BackfillRequest(select_tables(found, tables), where, parse_rate(rate), workers)
+    with stop_on_signals() as stopping, progress_reporter("backfill") as tell:
         figures, done = backfill(found, asked, stopping.is_set, tell)
     if output_format is Format.JSON:
         output.print_json(
@@ -121,18 +124,18 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
     budget = parse_size(found.max_retained_wal)
     source = Source(SourceDsn(found)())
     try:
-        server, slot = source.server(), source.slot(found.slot)
-        keyless = [str(table) for table in source.tables_without_key()]
+        server, slot = identify_server(source), find_slot(source, found.slot)
+        keyless = [str(table) for table in tables_without_key(source)]
     finally:
         source.close()
     if slot is None:
         raise SlotLost(
             f"there is no slot {found.slot!r} on this server", "cdcctl producer run makes it, or mend --slot"
         )
-    verdict = judge(slot, budget)
+    status = evaluate(slot, budget)
     if output_format is Format.JSON:
         shown = {**asdict(slot), "confirmed": str(slot.confirmed), "wal_end": str(server.lsn)}
-        shown |= {"system": server.system, "timeline": server.timeline, "level": verdict.level, "share": verdict.share}
+        shown |= {"system": server.system, "timeline": server.timeline, "level": status.level, "share": status.share}
         output.print_json({**shown, "behind": server.lsn - slot.confirmed, "tables_without_key": keyless})
     else:
         reader = f"read by the process {slot.active_pid}" if slot.active_pid else "read by nobody"
@@ -140,8 +143,8 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
         output.print_text(
             f"acknowledged up to {slot.confirmed}, {server.lsn - slot.confirmed:,} bytes behind {server.lsn}"
         )
-        output.print_text(f"{verdict.level}: {verdict.text}")
+        output.print_text(f"{status.level}: {status.text}")
         for table in keyless:
             output.print_text(f"{table} has no primary key: its updates and deletes are not decoded")
-    if verdict.level == "danger":
-        raise SourceError(verdict.text, verdict.hint)
+    if status.level == "danger":
+        raise SourceError(status.text, status.hint)

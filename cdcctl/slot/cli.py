@@ -12,8 +12,10 @@ from cdcctl import output
 from cdcctl.options import Format, Output, settings
 from cdcctl.status.render import size
 from cdckit.errors import SlotLost, UsageError
-from producer.postgres.connection import Slot, Source
+from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
+from producer.postgres.server import identify_server
+from producer.postgres.slots import Slot, create_slot, drop_slot, find_slot, list_slots
 
 app = typer.Typer(no_args_is_help=True, help="See, make and drop replication slots.")
 Name = Annotated[str | None, typer.Argument(help="The slot. [default: the setting slot]")]
@@ -27,7 +29,7 @@ def ls(context: typer.Context, output_format: Output = Format.TABLE) -> None:
     """
     found = settings(context)
     with closing(Source(SourceDsn(found)())) as source:
-        slots = source.slots()
+        slots = list_slots(source)
     if output_format is Format.JSON:
         output.print_json([_plain(slot) for slot in slots])
     elif slots:
@@ -45,7 +47,7 @@ def create(context: typer.Context, name: Name = None) -> None:
     """
     found = settings(context)
     with closing(Source(SourceDsn(found)())) as source:
-        source.create_slot(name or found.slot)
+        create_slot(source, name or found.slot)
     text = f"[green]made[/] the slot {output.escape(name or found.slot)}; it keeps WAL until"
     output.note(f"{text} [bold]cdcctl producer run[/] reads it")
 
@@ -65,15 +67,15 @@ def drop(
     found = settings(context)
     wanted = name or found.slot
     with closing(Source(SourceDsn(found)())) as source:
-        slot = source.slot(wanted)
+        slot = find_slot(source, wanted)
         if slot is None:
             raise SlotLost(f"there is no slot {wanted!r} on this server", "cdcctl slot ls")
-        behind = source.server().lsn - slot.confirmed
+        behind = identify_server(source).lsn - slot.confirmed
         lost = f"{size(behind)} of WAL that it has not delivered"
         question = f"Drop the slot {wanted!r} of database {slot.database!r}, with {lost}?"
         if not sure and not output.confirm(question):
             raise UsageError("nothing was dropped", "answer y, or say --yes")
-        source.drop_slot(wanted)
+        drop_slot(source, wanted)
     output.note(f"[green]dropped[/] the slot {output.escape(wanted)}")
 
 

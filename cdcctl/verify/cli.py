@@ -20,7 +20,7 @@ from cdckit.errors import UsageError
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.snapshot.republish import Repaired
+from producer.snapshot.republish import RepublishResult
 
 
 def verify(
@@ -54,14 +54,14 @@ def verify(
     with stop_on_signals() as stopping, closing(Source(SourceDsn(found)())) as source, _line_taken_away():
         fence = open_fence(source, found, satellite, timeout, stopping.is_set)
         check = Verification(source, found, satellite, fence.pass_, rate)
-        verdicts, mended = check.run(check.tables(table or []), _teller(output_format)), Repaired()
+        verdicts, mended = check.run(check.tables(table or []), _teller(output_format)), RepublishResult()
         if repair and not all(verdict.equal for verdict in verdicts):
             verdicts, mended = repaired(check, verdicts, _teller(output_format))
     if output_format is Format.JSON:
         output.print_json({**_as_json(satellite, verdicts), "repaired": asdict(mended)})
     else:
         _print(satellite, verdicts, limit)
-        if mended != Repaired():
+        if mended != RepublishResult():
             output.note(f"published anew: {mended.rows} rows, {mended.deletions} deletions")
     if not all(verdict.equal for verdict in verdicts):
         raise typer.Exit(1)

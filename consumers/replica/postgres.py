@@ -12,7 +12,7 @@ import psycopg2  # noqa: TID251 -- a target, not the source
 
 from cdckit.change import Table, Value
 from cdckit.errors import SatelliteError, TransientSinkError
-from cdckit.runtime.settings import masked
+from cdckit.runtime.settings import mask_password
 from consumers.replica.dialect import quoted
 
 _LOCK = 0x636463  # one writer after the other, so that a new column and a row never wait for each other
@@ -28,13 +28,13 @@ class PostgresDialect:
     """One connection to the target database."""
 
     def __init__(self, dsn: str) -> None:
-        """Connect. Raises SatelliteError that names the server, its password masked."""
+        """Connect. Raises SatelliteError that names the server, its password mask_password."""
         self._types: dict[tuple[str, str], str] = {}
         try:
             self._connection = psycopg2.connect(dsn, application_name="cdc-replica", connect_timeout=10)
         except psycopg2.Error as error:
             raise SatelliteError(
-                f"cannot connect to the replica at {masked(dsn)}: {_text(error)}", "mend [consumers.replica] dsn"
+                f"cannot connect to the replica at {mask_password(dsn)}: {_text(error)}", "mend [consumers.replica] dsn"
             ) from error
         self._connection.autocommit = True
 

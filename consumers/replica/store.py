@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cdckit.change import Change, Op, Value
-from cdckit.rows import KEPT, NOWHERE, RowState, above, merge
+from cdckit.rows import NO_POSITION, STORED, RowState, apply_floor, merge
 from cdckit.sink import Outcome
 from consumers.replica.dialect import Dialect, quoted
 
@@ -82,7 +82,7 @@ class Store:
     def _write(self, table: str, change: Change, merged: RowState, held: RowState | None) -> None:
         """Write the new values; a column that is no longer known becomes NULL."""
         gone = set() if held is None else held.values.keys() - merged.values.keys()
-        fresh: dict[str, Value] = {name: value for name, value in merged.values.items() if value != KEPT}
+        fresh: dict[str, Value] = {name: value for name, value in merged.values.items() if value != STORED}
         fresh |= dict.fromkeys(gone) | {name: change.key[name] for name in change.key if name not in fresh}
         names = ", ".join(map(quoted, fresh))
         marks = ", ".join(self._db.marker(table, name) for name in fresh)
@@ -111,7 +111,7 @@ class Store:
 
     def _lift(self, table: str, where: tuple[str, str, str], held: RowState, floor: str) -> None:
         """A row newer than the truncate loses the columns that it had from before."""
-        lifted = above(held, floor)
+        lifted = apply_floor(held, floor)
         assert lifted is not None
         gone = held.values.keys() - lifted.values.keys()
         if gone:
@@ -147,7 +147,7 @@ class Store:
 
     def _floor(self, scope: Sequence[str]) -> str:
         found = self._db.run("SELECT position FROM cdc_watermark WHERE source = ? AND tbl = ?", scope)
-        return str(found[0][0]) if found else NOWHERE
+        return str(found[0][0]) if found else NO_POSITION
 
     def _remember(self, where: tuple[str, str, str], state: RowState) -> None:
         stored = _Stored(state.position, state.deleted, state.base, list(state.values), dict(state.fills))
@@ -160,4 +160,4 @@ class Store:
 
 def _loaded(text: str) -> RowState:
     stored = _decoder.decode(text)
-    return RowState(stored.position, stored.deleted, stored.base, dict.fromkeys(stored.known, KEPT), stored.fills)
+    return RowState(stored.position, stored.deleted, stored.base, dict.fromkeys(stored.known, STORED), stored.fills)

@@ -65,7 +65,7 @@ class SearchSink:
 class EmbeddedSearchSink(SearchSink):
     """A `SearchSink` whose index is a file of this host: other shards' processes wait while it writes a batch."""
 
-    most_changes = 2_000
+    max_changes = 2_000
 
     def __init__(self, writer: Writer, folder: Path) -> None:
         """The kit claims the folder for this host."""

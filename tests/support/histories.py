@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cdckit.change import Change
 from cdckit.envelope import VERSION, Metadata, decode, inject
-from cdckit.packing import plain
+from cdckit.packing import decompress
 
 
 @dataclass(frozen=True)
@@ -52,4 +52,4 @@ def entry(
 
 def folded(entries: Iterable[Entry]) -> bytes:
     """One record of them all, as the rows of a fill travel."""
-    return gzip.compress(b"".join(plain(one.data) + b"\n" for one in entries), mtime=0)
+    return gzip.compress(b"".join(decompress(one.data) + b"\n" for one in entries), mtime=0)

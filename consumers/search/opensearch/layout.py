@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from cdckit.change import Table, Value
-from consumers.search.document import NOWHERE, Document, ordered
+from consumers.search.document import NO_POSITION, Document, ordered_values
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import Indexed, IndexMapping, Row, TableMapper
 
@@ -80,7 +80,7 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
 
     Raises PoisonChange when its transform fails.
     """
-    document, values = row.document, ordered(row.document)
+    document, values = row.document, ordered_values(row.document)
     indexed = None if document.deleted else mapper.index(Row(row.source, row.table, row.key, values))
     body: dict[str, Any] = {
         "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
@@ -93,7 +93,7 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
         body["base"] = document.base
     if document.fills:
         body["fills"] = encode(document.fills).decode()
-    if document.base == NOWHERE:
+    if document.base == NO_POSITION:
         body["columns"] = sorted(document.values)
     if indexed is not None:
         texts = {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}

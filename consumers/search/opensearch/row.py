@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from cdckit.change import Change, Op, Table
-from consumers.search.document import above, join, merge
+from consumers.search.document import apply_floor, join, merge
 from consumers.search.engine import Held
 from consumers.search.mapping import TableMapper
 from consumers.search.opensearch.bulk import Write
@@ -40,7 +40,7 @@ class Row:
         return self._changed(before, floor) if self.joined is None else self._joined(before, self.joined, floor)
 
     def _changed(self, before: Held | None, floor: str) -> Held | None:
-        document = None if before is None else above(before.document, floor)
+        document = None if before is None else apply_floor(before.document, floor)
         newest: Change | None = None
         self.applied = 0
         for change in self.changes:
@@ -57,8 +57,8 @@ class Row:
         return Held(*self.scope, self.key, document, commit_time)
 
     def _joined(self, before: Held | None, other: Held, floor: str) -> Held | None:
-        mine = None if before is None else above(before.document, floor)
-        theirs = above(other.document, floor)
+        mine = None if before is None else apply_floor(before.document, floor)
+        theirs = apply_floor(other.document, floor)
         document = join(mine, theirs) if mine is not None and theirs is not None else mine or theirs
         if document is None:
             return None

@@ -23,7 +23,7 @@ from opensearchpy.helpers import scan
 from cdckit.change import Change, Op
 from cdckit.errors import TransientSinkError
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE
+from consumers.search.document import NO_POSITION
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import IndexMapping, Mapper
 from consumers.search.opensearch import layout
@@ -163,7 +163,7 @@ class Store:
         """The tables' watermarks that are in force."""
         tables = {layout.table_id(*scope): scope for scope in scopes}
         found = self._read(list(tables))
-        return {scope: str(found[name][0]["floor"]) if name in found else NOWHERE for name, scope in tables.items()}
+        return {scope: str(found[name][0]["floor"]) if name in found else NO_POSITION for name, scope in tables.items()}
 
     def _merge_row(self, row: Row, name: str, found: Found | None, floor: str) -> None:
         before = None if found is None else layout.held(found[0])
@@ -190,7 +190,7 @@ class Store:
         return floor > before
 
     def _sweep(self, scope: Scope, floor: str) -> None:
-        if floor == NOWHERE:
+        if floor == NO_POSITION:
             return
         self._client.indices.refresh(index=self.index)
         own = [{"term": {"kind": "row"}}, {"term": {"source": scope[0]}}, {"term": {"table": str(scope[1])}}]
@@ -208,14 +208,14 @@ class Store:
                 seen.setdefault(row.scope, set()).update(change.after or ())
         for scope, columns in seen.items():
             if not self._columns.get(scope, frozenset()).issuperset(columns):
-                self._change_table(scope, NOWHERE, frozenset(columns))
+                self._change_table(scope, NO_POSITION, frozenset(columns))
 
     def _change_table(self, scope: Scope, floor: str, columns: frozenset[str] = frozenset()) -> str:
         """Raise a table's watermark, add to its columns; returns the watermark as it was before."""
         name = layout.table_id(*scope)
         for _ in range(_TRIES):
             found = self._read([name]).get(name)
-            held = layout.floor_of(found[0]) if found else Floor(*scope, NOWHERE, (), "")
+            held = layout.floor_of(found[0]) if found else Floor(*scope, NO_POSITION, (), "")
             wanted = replace(held, position=max(held.position, floor), columns=sorted(columns.union(held.columns)))
             write = Write(name, found[1] if found else None, layout.encode(layout.floor_body(wanted)))
             if (found and wanted == held) or self._bulk.write([write])[0].version:

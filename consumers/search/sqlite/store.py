@@ -15,7 +15,7 @@ import msgspec
 from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE, Document, above, ordered
+from consumers.search.document import NO_POSITION, Document, apply_floor, ordered_values
 from consumers.search.engine import Floor, Held
 from consumers.search.mapping import IndexMapping, Mapper, Row
 from consumers.search.sqlite.commits import Commits
@@ -128,8 +128,8 @@ class Store:
         """The table's state; None when the mapping does not follow it."""
         found = self._scopes.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
-            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
-            found = Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
+            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NO_POSITION, "[]", 0.0)).fetchall()
+            found = Scope(number, source, table, NO_POSITION, frozenset(), 0.0, mapper)
             self._scopes[source, table] = found
         return found
 
@@ -173,7 +173,7 @@ class Store:
             document = slot.document
             if document is None or not slot.changed:
                 continue
-            indexed, values = None, ordered(document)
+            indexed, values = None, ordered_values(document)
             if not document.deleted:
                 indexed = scope.mapper.index(Row(scope.source, scope.table, key, values))
             shown = None if indexed is None or indexed.shown is values else encode(indexed.shown).decode()
@@ -219,7 +219,7 @@ class Store:
         slots = self._held(scope, [key for (key,) in late])
         for slot in slots.values():
             assert slot.document is not None
-            slot.document, slot.changed = above(slot.document, floor), True
+            slot.document, slot.changed = apply_floor(slot.document, floor), True
         self._write(scope, slots)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 
 from cdckit.change import Change, Table
-from consumers.search.document import Document, above, join, merge
+from consumers.search.document import Document, apply_floor, join, merge
 from consumers.search.engine import Held
 from consumers.search.mapping import TableMapper
 
@@ -62,7 +62,7 @@ def merged_in(scope: Scope, slots: dict[str, Slot], key: str, change: Change) ->
 def joined_in(scope: Scope, slot: Slot, other: Held) -> None:
     """Join one row of another generation into the row in hand."""
     kept = structs.replace(other.document, values=scope.mapper.kept(other.document.values))
-    standing = above(kept, scope.floor)
+    standing = apply_floor(kept, scope.floor)
     if standing is None:
         return
     document = standing if slot.document is None else join(slot.document, standing)
