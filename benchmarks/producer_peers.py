@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcctl.sandbox.processes import free_port
-from producer.postgres.replication_slot import OPTIONS, SlotReader
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS, SlotReader
 from producer.relay import GATHER_SECONDS
-from producer.wal2json import ACTION_AT, ROWS
+from producer.wal2json import ACTION_OFFSET, ROW_ACTIONS
 
 ROOT = Path(__file__).parents[1]
 DEBEZIUM = ROOT / "build" / "servers" / "debezium"

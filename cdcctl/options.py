@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import FILE_NAME, Origin, Settings, lists, resolve, texts
+from cdckit.runtime.settings import FILE_NAME, Settings, SettingValue, descriptions, list_settings, resolve
 
 _FLAGS = "cdc.flags"
 _PREFIX = "setting_"
@@ -125,7 +125,7 @@ def _build_options(texts: Mapping[str, str], prefix: str, callback: Callable[...
             inspect.Parameter(
                 prefix + name, keyword_only, default=None, annotation=Annotated[type_of(name), option(name, text)]
             )
-            for name, text in texts.items()
+            for name, text in descriptions.items()
         ]
     )
     app = typer.Typer()

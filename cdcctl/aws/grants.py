@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import Settings, yes
+from cdckit.runtime.settings import Settings, is_yes
 
 LEASE_INDEX = "LeaseOwnerToLeaseKeyIndex"
 _OPENSEARCH = re.compile(r"(?:search|vpc)-(.+)-[a-z0-9]{20,}\.([a-z0-9-]+)\.es\.amazonaws\.com$")

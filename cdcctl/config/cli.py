@@ -8,7 +8,7 @@ import typer
 
 from cdcctl import output
 from cdcctl.options import Format, Output, origins
-from cdckit.runtime.settings import environment_name, masked
+from cdckit.runtime.settings import environment_name, mask_password
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings in force.")
 _AWS = ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")
@@ -24,7 +24,7 @@ def show(context: typer.Context, output_format: Output = Format.TABLE) -> None:
     rows = [
         {
             "name": item.name,
-            "value": masked(item.value) if item.secret else item.value,
+            "value": mask_password(item.value) if item.secret else item.value,
             "origin": item.origin,
             "environment": environment_name(item.name),
             "meaning": item.text,

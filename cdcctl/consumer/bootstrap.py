@@ -18,9 +18,8 @@ from cdckit.runtime.settings import Settings
 from consumers.stream.start import StartPosition
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.snapshot.backfill import Asked, backfill, chosen
-from producer.snapshot.coordinator import Figures
-from producer.snapshot.progress import telling
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
+from producer.snapshot.progress import SnapshotProgress, progress_reporter
 
 _SLACK = timedelta(seconds=60)  # tolerated difference between the clocks of this machine and of Kinesis
 _CATCH_UP_TIMEOUT = 6 * 3600.0
@@ -55,10 +54,10 @@ def _run(settings: Settings, names: Sequence[str], rate: float | None, stopping:
 
 
 def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None, stopping: Callable[[], bool]) -> None:
-    tables = chosen(settings, [])
+    tables = select_tables(settings, [])
     output.note(f"bootstrap: publishing the rows of {len(tables)} {'table' if len(tables) == 1 else 'tables'}")
-    with telling("bootstrap") as tell:
-        figures, done = backfill(settings, Asked(tables, rate=rate), stopping, tell)
+    with progress_reporter("bootstrap") as tell:
+        figures, done = backfill(settings, BackfillRequest(tables, rate=rate), stopping, tell)
     if not done:
         output.note(_PAUSED)
         return

@@ -26,7 +26,7 @@ from cdcctl.status.top import History, frame
 from cdcctl.verify.run import compare_now
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings, resolve
-from cdckit.runtime.signals import Stopping
+from cdckit.runtime.signals import StopFlag
 from consumers.worker.status import Report, merged_latencies, quantile, read_reports
 from producer.postgres.connection import Source
 
@@ -189,7 +189,7 @@ class DemoRun:
             raise CdcError(text, f"see {self.folder / 'logs'}")
         return follows
 
-    def _conclude(self, source: Source, stopping: Stopping) -> Summary | None:
+    def _conclude(self, source: Source, stopping: StopFlag) -> Summary | None:
         output.note("the workload has ended; comparing every row of each satellite with the database …")
         deadline = time.monotonic() + _CONVERGENCE_TIMEOUT
         found: dict[str, list[str]] = {}

@@ -14,9 +14,12 @@ from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
 from producer.masking.personal_data import looks_personal
 from producer.masking.rules import parse_masks
+from producer.postgres.catalog import tables_without_key
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
+from producer.postgres.server import identify_server
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
 
 _OLDEST = 100_000
 _LONG_TRANSACTION = 3600
@@ -61,7 +64,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(source: Source) -> Iterator[Finding]:
-    server = source.server()
+    server = identify_server(source)
     if int(source.query("SELECT current_setting('server_version_num')")[0][0]) < _OLDEST:
         yield failed("postgresql", f"version {server.version}", "upgrade to 15 or newer (10 is the minimum)")
     yield ok("postgresql", f"{server.version}, database {server.database}, system {server.system}")
@@ -120,13 +123,13 @@ def _wal2json(source: Source) -> Iterator[Finding]:
 
 
 def _slot(source: Source, settings: Settings) -> Iterator[Finding]:
-    slot = source.slot(settings.slot)
+    slot = find_slot(source, settings.slot)
     if slot is None:
         yield warning("slot", f"there is no slot {settings.slot!r} yet", "cdcctl producer run creates it")
         return
-    verdict = judge(slot, parse_size(settings.max_retained_wal))
-    if verdict.level != "ok":
-        yield failed("slot", verdict.text, verdict.hint)
+    status = evaluate(slot, parse_size(settings.max_retained_wal))
+    if status.level != "ok":
+        yield failed("slot", status.text, status.hint)
     elif slot.active_pid is None:
         yield warning("slot", f"{verdict.text}; no process reads it", "cdcctl producer run")
     else:

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cdcctl.doctor.finding import Finding, failed, ok, unknown, warning
 from cdckit.runtime.settings import Settings
-from producer.postgres.connection import server_host
+from producer.postgres.dsn import server_host
 
 _SUFFIXES = (".rds.amazonaws.com", ".rds.amazonaws.com.cn")
 

@@ -13,7 +13,7 @@ import typer
 from cdcctl import output
 from cdcctl.options import config_path, origins_without_file
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import FILE_NAME, Origin, masked, resolve
+from cdckit.runtime.settings import FILE_NAME, SettingValue, mask_password, resolve
 
 _QUESTIONS: Mapping[str, str] = {
     "dsn": "Connection string of the source, like postgresql://cdc@db.example.com/shop (no password: use PGPASSFILE)",

@@ -17,12 +17,15 @@ from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
+from producer.postgres.catalog import tables_without_key
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
-from producer.snapshot.backfill import Asked, backfill, chosen
-from producer.snapshot.coordinator import WORKERS
-from producer.snapshot.progress import telling
+from producer.postgres.server import identify_server
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
+from producer.snapshot.coordinator import DEFAULT_WORKERS
+from producer.snapshot.progress import progress_reporter
 
 app = typer.Typer(no_args_is_help=True, help="Publish the source's changes to the stream.")
 
@@ -130,10 +133,10 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
         raise SlotLost(
             f"there is no slot {settings.slot!r} on this server", "cdcctl producer run creates it, or correct --slot"
         )
-    verdict = judge(slot, budget)
+    status = evaluate(slot, budget)
     if output_format is Format.JSON:
         shown = {**asdict(slot), "confirmed": str(slot.confirmed), "wal_end": str(server.lsn)}
-        shown |= {"system": server.system, "timeline": server.timeline, "level": verdict.level, "share": verdict.share}
+        shown |= {"system": server.system, "timeline": server.timeline, "level": status.level, "share": status.share}
         output.print_json({**shown, "behind": server.lsn - slot.confirmed, "tables_without_key": keyless})
     else:
         reader = f"read by process {slot.active_pid}" if slot.active_pid else "not read by any process"
@@ -141,8 +144,8 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
         output.print_text(
             f"acknowledged up to {slot.confirmed}, {server.lsn - slot.confirmed:,} bytes behind {server.lsn}"
         )
-        output.print_text(f"{verdict.level}: {verdict.text}")
+        output.print_text(f"{status.level}: {status.text}")
         for table in keyless:
             output.print_text(f"{table} has no primary key: its updates and deletes are not decoded")
-    if verdict.level == "danger":
-        raise SourceError(verdict.text, verdict.hint)
+    if status.level == "danger":
+        raise SourceError(status.text, status.hint)

@@ -11,7 +11,7 @@ from cdcctl import output
 from cdcctl.options import Format, Output, current_settings
 from cdcctl.sandbox import state
 from cdckit.errors import CdcError
-from cdckit.runtime.settings import Settings, masked
+from cdckit.runtime.settings import Settings, mask_password
 
 app = typer.Typer(no_args_is_help=True, help="A sandbox on this machine: private PostgreSQL, local AWS.")
 
@@ -53,7 +53,7 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
     """
     stack = _known(current_settings(context))
     running = stack.running
-    where = {"postgres": masked(stack.cluster.dsn), "aws": stack.cloud.url}
+    where = {"postgres": mask_password(stack.cluster.dsn), "aws": stack.cloud.url}
     if output_format is Format.JSON:
         output.print_json({part: {"running": running[part], "where": where[part]} for part in running})
     else:

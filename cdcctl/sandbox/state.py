@@ -13,6 +13,7 @@ from cdcctl.sandbox import aws, postgres
 from cdcctl.sandbox.processes import Daemon, free_port, listening
 from cdckit.runtime.settings import Settings
 from producer.postgres.connection import Source
+from producer.postgres.slots import create_slot, find_slot
 
 SHARDS = 2
 
@@ -110,8 +111,8 @@ def _remember(stack: Stack) -> None:
 def _make_slot(stack: Stack, name: str) -> None:
     source = Source(stack.cluster.dsn)
     try:
-        if source.slot(name) is None:
-            source.create_slot(name)
+        if find_slot(source, name) is None:
+            create_slot(source, name)
     finally:
         source.close()
 

@@ -11,8 +11,10 @@ import typer
 from cdcctl import output
 from cdcctl.options import Format, Output, current_settings
 from cdckit.errors import SlotLost, UsageError
-from producer.postgres.connection import Slot, Source
+from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
+from producer.postgres.server import identify_server
+from producer.postgres.slots import Slot, create_slot, drop_slot, find_slot, list_slots
 
 app = typer.Typer(no_args_is_help=True, help="List, create and drop replication slots.")
 Name = Annotated[str | None, typer.Argument(help="The slot.", show_default="the setting slot")]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.envelope import place
+from cdckit.envelope import position_and_time
 from cdckit.errors import EnvelopeError, StreamError
 from cdckit.packing import GZIP
 from consumers.kcl.leases import Lease
@@ -89,7 +89,7 @@ def _covered(entry: _Entry, lease: Lease) -> bool:
 
 def _decoded(data: bytes) -> tuple[str, datetime | None]:
     try:
-        position, committed = place(data)
+        position, committed = position_and_time(data)
     except EnvelopeError:
         return "", None
     return str(position), committed

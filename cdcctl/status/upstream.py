@@ -17,7 +17,8 @@ from producer.epoch import read_state
 from producer.kinesis.stream import Stream
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -35,7 +36,7 @@ def query_slot(settings: Settings) -> SlotState:
     """Query the slot. Raises SourceError, and SlotLost when the slot does not exist."""
     source = Source(SourceDsn(settings)())
     try:
-        slot, [(end, idle)] = source.slot(settings.slot), source.query(_END, (settings.slot,))
+        slot, [(end, idle)] = find_slot(source, settings.slot), source.query(_END, (settings.slot,))
     finally:
         source.close()
     if slot is None:
@@ -44,7 +45,7 @@ def query_slot(settings: Settings) -> SlotState:
     idle_seconds = None if idle is None else float(idle)
     return SlotState(
         slot.name, slot.database, slot.active_pid, idle_seconds, int(slot.confirmed), int(end), slot.retained,
-        verdict.share, verdict.level, verdict.text, verdict.hint,
+        status.share, status.level, status.text, status.hint,
     )  # fmt: skip
 
 

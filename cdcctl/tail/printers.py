@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from cdcctl import change_lines, output
 from cdcctl.tail.order import transaction
 from cdckit.change import Change
-from cdckit.packing import plain
+from cdckit.packing import decompress
 from consumers.filters.feed import Seen
 
 _LIVE = timedelta(seconds=10)  # a change that arrived more recently counts as live
@@ -161,7 +161,7 @@ class Raw:
     def _text(self, seen: Seen) -> str:
         if seen.change is None:
             return output.json_line(as_object(seen, self.view))
-        return plain(seen.record.data).decode()
+        return decompress(seen.record.data).decode()
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from cdckit.errors import UsageError
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.snapshot.republish import Repaired
+from producer.snapshot.republish import RepublishResult
 
 
 def verify(

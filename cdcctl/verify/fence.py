@@ -24,6 +24,7 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import Lease, LeaseTable
 from consumers.stream.shards import ancestors, is_open
 from producer.postgres.connection import Source
+from producer.postgres.slots import find_slot
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -75,7 +76,7 @@ class Fence:
             time.sleep(_POLL_SECONDS)
 
     def _unpublished(self, fence: Lsn) -> str:
-        slot = self.source.slot(self.settings.slot)
+        slot = find_slot(self.source, self.settings.slot)
         if slot is None:
             raise SlotLost(f"there is no slot {self.settings.slot!r} on this server", "correct --slot (CDC_SLOT)")
         reader = "" if slot.active_pid else ", and no process reads it"

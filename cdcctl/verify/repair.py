@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from cdcctl.verify.compare import TableResult
 from cdcctl.verify.run import Verification
 from cdckit.change import Table
-from producer.snapshot.republish import Repaired, republish
+from producer.snapshot.republish import RepublishResult, republish
 
 _MAX_ROUNDS = 20  # one round repairs the keys found by one verification, a thousand or more per table
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from cdckit.change import Change
-from cdckit.envelope import named
+from cdckit.envelope import describe
 from cdckit.errors import CdcError
 from consumers.stream.record import RawRecord
 
@@ -36,7 +36,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     def of(cls, consumer: str, shard: str, record: RawRecord, error: Exception, change: Change | None) -> DeadLetter:
         """A letter of now."""
         hint = f" ({error.hint})" if isinstance(error, CdcError) and error.hint else ""
-        position, table = named(record.data) if change is None else (str(change.position), str(change.table))
+        position, table = describe(record.data) if change is None else (str(change.position), str(change.table))
         return cls(
             consumer, shard, record.sequence_number, record.sub_sequence_number, record.partition_key,
             f"{error}{hint}", datetime.now(UTC).isoformat(timespec="milliseconds"), record.data, position, table,

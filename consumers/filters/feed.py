@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 
 from cdckit.change import Change, Op, Value
-from cdckit.envelope import REFERENCE, decode
+from cdckit.envelope import REFERENCE_PREFIX, decode
 from cdckit.errors import CdcError, ConsumerError, EnvelopeError, TransientSinkError
 from consumers.filters.selection import Selection
 from consumers.filters.unknown_columns import UnknownColumns
@@ -81,7 +81,9 @@ class Feed:
 
     def _read(self, record: RawRecord) -> Change | CdcError:
         try:
-            return self._fetcher.decode(record.data) if record.data.startswith(REFERENCE) else decode(record.data)
+            return (
+                self._fetcher.decode(record.data) if record.data.startswith(REFERENCE_PREFIX) else decode(record.data)
+            )
         except _UNREADABLE as error:
             return error
 

@@ -12,7 +12,7 @@ import psycopg2  # noqa: TID251 -- a target, not the source
 
 from cdckit.change import Table, Value
 from cdckit.errors import SatelliteError, TransientSinkError
-from cdckit.runtime.settings import masked
+from cdckit.runtime.settings import mask_password
 from consumers.replica.dialect import quoted
 
 _LOCK = 0x636463

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cdckit.change import Change, Op, Value
-from cdckit.rows import KEPT, NOWHERE, RowState, above, merge
+from cdckit.rows import NO_POSITION, STORED, RowState, apply_floor, merge
 from cdckit.sink import Outcome
 from consumers.replica.dialect import Dialect, quoted
 
@@ -164,4 +164,4 @@ class ReplicaStore:
 
 def _loaded(text: str) -> RowState:
     stored = _decoder.decode(text)
-    return RowState(stored.position, stored.deleted, stored.base, dict.fromkeys(stored.known, KEPT), stored.fills)
+    return RowState(stored.position, stored.deleted, stored.base, dict.fromkeys(stored.known, STORED), stored.fills)

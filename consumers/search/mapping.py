@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cdckit.change import Table, Value
-from cdckit.envelope import MESSAGES
+from cdckit.envelope import MESSAGE_SCHEMA
 from cdckit.errors import PoisonChange, UsageError
 from consumers.search.column_filter import Condition, holds
 
@@ -98,7 +98,7 @@ class IndexMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
         Messages (`pg_logical_emit_message`) are not rows of a table.
         """
-        if table.schema == MESSAGES:
+        if table.schema == MESSAGE_SCHEMA:
             return None
         name = f"{table.schema}.{table.name}"
         if (self.table and not _any(name, self.table)) or _any(name, self.exclude_table):

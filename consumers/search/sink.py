@@ -73,7 +73,7 @@ class EmbeddedSearchSink(SearchSink):
     So it asks the kit for small batches.
     """
 
-    most_changes = 2_000
+    max_changes = 2_000
 
     def __init__(self, writer: IndexWriter, folder: Path) -> None:
         """Set `embedded_in`: the kit then claims the folder for this host."""

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit import envelope
 from cdckit.change import Change
-from cdckit.claim_check import Kept, kept_in, most_packed, restored
+from cdckit.claim_check import ObjectReference, decode_reference, max_object_bytes, restore
 from cdckit.errors import ConsumerError, EnvelopeError, TransientSinkError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Fetcher:
         Raises EnvelopeError when the object is missing or altered, TransientSinkError when its store does not answer,
         ConsumerError when the store refuses us: then every such change would fail, so none is given up.
         """
-        kept = kept_in(data)
-        return envelope.decode(data if kept is None else restored(kept, self._fetch(kept)))
+        kept = decode_reference(data)
+        return envelope.decode(data if kept is None else restore(kept, self._fetch(kept)))
 
-    def _fetch(self, kept: Kept) -> bytes:
+    def _fetch(self, kept: ObjectReference) -> bytes:
         parts = urlsplit(kept.url)
         if parts.scheme == "file":
             return _from_file(kept, Path(unquote(parts.path)))
@@ -47,10 +47,10 @@ class Fetcher:
             return self._from_s3(kept, parts.netloc, parts.path.lstrip("/"))
         raise EnvelopeError(f"an oversized change is kept at {kept.url!r}, which is neither file:// nor s3://")
 
-    def _from_s3(self, kept: Kept, bucket: str, key: str) -> bytes:
+    def _from_s3(self, kept: ObjectReference, bucket: str, key: str) -> bytes:
         try:
             self._client = self._client or boto3.client("s3", config=_CONFIG)
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read(most_packed(kept) + 1)
+            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read(max_object_bytes(kept) + 1)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in _MISSING:
@@ -65,12 +65,12 @@ class Fetcher:
             raise TransientSinkError(f"{kept.url} cannot be fetched: {error}") from error
 
 
-def _from_file(kept: Kept, path: Path) -> bytes:
+def _from_file(kept: ObjectReference, path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # whoever may put records may name a device that never ends
             raise EnvelopeError(f"the oversized change at {kept.url} is no file")
         with path.open("rb") as file:
-            return file.read(most_packed(kept) + 1)
+            return file.read(max_object_bytes(kept) + 1)
     except FileNotFoundError as error:
         raise _missing(kept) from error
     except OSError as error:
@@ -80,7 +80,7 @@ def _from_file(kept: Kept, path: Path) -> bytes:
         ) from error
 
 
-def _missing(kept: Kept) -> EnvelopeError:
+def _missing(kept: ObjectReference) -> EnvelopeError:
     return EnvelopeError(
         f"the oversized change at {kept.url} is missing",
         "restore the object, then cdcctl dlq redrive; or publish the row anew: cdcctl producer backfill TABLE",

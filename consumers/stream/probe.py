@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.envelope import place
+from cdckit.envelope import position_and_time
 from cdckit.errors import EnvelopeError, StreamError, UsageError
 from cdckit.position import Position
 from consumers.stream.points import OLDEST, SLACK, Point, begin_at
@@ -48,7 +48,7 @@ class Sample:
         for record in self.records:
             for one in inside(record):
                 with suppress(EnvelopeError):
-                    found.append(Place(*place(one.data)))
+                    found.append(Place(*position_and_time(one.data)))
         return found
 
 

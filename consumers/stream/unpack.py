@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cdckit.aggregation import MAGIC, unpack
-from cdckit.claim_check import weight
+from cdckit.claim_check import memory_size
 from cdckit.errors import EnvelopeError
-from cdckit.packing import unfold
+from cdckit.packing import split_folded
 from consumers.stream.record import RawRecord
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -18,7 +18,7 @@ MOST_BYTES = 32 * 1024 * 1024
 def unfolded(record: RawRecord) -> Sequence[RawRecord]:
     """The records in a folded one, numbered as an aggregated one's; any other as it is, for `decode` to judge."""
     try:
-        lines = unfold(record.data)
+        lines = split_folded(record.data)
     except EnvelopeError:
         return (record,)
     if len(lines) == 1 or record.sub_sequence_number:  # those within an aggregated one have their numbers already
@@ -39,7 +39,7 @@ def runs(items: Sequence[Any], most: int = MOST_BYTES) -> Iterator[Sequence[Any]
     """Kinesis' records in runs of about so many bytes once they are unfolded; one run of none when there are none."""
     start = size = 0
     for at, item in enumerate(items):
-        heavy = weight(item["Data"])
+        heavy = memory_size(item["Data"])
         if at > start and size + heavy > most:
             yield items[start:at]
             start, size = at, 0

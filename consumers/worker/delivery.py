@@ -14,7 +14,7 @@ from random import SystemRandom
 from typing import TypeVar
 
 from cdckit.change import Change
-from cdckit.envelope import REFERENCE, decode
+from cdckit.envelope import REFERENCE_PREFIX, decode
 from cdckit.errors import ConsumerError, EnvelopeError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Received, Sink
 from consumers.dead_letters import DeadLetter, DeadLetterStore
@@ -80,7 +80,7 @@ class Delivery:
         self._share.count()
         try:
             data = record.data
-            change = decode(data) if not data.startswith(REFERENCE) else self._fetched(data)
+            change = decode(data) if not data.startswith(REFERENCE_PREFIX) else self._fetched(data)
             return Received(change, record.sequence_number, record.sub_sequence_number)
         except EnvelopeError as error:
             self._bury(record, None, error)

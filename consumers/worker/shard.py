@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cdckit.change import Change
-from cdckit.claim_check import weight
+from cdckit.claim_check import memory_size
 from cdckit.errors import ConsumerError
-from cdckit.sink import Outcome, Paced, Portioned, Received, Sink
+from cdckit.sink import Outcome, Paced, Received, Sink, max_batch_changes
 from consumers.dead_letters import DeadLetterStore
 from consumers.stream.record import RawRecord
 from consumers.stream.unpack import unfolded
@@ -92,7 +92,7 @@ def portions(
     """
     taken, size, ended = list[RawRecord](), 0, None
     for record in records:
-        heavy = weight(record.data)
+        heavy = memory_size(record.data)
         if taken and size + heavy > most_bytes:
             yield Portion(taken, size, _mark(ended))
             taken, size = [], 0
@@ -131,7 +131,7 @@ class ShardWorker:
         self._delivery = Delivery(report.consumer, report.shard, sink, letters, self._share)
         asked = sink.flush_seconds if isinstance(sink, Paced) else 0.0
         self._flush_seconds = max(cadence.flush_seconds, asked)
-        self._portion = sink.most_changes if isinstance(sink, Portioned) else MOST_UNFLUSHED
+        self._portion = max_batch_changes(sink) or MOST_UNFLUSHED
         self._unflushed, self._unmarked = _Unflushed(), _Unmarked()
 
     @no_search()

@@ -28,7 +28,7 @@ class LedgerSink:
         self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))
         self._has_a_bug = random.random() < 0.5  # not every process: a long batch that is halved often must end once
         self._slow = float(os.environ.get("CDC_TEST_SLOW", "0"))
-        self.most_changes = 1_000 if self._slow else 20_000
+        self.max_changes = 1_000 if self._slow else 20_000
         self._done = Outcome()
 
     def apply(self, batch: Batch) -> None:

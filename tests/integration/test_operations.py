@@ -14,6 +14,7 @@ from consumers.kcl.leases import LeaseTable
 from consumers.stream.record import RawRecord
 from consumers.stream.shards import list_shards
 from producer.postgres.connection import Source
+from producer.postgres.slots import create_slot
 from tests.acceptance.conftest import run_cdcctl
 from tests.support.histories import entry
 from tests.support.local_aws import Cloud
@@ -60,7 +61,7 @@ def test_status_before_the_first_run(here: dict[str, str]) -> None:
 
 def test_status_reports_the_progress_of_each_shard(here: dict[str, str], postgres: Database, stream: str) -> None:
     source = Source(postgres.dsn)
-    source.create_slot(postgres.slot)
+    create_slot(source, postgres.slot)
     source.close()
     put(stream, range(40))
     table = LeaseTable(f"{stream}-search")

@@ -16,7 +16,7 @@ from cdckit.change import Op
 from cdckit.errors import StreamError, UsageError
 from cdckit.runtime.settings import Settings
 from producer.service import run
-from tests.integration.test_fill import on_stream, producing
+from tests.integration.test_snapshot import on_stream, producing
 from tests.support.calling import Caller
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database

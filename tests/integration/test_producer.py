@@ -19,14 +19,15 @@ from cdckit.errors import RecordTooLarge, SlotInUse, SlotLost, SourceError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from producer.decoding.router import Router
-from producer.kinesis.batching.aggregated import AggregateLanes
-from producer.kinesis.batching.per_key import PlainLanes
-from producer.kinesis.batching.protocol import Lanes
+from producer.kinesis.batching.aggregated import AggregatedBatcher
+from producer.kinesis.batching.per_key import PerKeyBatcher
+from producer.kinesis.batching.protocol import Batcher
 from producer.kinesis.limits import StreamLimits
-from producer.kinesis.publisher import Publisher, Target
-from producer.kinesis.put_records import Answer, RequestFailed
+from producer.kinesis.publisher import Publisher
+from producer.kinesis.put_records import EntryResult, RequestFailed
 from producer.kinesis.shard_map import Shard, ShardMap
 from producer.kinesis.stream import Stream, kinesis_client
+from producer.kinesis.target import Target
 from producer.postgres.replication_slot import SlotReader
 from producer.preflight import prepare
 from producer.records import Origin
@@ -36,7 +37,7 @@ from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
-MakeLanes = Callable[[ShardMap, StreamLimits], Lanes]
+MakeLanes = Callable[[ShardMap, StreamLimits], Batcher]
 QUOTED = '"Ünïcode ""quoted"""'
 ORIGIN = Origin("main", 1, "1", 1, "slot")
 
@@ -57,7 +58,7 @@ class StubKinesis:
     def target(self, bounds: StreamLimits | None = None) -> Target:
         return Target("stub", self, lambda: self.shards, bounds or StreamLimits())
 
-    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[EntryResult]:
         while self.stalled.is_set():
             time.sleep(0.01)
         with self._lock:
@@ -70,27 +71,27 @@ class StubKinesis:
             assert len(keys) == len(set(keys)), "two records of one key in one request"
             return [self._answer(record) for record in records]
 
-    def _answer(self, record: Mapping[str, Any]) -> Answer:
+    def _answer(self, record: Mapping[str, Any]) -> EntryResult:
         self._entries += 1
         if self.refuse(self._entries):
-            return Answer(code="ProvisionedThroughputExceededException")
+            return EntryResult(code="ProvisionedThroughputExceededException")
         inside = unpack(b64decode(record["Data"]), record["PartitionKey"])
         self.accepted += [decode(one.data) for one in inside]
         place = int(record["ExplicitHashKey"]) if "ExplicitHashKey" in record else None
         shards = self.shards.shards
         if place is None:
-            return Answer(shard=self.shards.of(record["PartitionKey"]).id)
-        return Answer(shard=[shard for shard in shards if shard.low <= place][-1].id)
+            return EntryResult(shard=self.shards.of(record["PartitionKey"]).id)
+        return EntryResult(shard=[shard for shard in shards if shard.low <= place][-1].id)
 
 
 @contextmanager
 def relaying(
-    postgres: Database, stub: StubKinesis, make_lanes: MakeLanes = PlainLanes, prefixes: Sequence[str] = ()
+    postgres: Database, stub: StubKinesis, make_lanes: MakeLanes = PerKeyBatcher, prefixes: Sequence[str] = ()
 ) -> Iterator[Relay]:
     """A relay in a thread, from the database's slot to the stub."""
     reader = SlotReader(postgres.dsn, postgres.slot)
     target = stub.target()
-    publisher = Publisher(target, target.lanes(make_lanes))
+    publisher = Publisher(target, target.batcher(make_lanes))
     relay, stopping = Relay(reader, Router(ORIGIN, None, prefixes), publisher), threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopping.is_set,))
     thread.start()
@@ -122,7 +123,7 @@ def with_slot(postgres: Database) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
 def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
     postgres: Database, make_lanes: MakeLanes
 ) -> None:
@@ -238,7 +239,7 @@ def test_a_second_producer_is_refused_by_name(postgres: Database) -> None:
 NOISE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {}) i)"
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
 def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_lanes: MakeLanes) -> None:
     with_slot(postgres)
     stub = StubKinesis()
@@ -270,7 +271,7 @@ def test_a_change_that_stays_too_large_stops_with_its_name(postgres: Database) -
     roomy.close()
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
 def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_lanes: MakeLanes) -> None:
     """The stub's shards change under the producer: what strays is sent anew, a truncate reaches every shard."""
     with_slot(postgres)
@@ -285,7 +286,7 @@ def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_la
                 f"INSERT INTO orders SELECT i, '{number}' FROM generate_series(1, 300) i",
             )
             wait_for(lambda number=number: relay.changes == 300 + number * 601)
-            wait_for(lambda: not relay.waiting)
+            wait_for(lambda: not relay.pending)
     seen: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
         if change.position not in [position for position, _ in seen[change.row_id]]:

@@ -11,13 +11,14 @@ import pytest
 
 from cdckit.envelope import VERSION, Metadata, MetadataWriter, decode, decode_row
 from cdckit.errors import UsageError
-from producer.kinesis.batching.row_batch import Rows
-from producer.masking.masker import Masks
+from producer.kinesis.batching.row_batch import RowBatch
+from producer.masking.masker import Masker
 from producer.masking.rules import parse_masks
-from producer.postgres.catalog import shapes
-from producer.postgres.connection import LINES, Source
+from producer.postgres.catalog import relations
+from producer.postgres.connection import Source
+from producer.postgres.copy import MAX_LINES
 from producer.records import partition_key
-from producer.snapshot.copy_encoder import Image, Under
+from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext
 from tests.support.postgres import Database
 from tests.support.wal_stream import WalStream
 
@@ -40,20 +41,20 @@ INSERT INTO "Odd ""T%b" VALUES
 """  # noqa: E501
 
 
-def image_of(source: Source, name: str, masks: str = "") -> Image:
-    [shape] = shapes(source, lambda table: table.name == name)
-    return Image(shape, "main", Masks(parse_masks(masks), b"k" * 32))
+def image_of(source: Source, name: str, masks: str = "") -> CopyEncoder:
+    [relation] = relations(source, lambda table: table.name == name)
+    return CopyEncoder(relation, "main", Masker(parse_masks(masks), b"k" * 32))
 
 
-def read(source: Source, image: Image, where: str = "true") -> list[bytes]:
+def read(source: Source, image: CopyEncoder, where: str = "true") -> list[bytes]:
     lines = list[bytes]()
-    source.copy(f"SELECT {image.select} FROM ONLY {image.shape.table} WHERE {where}", lines.extend)
+    source.copy(f"SELECT {image.select} FROM ONLY {image.relation.table} WHERE {where}", lines.extend)
     return lines
 
 
-def under() -> Under:
+def under() -> SnapshotContext:
     stamp = Metadata(VERSION, 1, "", 0, "main", "7", 1, "cdc", {"read": "snapshot"})
-    return Under(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
+    return SnapshotContext(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
 
 
 def told(payload: bytes) -> dict[str, Any]:
@@ -113,8 +114,8 @@ def test_every_type_is_masked_as_in_the_changes(postgres: Database, source: Sour
         postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
     stream = WalStream(postgres.dsn, postgres.slot)
     postgres.run(_HOSTILE)
-    masks = Masks(parse_masks(f"*.*.*={rule}"), b"k" * 32)
-    changes = [masks.payload(change) for change in stream.records()]
+    masks = Masker(parse_masks(f"*.*.*={rule}"), b"k" * 32)
+    changes = [masks.mask_payload(change) for change in stream.records()]
     stream.close()
     image = image_of(source, 'Odd "T%b', f"*.*.*={rule}")
     lines = image.rows(read(source, image), under(), 0).lines()
@@ -145,7 +146,7 @@ def test_rows_have_the_partition_keys_of_their_changes_also_when_they_are_unfold
     keys = [partition_key("main", one.table, one.key if pk else None).encode() for one in changes]
     assert list(rows.keys()) == keys
     assert len(set(keys)) == (4 if pk else 1)
-    assert list(Rows.read_back([line[:-1] for line in rows.lines()]).keys()) == keys
+    assert list(RowBatch.from_records([line[:-1] for line in rows.lines()]).keys()) == keys
     first, rest = rows.halves()
     assert [*first.keys(), *rest.keys()] == keys
 
@@ -160,10 +161,10 @@ def test_copy_hands_whole_lines_over_and_none_after_an_error(postgres: Database)
     with closing(Source(postgres.dsn)) as source:
         batches = list[Sequence[bytes]]()
         source.copy(query, batches.append)
-        assert max(map(len, batches)) <= LINES
-        cells = [line.split(b"\t") for batch in batches for line in batch]
-        assert [int(number) for number, _, _ in cells] == list(range(1, 6004))
-        assert all(int(length) == len(body) - 1 and body.endswith(b"\n") for _, length, body in cells)
+        assert max(map(len, batches)) <= MAX_LINES
+        columns = [line.split(b"\t") for batch in batches for line in batch]
+        assert [int(number) for number, _, _ in columns] == list(range(1, 6004))
+        assert all(int(length) == len(body) - 1 and body.endswith(b"\n") for _, length, body in columns)
 
     class Enough(Exception):
         pass

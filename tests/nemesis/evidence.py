@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cdcctl.verify.run import Verification
 from cdckit.envelope import decode
-from cdckit.packing import plain
+from cdckit.packing import decompress
 from cdckit.position import Lsn, Position
 from cdckit.runtime.settings import Settings
 from consumers.audit.log import open_log
@@ -34,7 +34,7 @@ def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
             audit.see(change)
             known, arrived = seen.get(change.position), arrival.timestamp()
             if known is None or arrived < known.arrived:
-                content = exact(plain(record.data))
+                content = exact(decompress(record.data))
                 del content["cdc"]
                 seen[change.position] = Seen(
                     change.position,

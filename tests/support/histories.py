@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cdckit.change import Change
 from cdckit.envelope import VERSION, Metadata, decode, inject
-from cdckit.packing import plain
+from cdckit.packing import decompress
 
 
 @dataclass(frozen=True)

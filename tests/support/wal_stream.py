@@ -6,7 +6,8 @@ from cdckit.change import Change
 from cdckit.envelope import decode
 from producer.decoding.router import Router
 from producer.postgres.connection import Source
-from producer.postgres.replication_slot import OPTIONS
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS
+from producer.postgres.slots import create_slot
 from producer.records import Origin
 
 
@@ -17,15 +18,15 @@ class WalStream:
         self.source = Source(dsn)
         self._slot = slot
         self._router = Router(Origin(source, 1, "1", 1, slot))
-        self.source.create_slot(slot)
+        create_slot(self.source, slot)
 
     def records(self) -> list[bytes]:
         """The records' bytes, as Kinesis would hold them."""
-        options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+        options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
         query = f"SELECT data FROM pg_logical_slot_get_changes('{self._slot}', NULL, NULL, {options})"
         found: list[bytes] = []
         for (text,) in self.source.query(query):
-            found += [record.data for record in self._router.take(text.encode())]
+            found += [record.data for record in self._router.handle(text.encode())]
         return found
 
     def changes(self) -> Sequence[Change]:

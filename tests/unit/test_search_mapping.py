@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdckit.envelope import MESSAGES
+from cdckit.envelope import MESSAGE_SCHEMA
 from cdckit.errors import PoisonChange, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver

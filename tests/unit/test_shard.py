@@ -78,7 +78,7 @@ def test_nothing_is_checkpointed_before_flush_has_returned(tmp_path: Path) -> No
 
 def test_a_sink_may_ask_for_small_batches_which_are_flushed_together(tmp_path: Path) -> None:
     class Portions(MemorySink):
-        most_changes = 3
+        max_changes = 3
 
         def __init__(self) -> None:
             super().__init__()

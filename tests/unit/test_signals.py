@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cdckit.runtime.signals import Stopping, stop_on_signals
+from cdckit.runtime.signals import StopFlag, stop_on_signals
 
 AT_EVERY_LINE = """
 import signal, sys
@@ -55,7 +55,7 @@ def test_the_second_ctrl_c_ends_at_once_and_the_handlers_come_back() -> None:
 
 
 def test_a_wait_ends_with_its_time_or_at_once_when_it_is_set() -> None:
-    stopping = Stopping()
+    stopping = StopFlag()
     assert not stopping.wait(0.06)
     stopping.set()
     assert stopping.wait(3600)

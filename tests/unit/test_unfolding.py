@@ -14,7 +14,7 @@ import pytest
 from cdckit.aggregation import SubRecord, pack
 from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
-from cdckit.packing import GZIP, MOST_BYTES, MOST_FOLDED, compress, unfold
+from cdckit.packing import GZIP, MAX_DECOMPRESSED_BYTES, MAX_FOLDED_CHANGES, compress, split_folded
 from cdckit.testing import FaultySink, MemorySink
 from consumers.kcl import processor
 from consumers.kcl.processor import Processor
@@ -39,16 +39,16 @@ def folded(numbers: Sequence[int], place: int) -> RawRecord:
 def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
     lines = [record(n).data for n in range(3)]
     for end in (b"", b"\n"):
-        assert unfold(packed(b"\n".join(lines) + end)) == lines
+        assert split_folded(packed(b"\n".join(lines) + end)) == lines
     for alone in (lines[0], compress(lines[0]), b"no change", b""):
-        assert list(unfold(alone)) == [alone]
+        assert list(split_folded(alone)) == [alone]
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param(packed(b"{}\n" * (MOST_FOLDED + 1)), id="too many changes"),
-        pytest.param(packed(b"\n" * MOST_BYTES + b"x"), id="a bomb"),
+        pytest.param(packed(b"{}\n" * (MAX_FOLDED_CHANGES + 1)), id="too many changes"),
+        pytest.param(packed(b"\n" * MAX_DECOMPRESSED_BYTES + b"x"), id="a bomb"),
         pytest.param(packed(b"{}\n{}") + packed(b"{}"), id="more after its end"),
         pytest.param(packed(b"{}\n{}")[:-4] + b"\x00\x00\x00\x00", id="claims another size"),
         pytest.param(packed(b"{}\n{}")[:-1], id="cut off"),
@@ -57,7 +57,7 @@ def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
 )
 def test_what_cannot_be_unfolded_is_refused_and_becomes_one_dead_letter(tmp_path: Path, broken: bytes) -> None:
     with pytest.raises(EnvelopeError):
-        unfold(broken)
+        split_folded(broken)
     with pytest.raises(EnvelopeError):
         decode(broken)
     bench = Bench(tmp_path, sink := MemorySink())
@@ -100,7 +100,7 @@ def test_a_folded_record_that_is_cut_is_checkpointed_only_at_its_end() -> None:
 def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_path: Path) -> None:
     sink = FaultySink(flush_errors={2: OSError("disk full")})
     bench = Bench(tmp_path, sink)
-    huge = folded(range(MOST_FOLDED), 2), folded(range(MOST_FOLDED), 3), folded(range(5000), 4)
+    huge = folded(range(MAX_FOLDED_CHANGES), 2), folded(range(MAX_FOLDED_CHANGES), 3), folded(range(5000), 4)
     with pytest.raises(OSError, match="disk full"):
         bench.process(*huge)
     assert bench.marks == [Mark("3", 0)], "20,000 changes were flushed: that is to the end of record 3"
@@ -108,7 +108,7 @@ def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_
 
 def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
     bench = Bench(tmp_path, MemorySink(), Cadence(0, 3600, checkpoint_records=20_000))
-    bench.process(*(folded(range(MOST_FOLDED), place) for place in range(1, 8)))
+    bench.process(*(folded(range(MAX_FOLDED_CHANGES), place) for place in range(1, 8)))
     assert bench.marks == [Mark("2", 0), Mark("4", 0), Mark("6", 0)]
 
 
@@ -192,7 +192,7 @@ def test_a_compressed_record_is_not_taken_for_a_folded_one() -> None:
 def test_a_page_is_left_where_it_is_when_the_process_is_told_to_stop(tmp_path: Path) -> None:
     """What was applied is flushed, and checkpointed to the end of a record; of the rest nothing is applied."""
     sink = MemorySink()
-    sink.most_changes = 300  # type: ignore[attr-defined]
+    sink.max_changes = 300  # type: ignore[attr-defined]
     bench, asked = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
     page = [folded(range(at, at + 500), 1 + at // 500) for at in range(0, 2_000, 500)]
     assert not bench.worker.process(page, 0, bench.marks.append, lambda: next(asked))

@@ -9,8 +9,8 @@ import pytest
 from cdcctl.sandbox.processes import free_port
 from cdckit.errors import UsageError
 from cdckit.position import Lsn
-from producer.monitoring.health import STALE_SECONDS, serving
-from producer.monitoring.metrics import Meter
+from producer.monitoring.health import STALE_SECONDS, serve_endpoint
+from producer.monitoring.metrics import ProducerMetrics
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -23,19 +23,19 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def test_health_is_lost_when_the_slot_hears_nothing_and_comes_back() -> None:
-    meter, port = Meter("main"), free_port()
-    with serving(meter, f"127.0.0.1:{port}"):
+    metrics, port = ProducerMetrics("main"), free_port()
+    with serve_endpoint(metrics, f"127.0.0.1:{port}"):
         assert get(port, "/health") == (200, "ok\n")
-        meter.turned = time.monotonic() - STALE_SECONDS - 5
+        metrics.last_report = time.monotonic() - STALE_SECONDS - 5
         status, text = get(port, "/health")
         assert status == 503
-        assert "has not heard" in text
+        assert "the relay has not reported to the slot" in text
         assert "cdc_changes_total" in get(port, "/metrics")[1]
-        meter.on_acknowledged(Lsn(0), "")
+        metrics.on_acknowledged(Lsn(0), "")
         assert get(port, "/health")[0] == 200
 
 
 @pytest.mark.parametrize("port", ["x", "99999", "nowhere.invalid:1"])
 def test_a_port_that_cannot_be_served_is_refused(port: str) -> None:
-    with pytest.raises(UsageError, match="cannot serve"), serving(Meter("main"), port):
+    with pytest.raises(UsageError, match="cannot serve"), serve_endpoint(ProducerMetrics("main"), port):
         pass

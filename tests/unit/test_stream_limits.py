@@ -29,4 +29,4 @@ def test_a_stream_that_takes_larger_records_is_detected(told: dict[str, Any], ex
     }  # fmt: skip
     with Stubber(client) as stub:
         stub.add_response("describe_stream_summary", {"StreamDescriptionSummary": summary}, {"StreamName": "cdc"})
-        assert Stream(client, "cdc").bounds() == expected
+        assert Stream(client, "cdc").limits() == expected

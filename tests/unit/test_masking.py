@@ -15,10 +15,10 @@ from cdckit.envelope import decode
 from cdckit.errors import UsageError
 from cdckit.runtime.settings import Settings
 from producer.decoding.router import Router
-from producer.masking.key import open_masks
-from producer.masking.masker import Masks
+from producer.masking.mask_key import open_masker
+from producer.masking.masker import Masker
 from producer.masking.personal_data import looks_personal
-from producer.masking.rules import Column, check_masks, parse_masks
+from producer.masking.rules import TableColumn, check_masks, parse_masks
 from producer.records import Origin, Record
 
 ORIGIN = Origin("main", 1, "7", 1, "cdc")
@@ -26,9 +26,9 @@ USERS = Table("public", "users")
 KEY = b"0123456789abcdef0123456789abcdef"
 
 
-def masks(text: str) -> Masks:
-    made = Masks(parse_masks(text), KEY)
-    made.know([Column(USERS, name, name == "email") for name in ("email", "phone", "age", "note")])
+def masks(text: str) -> Masker:
+    made = Masker(parse_masks(text), KEY)
+    made.set_known_columns([TableColumn(USERS, name, name == "email") for name in ("email", "phone", "age", "note")])
     return made
 
 
@@ -49,7 +49,7 @@ def row(action: str, columns: dict[str, Any], identity: dict[str, Any] | None = 
 
 
 def routed(masking: str, *payloads: bytes) -> list[Record]:
-    router = Router(ORIGIN, masks=masks(masking))
+    router = Router(ORIGIN, masker=masks(masking))
     router.begin(b'{"action":"B","lsn":"0/2","nextlsn":"0/3","timestamp":"2026-11-24 10:00:00+00"}')
     return [record for payload in payloads for record in router.route(payload)]
 
@@ -79,21 +79,21 @@ def test_no_plain_value_is_left_anywhere_and_other_columns_keep_theirs() -> None
 
 def test_hashes_join_across_columns_and_types_and_stay_distinct() -> None:
     made = masks("users.email=hash")
-    assert made.value("hash", b'"42"') == made.value("hash", b"42")
-    assert made.value("hash", b'"\\u00e9"') == made.value("hash", '"é"'.encode())
-    assert made.value("hash", b"null") == msgspec.Raw(b"null")
-    assert Masks((), b"x" * 32).value("hash", b"42") != made.value("hash", b"42")
+    assert made.mask_value("hash", b'"42"') == made.mask_value("hash", b"42")
+    assert made.mask_value("hash", b'"\\u00e9"') == made.mask_value("hash", '"é"'.encode())
+    assert made.mask_value("hash", b"null") == msgspec.Raw(b"null")
+    assert Masker((), b"x" * 32).mask_value("hash", b"42") != made.mask_value("hash", b"42")
 
 
 @given(st.text(), st.text())
 def test_equal_hashes_mean_equal_values(one: str, other: str) -> None:
     made = masks("users.email=hash")
-    hashes = [bytes(made.value("hash", json.dumps(value).encode())) for value in (one, other)]
+    hashes = [bytes(made.mask_value("hash", json.dumps(value).encode())) for value in (one, other)]
     assert (hashes[0] == hashes[1]) == (one == other)
 
 
 def test_short_values_are_not_shown_by_last4() -> None:
-    assert bytes(masks("users.email=hash").value("last4", b'"1234567"')) == '"…"'.encode()
+    assert bytes(masks("users.email=hash").mask_value("last4", b'"1234567"')) == '"…"'.encode()
 
 
 def test_a_renamed_column_does_not_leave_the_host() -> None:
@@ -118,7 +118,7 @@ def test_a_renamed_column_does_not_leave_the_host() -> None:
     ],
 )
 def test_nonsense_is_refused_with_what_mends_it(text: str, said: str) -> None:
-    columns = [Column(USERS, "email", key=True), Column(USERS, "phone", key=False)]
+    columns = [TableColumn(USERS, "email", key=True), TableColumn(USERS, "phone", key=False)]
     with pytest.raises(UsageError, match=said) as raised:
         check_masks(parse_masks(text), columns)
     assert raised.value.hint
@@ -131,25 +131,25 @@ def test_a_key_that_became_one_later_is_refused_too() -> None:
 
 def test_globs_that_match_nothing_yet_are_told_and_quoted_names_are_no_globs() -> None:
     idle = check_masks(parse_masks('public.new_*.email=hash,"Odd.Sch"."T,x"."C=*"=null'), [
-        Column(Table("Odd.Sch", "T,x"), "C=*", key=False)
+        TableColumn(Table("Odd.Sch", "T,x"), "C=*", key=False)
     ])  # fmt: skip
     assert [str(mask) for mask in idle] == ["public.new_*.email=hash"]
 
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     settings = Settings(mask="users.email=hash", data=str(tmp_path / "data"))
-    first, second = open_masks(settings), open_masks(settings)
-    assert first.value("hash", b"1") == second.value("hash", b"1")
+    first, second = open_masker(settings), open_masker(settings)
+    assert first.mask_value("hash", b"1") == second.mask_value("hash", b"1")
     path = tmp_path / "data" / "mask.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
     with pytest.raises(UsageError, match="others may read"):
-        open_masks(settings)
+        open_masker(settings)
     (tmp_path / "short").write_bytes(b"guess")
     (tmp_path / "short").chmod(0o600)
     with pytest.raises(UsageError, match="could be guessed"):
-        open_masks(Settings(mask="users.email=hash", mask_key=str(tmp_path / "short")))
-    assert open_masks(Settings(mask="users.phone=null", data=str(tmp_path / "none"))).masks
+        open_masker(Settings(mask="users.email=hash", mask_key=str(tmp_path / "short")))
+    assert open_masker(Settings(mask="users.phone=null", data=str(tmp_path / "none"))).masks
     assert not (tmp_path / "none").exists(), "no hash, no key"
 
 

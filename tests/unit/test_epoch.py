@@ -6,16 +6,16 @@ import pytest
 
 from cdckit.errors import EpochChanged, SlotLost
 from cdckit.position import Lsn
-from producer.epoch import Recorded, Wanted, decide_origin
-from producer.postgres.connection import Server
+from producer.epoch import RequestedSlot, StreamState, decide_origin
+from producer.postgres.server import Server
 from producer.records import Origin
 
 SERVER = Server("7711", 1, Lsn(5000), "shop", "15.2", "logical", "UTF8")
-BEFORE = Recorded(Origin("main", 3, "7711", 1, "cdc"), Lsn(4000))
-WANTED = Wanted("main", "cdc")
+BEFORE = StreamState(Origin("main", 3, "7711", 1, "cdc"), Lsn(4000))
+WANTED = RequestedSlot("main", "cdc")
 
 
-def decide(server: Server, recorded: Recorded | None = BEFORE, *, slot: bool = True, new: bool = False) -> Origin:
+def decide(server: Server, recorded: StreamState | None = BEFORE, *, slot: bool = True, new: bool = False) -> Origin:
     return decide_origin(recorded, server, WANTED, slot_exists=slot, new_epoch=new)
 
 
@@ -45,4 +45,4 @@ def test_a_slot_that_is_gone_tells_from_where_on_changes_are_missing() -> None:
 
 def test_another_slot_is_refused() -> None:
     with pytest.raises(SlotLost, match="was fed from the slot 'other'"):
-        decide(SERVER, Recorded(replace(BEFORE.origin, slot="other"), Lsn(0)))
+        decide(SERVER, StreamState(replace(BEFORE.origin, slot="other"), Lsn(0)))

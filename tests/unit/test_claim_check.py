@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cdckit.change import Table
-from cdckit.claim_check import kept_in, weight
-from cdckit.envelope import decode, place
+from cdckit.claim_check import decode_reference, memory_size
+from cdckit.envelope import decode, position_and_time
 from cdckit.errors import ConsumerError, EnvelopeError, UsageError
 from cdckit.packing import compress
 from cdckit.testing import FaultySink
@@ -18,7 +18,7 @@ from consumers.stream.record import RawRecord
 from consumers.worker.delivery import DeadShare, Delivery
 from consumers.worker.redrive import redrive
 from consumers.worker.shard import portions
-from producer.kinesis.claim_check import open_oversize
+from producer.kinesis.claim_check import open_claim_check
 from producer.records import Record
 from tests.support.histories import entry
 
@@ -28,7 +28,7 @@ TABLE = Table("public", "orders")
 def kept(folder: Path, value: str = "x" * 5000) -> tuple[bytes, bytes]:
     """The whole record and its reference."""
     whole = entry("I", 7, value, 9)
-    oversize = open_oversize(folder.as_uri(), "main")
+    oversize = open_claim_check(folder.as_uri(), "main")
     assert oversize is not None
     return whole.data, oversize(Record(whole.partition_key, whole.data, TABLE), compress(whole.data)).data
 
@@ -41,8 +41,8 @@ def test_the_reference_is_small_and_leads_back(tmp_path: Path) -> None:
     whole, reference = kept(tmp_path)
     assert len(reference) < 600
     assert Fetcher().decode(reference) == decode(whole) == Fetcher().decode(whole)
-    assert place(reference) == (decode(whole).position, decode(whole).commit_time)
-    assert weight(reference) == len(whole)
+    assert position_and_time(reference) == (decode(whole).position, decode(whole).commit_time)
+    assert memory_size(reference) == len(whole)
     assert json.loads(reference)["table"] == "orders"
 
 
@@ -70,7 +70,7 @@ def test_missing_and_altered_objects_are_dead_letters_until_they_are_back(tmp_pa
     assert delivery.take(records) == []
     assert ["is missing" in letters.read()[0].error, "was altered" in letters.read()[1].error] == [True, True]
     told = [(letter.table, letter.position) for letter in letters.read()]
-    assert told == [(str(TABLE), str(place(data)[0])) for data in (missing, altered)], (
+    assert told == [(str(TABLE), str(position_and_time(data)[0])) for data in (missing, altered)], (
         "which table is to be published anew"
     )
     gone.write_bytes(backup)
@@ -91,10 +91,10 @@ def test_a_store_that_refuses_ends_the_process_instead_of_draining_into_dead_let
 
 def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path) -> None:
     _, reference = kept(tmp_path)
-    told = kept_in(reference)
+    told = decode_reference(reference)
     assert told is not None
     lying = reference.replace(f'"bytes":{told.bytes}'.encode(), b'"bytes":100')
-    with pytest.raises(EnvelopeError, match="unfolds to more"):
+    with pytest.raises(EnvelopeError, match="decompresses to more"):
         Fetcher().decode(lying)
 
 
@@ -116,8 +116,8 @@ def test_a_forged_reference_reads_nothing_that_was_not_kept(tmp_path: Path, url:
 def test_a_page_of_references_is_taken_in_portions(tmp_path: Path) -> None:
     _, reference = kept(tmp_path)
     records = [RawRecord(reference, "k", str(number)) for number in range(7)]
-    runs = list(portions(records, 2 * weight(reference)))
-    assert [(len(run.records), run.size) for run in runs] == [(n, n * weight(reference)) for n in (2, 2, 2, 1)]
+    runs = list(portions(records, 2 * memory_size(reference)))
+    assert [(len(run.records), run.size) for run in runs] == [(n, n * memory_size(reference)) for n in (2, 2, 2, 1)]
     assert [record for run in runs for record in run.records] == records
     assert list(portions([])) == []
 
@@ -125,5 +125,5 @@ def test_a_page_of_references_is_taken_in_portions(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_is_refused() -> None:
     for url in ("ftp://x/y", "s3:///nothing", "relative/folder", "file://host/x"):
         with pytest.raises(UsageError, match="oversize cannot be"):
-            open_oversize(url, "main")
-    assert open_oversize("", "main") is None
+            open_claim_check(url, "main")
+    assert open_claim_check("", "main") is None

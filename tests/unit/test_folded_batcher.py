@@ -10,14 +10,15 @@ import pytest
 
 from cdckit.change import Table
 from cdckit.envelope import Metadata, decode, inject
-from cdckit.packing import MOST_FOLDED, plain, unfold
-from producer.ack_tracker import Ticket
-from producer.kinesis.batching.folded import FOLD_BYTES, LooseLanes
-from producer.kinesis.batching.row_batch import Rows
+from cdckit.packing import MAX_FOLDED_CHANGES, decompress, split_folded
+from producer.ack_tracker import AckGroup
+from producer.kinesis.batching.folded import MAX_FOLDED_BYTES, FoldedBatcher
+from producer.kinesis.batching.row_batch import RowBatch
 from producer.kinesis.limits import StreamLimits
-from producer.kinesis.publisher import Publisher, Target
-from producer.kinesis.put_records import Answer, RequestFailed, data_of
+from producer.kinesis.publisher import Publisher
+from producer.kinesis.put_records import EntryResult, RequestFailed, decode_entry
 from producer.kinesis.shard_map import Shard, ShardMap
+from producer.kinesis.target import Target
 from producer.records import Record, partition_key
 
 TABLE = Table("public", "docs")
@@ -42,24 +43,24 @@ class Stream:
         self._entries = 0
         self._lock = threading.Lock()
 
-    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[EntryResult]:
         with self._lock:
             self.requests.append(count)
             if self.fails(len(self.requests)):
                 raise RequestFailed("ConnectionClosedError", "as told")
             return [self._answer(bytes(entry)) for entry in _raws.decode(b"[%b]" % entries)]
 
-    def _answer(self, entry: bytes) -> Answer:
+    def _answer(self, entry: bytes) -> EntryResult:
         self._entries += 1
         record = msgspec.json.decode(entry)
         key, place = str(record["PartitionKey"]), record.get("ExplicitHashKey")
         within = [one for one in self.shards.shards if place is None or one.low <= int(place)]
         shard = self.shards.of(key).id if place is None else within[-1].id
         if self.refuses(shard, self._entries):
-            return Answer(code="ProvisionedThroughputExceededException")
-        self.sizes.append(len(data_of(entry)) + len(key.encode()))
-        self.accepted += [(shard, line) for line in unfold(data_of(entry))]
-        return Answer(shard=shard)
+            return EntryResult(code="ProvisionedThroughputExceededException")
+        self.sizes.append(len(decode_entry(entry)) + len(key.encode()))
+        self.accepted += [(shard, line) for line in split_folded(decode_entry(entry))]
+        return EntryResult(shard=shard)
 
 
 def line(number: int, size: int = 10) -> bytes:
@@ -76,16 +77,16 @@ def key(number: int) -> str:
     return partition_key("main", TABLE, {"id": f"ä{number}"})
 
 
-def rows(first: int, count: int, size: int = 10) -> Rows:
+def rows(first: int, count: int, size: int = 10) -> RowBatch:
     numbers = range(first, first + count)
-    return Rows.of(TABLE, [key(n).encode() for n in numbers], [line(n, size) + b"\n" for n in numbers])
+    return RowBatch.from_lines(TABLE, [key(n).encode() for n in numbers], [line(n, size) + b"\n" for n in numbers])
 
 
-def published(stream: Stream, parts: Sequence[Rows], bounds: StreamLimits | None = None) -> Publisher:
+def published(stream: Stream, parts: Sequence[RowBatch], bounds: StreamLimits | None = None) -> Publisher:
     """All of these by a publisher that takes the stream for what it was at first; one row goes by itself."""
     known = [stream.shards]
     target = Target("s", stream, lambda: known.pop() if known else stream.shards, bounds or StreamLimits())
-    lanes, ticket = target.lanes(LooseLanes), Ticket()
+    lanes, ticket = target.batcher(FoldedBatcher), AckGroup()
     publisher = Publisher(target, lanes)
     try:
         for part in parts:
@@ -111,8 +112,8 @@ def belongs(stream: Stream, record: bytes) -> str:
 def test_each_row_arrives_once_though_records_are_refused_and_requests_fail(shards: ShardMap) -> None:
     stream = Stream(lambda _shard, number: number % 7 == 0, lambda request: request % 3 == 0, shards)
     publisher = published(stream, [rows(n, 40) for n in range(0, 2_000, 40)])
-    assert publisher.figures.accepted == 2_001
-    assert publisher.figures.accepted_records < 120
+    assert publisher.counts.accepted == 2_001
+    assert publisher.counts.accepted_records < 120
     assert Counter(text for _, text in stream.accepted) == Counter(map(line, range(-1, 2_000)))
     assert all(shard == belongs(stream, text) for shard, text in stream.accepted)
 
@@ -143,7 +144,7 @@ def test_rows_that_a_split_or_merge_sent_elsewhere_are_sent_again_to_their_shard
 
     stream = Stream(resharded, shards=before)
     publisher = published(stream, [rows(n, 50) for n in range(0, 3_000, 50)])
-    assert publisher.figures.strayed
+    assert publisher.counts.misrouted
     assert {text for _, text in stream.accepted} == set(map(line, range(-1, 3_000)))
     arrived = {text for shard, text in stream.accepted if shard == belongs(stream, text)}
     early = {text for shard, text in stream.accepted if shard in {one.id for one in before.shards}}
@@ -164,17 +165,17 @@ def test_records_and_requests_keep_to_what_the_stream_takes() -> None:
 
 def test_no_record_holds_more_rows_than_its_readers_take() -> None:
     stream = Stream(shards=ONE)
-    published(stream, [rows(0, 2 * MOST_FOLDED)])
-    assert len(stream.accepted) == 2 * MOST_FOLDED + 1
+    published(stream, [rows(0, 2 * MAX_FOLDED_CHANGES)])
+    assert len(stream.accepted) == 2 * MAX_FOLDED_CHANGES + 1
     assert len(stream.sizes) > 2
 
 
 def test_a_row_too_large_for_a_folded_record_goes_by_itself() -> None:
     stream = Stream(shards=ONE)
     publisher = published(
-        stream, [rows(0, 3), Rows.of(TABLE, [b"big", b"small"], [line(7, 1_500_000) + b"\n", b"y\n"])]
+        stream, [rows(0, 3), RowBatch.from_lines(TABLE, [b"big", b"small"], [line(7, 1_500_000) + b"\n", b"y\n"])]
     )
-    assert publisher.figures.compressed == 1
-    [large] = [data for _, data in stream.accepted if len(data) > FOLD_BYTES]
-    assert plain(large) == line(7, 1_500_000)
+    assert publisher.counts.compressed == 1
+    [large] = [data for _, data in stream.accepted if len(data) > MAX_FOLDED_BYTES]
+    assert decompress(large) == line(7, 1_500_000)
     assert len(stream.accepted) == 6

@@ -4,8 +4,8 @@ import pytest
 
 from cdckit.errors import UsageError
 from cdckit.position import Lsn
-from producer.postgres.connection import Slot
-from producer.postgres.slot_monitor import judge, parse_size
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import Slot
 
 GB = 1024**3
 
@@ -27,7 +27,7 @@ def slot(retained: int, status: str = "reserved", limit: int | None = None) -> S
     ],
 )
 def test_the_smaller_limit_counts(state: Slot, budget: int | None, level: str) -> None:
-    verdict = judge(state, budget)
+    verdict = evaluate(state, budget)
     assert verdict.level == level
     assert bool(verdict.hint) == (level != "ok")
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.kinesis.batching.key_limiter import Gate
+from producer.kinesis.batching.key_limiter import KeyLimiter
 from producer.kinesis.limits import RequestLimits
 
 
 @dataclass(frozen=True)
 class Item:
-    gate_key: str
+    order_key: str
     number: int
     size: int = 10
 
@@ -19,15 +19,15 @@ class Item:
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.data())
 def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data: st.DataObject) -> None:
-    gate: Gate[Item] = Gate(RequestLimits(entries=3, size=25))
+    limiter: KeyLimiter[Item] = KeyLimiter(RequestLimits(entries=3, size=25))
     for number, key in enumerate(keys):
-        gate.add(Item(key, number))
+        limiter.add(Item(key, number))
     flying: list[list[Item]] = []
     accepted: list[Item] = []
-    while gate.entries:
-        while len(flying) < 3 and (batch := gate.take()):
-            names = [item.gate_key for item in batch]
-            in_flight = [item.gate_key for other in flying for item in other]
+    while limiter.pending:
+        while len(flying) < 3 and (batch := limiter.take()):
+            names = [item.order_key for item in batch]
+            in_flight = [item.order_key for other in flying for item in other]
             assert len(names) == len(set(names)), "a key twice in one request"
             assert not set(names) & set(in_flight), "a key in two requests at once"
             assert len(batch) <= 3
@@ -36,26 +36,26 @@ def test_keys_keep_their_order_whatever_the_stream_answers(keys: list[str], data
         batch = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
         refused = [item for item in batch if data.draw(st.integers(0, 3)) == 3]
         fine = [item for item in batch if item not in refused]
-        gate.accepted(fine)
+        limiter.accepted(fine)
         accepted += fine
-        gate.refused(refused)
+        limiter.refused(refused)
     for key in set(keys):
-        numbers = [item.number for item in accepted if item.gate_key == key]
+        numbers = [item.number for item in accepted if item.order_key == key]
         assert numbers == [number for number, name in enumerate(keys) if name == key]
 
 
 def test_an_entry_over_the_size_limit_goes_alone() -> None:
-    gate: Gate[Item] = Gate(RequestLimits(size=25))
-    gate.add(Item("a", 1, 100))
-    gate.add(Item("b", 2))
-    assert [item.number for item in gate.take()] == [1]
-    assert [item.number for item in gate.take()] == [2]
+    limiter: KeyLimiter[Item] = KeyLimiter(RequestLimits(size=25))
+    limiter.add(Item("a", 1, 100))
+    limiter.add(Item("b", 2))
+    assert [item.number for item in limiter.take()] == [1]
+    assert [item.number for item in limiter.take()] == [2]
 
 
 def test_what_was_refused_goes_before_what_is_new() -> None:
-    gate: Gate[Item] = Gate(RequestLimits(entries=1))
-    gate.add(Item("a", 1))
-    gate.add(Item("b", 2))
-    gate.refused(gate.take())
-    assert [item.number for item in gate.take()] == [1]
-    assert gate.sendable == 1
+    limiter: KeyLimiter[Item] = KeyLimiter(RequestLimits(entries=1))
+    limiter.add(Item("a", 1))
+    limiter.add(Item("b", 2))
+    limiter.refused(limiter.take())
+    assert [item.number for item in limiter.take()] == [1]
+    assert limiter.sendable == 1

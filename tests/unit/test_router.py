@@ -44,7 +44,7 @@ def routed(*payloads: bytes, tables: TableFilter | None = None, prefixes: tuple[
     router.begin(BEGIN)
     records: list[Record] = []
     for payload in payloads:
-        records += router.take(payload)
+        records += router.handle(payload)
     return records
 
 

@@ -19,22 +19,22 @@ import pytest
 
 from cdckit.change import Change, Op, Table
 from cdckit.errors import CdcError, SlotLost, UsageError
-from cdckit.packing import plain
+from cdckit.packing import decompress
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings, environ_of
 from consumers.stream.claim_check import Fetcher
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from producer.kinesis.stream import Stream, kinesis_client
-from producer.postgres.catalog import Shape, shapes
+from producer.postgres.catalog import Relation, relations
 from producer.postgres.connection import Source
 from producer.service import run
-from producer.snapshot.backfill import Asked, backfill, chosen
-from producer.snapshot.checkpoint import Plan, Progress
-from producer.snapshot.chunks import WHOLE, Range, condition, cut
-from producer.snapshot.coordinator import Figures
-from producer.snapshot.republish import Repaired, republish
-from producer.snapshot.watermark import Watermarks, snapshot
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
+from producer.snapshot.checkpoint import Plan, SnapshotCheckpoint
+from producer.snapshot.chunks import WHOLE_TABLE, KeyRange, range_condition, split_table
+from producer.snapshot.progress import SnapshotProgress
+from producer.snapshot.republish import RepublishResult, republish
+from producer.snapshot.watermark import Watermarks, begin_snapshot
 from tests.chaos.test_producer import caught_up
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
@@ -43,7 +43,7 @@ from tests.support.scale import scale
 
 pytestmark = pytest.mark.integration
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
-SILENT: Callable[[Figures], None] = lambda _figures: None  # noqa: E731
+SILENT: Callable[[SnapshotProgress], None] = lambda _figures: None  # noqa: E731
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_the_rows_come_first_and_then_the_stream(settings: Settings, postgres: D
 def test_a_paused_backfill_goes_on_and_reads_no_finished_range_again(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
-        asked, seen = Asked(chosen(settings, ["docs"]), rate=30_000.0), list[int]()
+        asked, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
         paused = lambda: bool(seen) and seen[-1] > 25_000  # noqa: E731
         _, done = backfill(settings, asked, paused, lambda now: seen.append(now.rows))
         assert not done
@@ -145,13 +145,13 @@ def test_a_reading_process_that_is_killed_is_replaced(
     docs(postgres, 60_000)
     killed = list[int]()
 
-    def kill_one(now: Figures) -> None:
+    def kill_one(now: SnapshotProgress) -> None:
         if now.rows > 15_000 and not killed:
             killed.append(readers(settings.stream)[0])
             os.kill(killed[0], signal.SIGKILL)
 
     with producing(settings, postgres):
-        asked = Asked(chosen(settings, ["docs"]), rate=20_000.0, workers=3)
+        asked = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
         _, done = backfill(settings, asked, NEVER, kill_one)
     assert done
     assert "a process that reads was killed by signal 9; again in" in caplog.text
@@ -173,9 +173,9 @@ def test_no_reading_process_outlives_a_fill_that_is_killed(settings: Settings, p
 def test_a_fill_that_is_told_to_stop_at_once_stops(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
-        figures, done = backfill(settings, Asked(chosen(settings, ["docs"])), lambda: True, SILENT)
+        figures, done = backfill(settings, BackfillRequest(select_tables(settings, ["docs"])), lambda: True, SILENT)
         assert (figures.rows, done) == (0, False)
-        _, done = backfill(settings, Asked(chosen(settings, ["docs"])), NEVER, SILENT)
+        _, done = backfill(settings, BackfillRequest(select_tables(settings, ["docs"])), NEVER, SILENT)
         assert done
 
 
@@ -190,15 +190,17 @@ def test_only_what_was_asked_for(settings: Settings, postgres: Database) -> None
     docs(postgres, 100)
     postgres.run("CREATE TABLE keyless (a integer, b text)", "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     with pytest.raises(SlotLost, match="there is no slot"):
-        backfill(settings, Asked([Table("public", "docs")]), NEVER, SILENT)
+        backfill(settings, BackfillRequest([Table("public", "docs")]), NEVER, SILENT)
     with producing(settings, postgres):
-        backfill(settings, Asked(chosen(settings, ["public.d*"]), "id > 90 -- and no more"), NEVER, SILENT)
-        backfill(settings, Asked(chosen(settings, ["keyless"])), NEVER, SILENT)
+        backfill(
+            settings, BackfillRequest(select_tables(settings, ["public.d*"]), "id > 90 -- and no more"), NEVER, SILENT
+        )
+        backfill(settings, BackfillRequest(select_tables(settings, ["keyless"])), NEVER, SILENT)
         for wrong, said in (("id > 'x'", "does not fit"), ("1) OR (1", "does not fit")):
             with contextlib.suppress(AssertionError), pytest.raises(UsageError, match=said):
-                backfill(settings, Asked(chosen(settings, ["docs"]), wrong), NEVER, SILENT)
+                backfill(settings, BackfillRequest(select_tables(settings, ["docs"]), wrong), NEVER, SILENT)
         with pytest.raises(UsageError, match="no published table is called 'nothing'"):
-            chosen(settings, ["nothing"])
+            select_tables(settings, ["nothing"])
     found = on_stream(settings)
     assert sorted(one.key["id"] for one in found if one.table.name == "docs") == list(range(91, 101))  # type: ignore[type-var]
     assert [one.after for one in found if one.table.name == "keyless"].count({"a": 1, "b": "x"}) == 2
@@ -211,11 +213,11 @@ def test_a_watermark_lies_below_every_change_that_its_snapshot_does_not_see(post
         closing(psycopg2.connect(postgres.dsn)) as late,
     ):  # fmt: skip
         marks = Watermarks()
-        first = snapshot(reader, marks, "first", NEVER)
+        first = begin_snapshot(reader, marks, "first", NEVER)
         reader.query("COMMIT")
         with late.cursor() as cursor:
             cursor.execute("UPDATE docs SET n = 1 WHERE id = 1")  # has its transaction id from now on
-        second = snapshot(reader, marks, "second", NEVER)
+        second = begin_snapshot(reader, marks, "second", NEVER)
         [(seen,)] = reader.query("SELECT n FROM docs WHERE id = 1")
         reader.query("COMMIT")
         assert first is not None
@@ -224,7 +226,7 @@ def test_a_watermark_lies_below_every_change_that_its_snapshot_does_not_see(post
         late.commit()
         assert seen == 0
         assert first.lsn < Lsn.parse(before)
-        third = snapshot(reader, marks, "third", NEVER)
+        third = begin_snapshot(reader, marks, "third", NEVER)
         assert third is not None
         assert third.lsn > Lsn.parse(before)
         assert first.lsn % 8 == third.lsn % 8 == 7, "inside a record: no commit begins there"
@@ -236,13 +238,13 @@ def test_a_transaction_that_was_open_before_is_waited_for(postgres: Database) ->
         with early.cursor() as cursor:
             cursor.execute("UPDATE docs SET n = 1 WHERE id = 1")
         looks = iter(range(5))
-        assert snapshot(reader, Watermarks(), "waits", lambda: next(looks, None) is None) is None
+        assert begin_snapshot(reader, Watermarks(), "waits", lambda: next(looks, None) is None) is None
         early.commit()
-        assert snapshot(reader, Watermarks(), "no more", NEVER) is not None
+        assert begin_snapshot(reader, Watermarks(), "no more", NEVER) is not None
 
 
-def counted(source: Source, shape: Shape, part: Range) -> int:
-    return int(source.query(f"SELECT count(*) FROM {shape.table} WHERE {condition(shape, part)}")[0][0])
+def counted(source: Source, relation: Relation, part: KeyRange) -> int:
+    return int(source.query(f"SELECT count(*) FROM {relation.table} WHERE {range_condition(relation, part)}")[0][0])
 
 
 def test_ranges_are_the_whole_table_and_about_even(postgres: Database) -> None:
@@ -252,11 +254,11 @@ def test_ranges_are_the_whole_table_and_about_even(postgres: Database) -> None:
     )
     postgres.run("ANALYZE")
     with closing(Source(postgres.dsn)) as source:
-        [shape] = shapes(source, lambda table: table.name == "odd %")
-        counts = [counted(source, shape, part) for part in cut(source, shape, 1_000)]
-        keyless = replace(shape, key=())
-        pages = [counted(source, keyless, part) for part in cut(source, keyless, 5_000)]
-        assert cut(source, shape, 1_000_000) == [WHOLE]
+        [relation] = relations(source, lambda table: table.name == "odd %")
+        counts = [counted(source, relation, part) for part in split_table(source, relation, 1_000)]
+        keyless = replace(relation, key=())
+        pages = [counted(source, keyless, part) for part in split_table(source, keyless, 5_000)]
+        assert split_table(source, relation, 1_000_000) == [WHOLE_TABLE]
     assert sum(counts) == sum(pages) == 20_000
     assert len(counts) > 10
     assert max(counts) < 4_000
@@ -265,19 +267,19 @@ def test_ranges_are_the_whole_table_and_about_even(postgres: Database) -> None:
 
 def test_one_process_at_a_time_and_a_cut_off_line_is_no_line(tmp_path: Path) -> None:
     path = tmp_path / "fills" / "one.progress"
-    progress = Progress(path)
+    progress = SnapshotCheckpoint(path)
     progress.begin(Plan(1, []))
     progress.finished(0, 3, 17)
     with pytest.raises(UsageError, match="running already"):
-        Progress(path)
+        SnapshotCheckpoint(path)
     progress.close()
     with path.open("ab") as file:
         file.write(b"[0,4,")
-    again = Progress(path)
+    again = SnapshotCheckpoint(path)
     assert dict(again.done) == {(0, 3): 17}
     again.finished(0, 4, 20)
     again.close()
-    last = Progress(path)
+    last = SnapshotCheckpoint(path)
     assert dict(last.done) == {(0, 3): 17, (0, 4): 20}
     last.close()
 
@@ -292,7 +294,7 @@ def test_repair_publishes_rows_and_deletions_that_newer_changes_win_over(
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     keys = ['["00ff","q\\\\\\"\'"]', '["01","x"]', '["02","gone"]']
     with producing(settings, postgres):
-        assert republish(settings, Table("public", "odd"), keys) == Repaired(2, 1)
+        assert republish(settings, Table("public", "odd"), keys) == RepublishResult(2, 1)
         postgres.run(r"INSERT INTO odd VALUES ('\x02', 'gone', 3)")
     found = on_stream(settings)
     assert [one.key_text for one in found if read(one) == "repair" and one.op is Op.DELETE] == [keys[2]]
@@ -327,7 +329,7 @@ def test_no_planted_value_is_found_anywhere_outside_the_database(
         postgres.run(
             f"INSERT INTO users VALUES ('other-{mail}', '{phone}')", f"DELETE FROM users WHERE email = 'other-{mail}'"
         )
-        backfill(settings, Asked(chosen(settings, [])), NEVER, SILENT)
+        backfill(settings, BackfillRequest(select_tables(settings, [])), NEVER, SILENT)
         with pytest.raises(CdcError, match="masked"):
             republish(settings, Table("public", "users"), [f'["{mail}"]'])
     pages = StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True).pages()
@@ -339,7 +341,9 @@ def test_no_planted_value_is_found_anywhere_outside_the_database(
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".gz" for path in kept)
     texts: dict[str, bytes] = {str(path): _opened(path) for path in kept}
-    texts |= {f"record {at}": plain(record.data) + record.partition_key.encode() for at, record in enumerate(records)}
+    texts |= {
+        f"record {at}": decompress(record.data) + record.partition_key.encode() for at, record in enumerate(records)
+    }
     texts["log"] = caplog.text.encode()
     for secret in SECRETS:
         assert [name for name, text in texts.items() if secret.encode() in text] == []
@@ -365,7 +369,7 @@ def test_large_changes_keep_their_order(settings: Settings, postgres: Database, 
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("ALTER TABLE docs ALTER body SET STORAGE EXTERNAL")
     with producing(settings, postgres):
-        backfill(settings, Asked(chosen(settings, [])), NEVER, SILENT)
+        backfill(settings, BackfillRequest(select_tables(settings, [])), NEVER, SILENT)
         every = max(1, small // large)
         with closing(psycopg2.connect(postgres.dsn)) as connection:
             for number in range(1, small + 1):

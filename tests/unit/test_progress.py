@@ -1,12 +1,11 @@
-"""The bar of a fill: one line whatever the terminal's width, and out of the way of log lines."""
+"""The bar of a fill: one format_line whatever the terminal's width, and out of the way of log lines."""
 
 import io
 import logging
 
 import pytest
 
-from producer.snapshot.coordinator import Figures
-from producer.snapshot.progress import line, telling
+from producer.snapshot.progress import SnapshotProgress, format_line, progress_reporter
 
 
 class Terminal(io.StringIO):
@@ -22,13 +21,13 @@ def seen(text: str) -> list[str]:
 @pytest.mark.parametrize("rows", [0, 7, 450_000, 123_456_789_012])
 @pytest.mark.parametrize("columns", [20, 60, 80, 200])
 def test_it_never_wraps(rows: int, columns: int) -> None:
-    assert len(line("snapshot", Figures(rows, 1_000_000), columns)) < columns
+    assert len(format_line("snapshot", SnapshotProgress(rows, 1_000_000), columns)) < columns
 
 
 def test_at_eighty_columns_there_is_a_bar_rows_rate_and_time_left() -> None:
-    figures = Figures(450_000, 1_000_000)
+    figures = SnapshotProgress(450_000, 1_000_000)
     figures.started -= 10
-    shown = line("snapshot", figures, 80)
+    shown = format_line("snapshot", figures, 80)
     assert "████" in shown
     assert "░░" in shown
     assert shown.endswith(" 45%, 450,000 of about 1,000,000 rows, 45,000/s, 12 s left")
@@ -39,10 +38,10 @@ def test_log_lines_come_between_and_the_last_bar_stays() -> None:
     handler, logger = logging.StreamHandler(out), logging.getLogger()
     logger.addHandler(handler)
     try:
-        with telling("backfill", out) as tell:
-            tell(Figures(1, 10))
+        with progress_reporter("backfill", out) as tell:
+            tell(SnapshotProgress(1, 10))
             logger.warning("trouble")
-            tell(Figures(10, 10))
+            tell(SnapshotProgress(10, 10))
         logger.warning("after")
     finally:
         logger.removeHandler(handler)
