@@ -8,13 +8,13 @@ import pty
 import shlex
 import struct
 import subprocess
-import sys
 import tempfile
 import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cdcctl import output
+from cdckit.runtime.child_process import module_command
 
 SHOTS: Mapping[str, Sequence[Sequence[str]]] = {
     "tail": [("tail", "-n", "6", "--no-follow", "--tx"), ("tail", "-n", "3", "--no-follow", "--diff", "--lag")],
@@ -44,7 +44,7 @@ def shot(command: Sequence[str], environ: Mapping[str, str], place: Path, column
     told = {**os.environ, **environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "TZ": "UTC"}
     told = {name: value for name, value in told.items() if name not in _OVERRULE}  # the terminal itself says
     with subprocess.Popen(
-        [sys.executable, "-m", "cdcctl.main", *command], env=told, cwd=place, stdin=slave, stdout=slave, stderr=slave
+        module_command("cdcctl.main", *command), env=told, cwd=place, stdin=slave, stdout=slave, stderr=slave
     ):  # fmt: skip
         os.close(slave)
         text = b"".join(iter(lambda: _read(master), b"")).decode(errors="replace")

@@ -15,6 +15,7 @@ from cdcctl.options import Format, Output, settings
 from cdcctl.timespec import parse_rate
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
+from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.connection import Source
@@ -62,7 +63,7 @@ def run(
     found = settings(context)
     if aggregate is not None:
         found = replace(found, aggregate="yes" if aggregate else "no")
-    command = [sys.executable, "-m", "producer.cli", "--output", output_format.value, "--snapshot", snapshot.value]
+    command = [*module_command("producer.cli"), "--output", output_format.value, "--snapshot", snapshot.value]
     command += ["--new-epoch"] if new_epoch else []
     command += ["--verbose"] if verbose else []
     # this process becomes the producer: the satellites' libraries that cdcctl has loaded would double its memory

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from cdckit.errors import ConsumerError
+from cdckit.runtime.child_process import SAFE_PATH
 from cdckit.runtime.settings import Settings
 from consumers.kcl import java, properties
 from consumers.kcl.leases import LeaseTable
@@ -155,7 +156,7 @@ class Launcher:
 
     def _write_properties(self) -> Path:
         launch = self._launch
-        executable = f"{Path(sys.executable).name} -m consumers.main {launch.name}"
+        executable = f"{Path(sys.executable).name} {SAFE_PATH} -m consumers.main {launch.name}"
         composed = properties.compose(launch.name, launch.settings, executable, self._worker, launch.properties)
         path = self._folder / f"{launch.name}-{self._worker}.properties"
         path.write_text(properties.render(composed))
