@@ -17,9 +17,9 @@ from cdcctl.replay.in_place import Consumer
 from cdcctl.replay.manage import Name
 from cdcctl.replay.request import begun, fresh_folder, resumed, wanted
 from cdcctl.replay.rewind import refuse_filters, rewind
-from consumers.replay.shadow import Shadow
+from consumers.replay.shadow import ShadowReplay
 from consumers.stream.probe import Probe
-from consumers.stream.rate_limit import READS_A_SECOND
+from consumers.stream.rate_limit import READS_PER_SECOND
 from consumers.worker.registry import find_factory
 
 
@@ -62,7 +62,7 @@ def run(
     dry_run: DryRun = False,
     reads: Annotated[
         float, typer.Option("--reads", min=0.1, max=5, help="Reads a second on each shard; live consumers share 5.")
-    ] = READS_A_SECOND,
+    ] = READS_PER_SECOND,
     sink: Annotated[str | None, typer.Option("--sink", help="A sink of your own, as module:name.")] = None,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -77,19 +77,19 @@ def run(
     found, factory = settings(context), find_factory(consumer, sink)
     if resume is not None:
         journal = resumed(resume, consumer, (since, until, table, where, into, in_place, dry_run))
-        isolated.fill(Shadow(found, factory, resume, journal), reads, output_format)
+        isolated.fill(ShadowReplay(found, factory, resume, journal), reads, output_format)
         return
     chosen, probe = wanted(since, until, table, where), Probe(found.stream)
     if in_place:
         refuse_filters(until, table, where, into)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    begin = probe.start_for(chosen.since, datetime.now(UTC))
     if in_place:
         rewind(Consumer(found, consumer), probe, begin, output_format, dry_run=dry_run)
     elif dry_run:
         foresee(probe, begin, chosen, output_format)
     else:
         folder, journal = fresh_folder(found, consumer, into), begun(consumer, found, chosen, begin, table, where)
-        isolated.fill(Shadow(found, factory, folder, journal), reads, output_format)
+        isolated.fill(ShadowReplay(found, factory, folder, journal), reads, output_format)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def stdout(
         to_stdout.write(journal, found, resume)
         return
     chosen, probe = wanted(since, until, table, where), Probe(found.stream)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    begin = probe.start_for(chosen.since, datetime.now(UTC))
     if dry_run:
         foresee(probe, begin, chosen, output_format)
     else:

@@ -8,7 +8,7 @@ from cdcctl import change_lines, output
 from cdcctl.options import Format
 from cdcctl.replay.request import end_of
 from consumers.filters.selection import Selection
-from consumers.replay.estimate import Part, estimate, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, estimate, seconds_to_read
 from consumers.stream.points import SLACK
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
@@ -36,5 +36,5 @@ def foresee(probe: Probe, begin: StartPosition, chosen: Selection, output_format
     output.note("nothing was read or written but samples; filters are applied to what is read")
 
 
-def _about(part: Part, number: int) -> str:
+def _about(part: ShardEstimate, number: int) -> str:
     return f"{'' if part.exact else '~'}{number:,}"

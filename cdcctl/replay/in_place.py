@@ -12,11 +12,11 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from consumers.kcl.properties import is_local
 from consumers.replay import undo
-from consumers.replay.rewind import Rewind, after, frontier, holds_since, mark_before, plan
+from consumers.replay.rewind import RewindPlan, checkpoint_before, frontier, has_records_since, resume_plan, rewind_plan
 from consumers.replay.shadow import Journal
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
-from consumers.worker.claim import FILE as STORE_ID
+from consumers.worker.claim import ID_FILE as STORE_ID
 
 _WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # longer than a live worker takes to renew its lease
 
@@ -43,18 +43,18 @@ class Consumer:
         table.refuse_while_alive(self.name, _WATCH_LOCAL if is_local(os.environ) else _WATCH_AWS)
         return table
 
-    def planned(self, probe: Probe, begin: StartPosition) -> Rewind:
+    def planned(self, probe: Probe, begin: StartPosition) -> RewindPlan:
         """What a rewind would write."""
         shards = probe.shards()
-        first = frontier(shards, holds_since(probe, begin))
-        return plan(shards, first, self.table.read() or {}, lambda shard: mark_before(probe, shard, begin))
+        first = frontier(shards, has_records_since(probe, begin))
+        return rewind_plan(shards, first, self.table.read() or {}, lambda shard: checkpoint_before(probe, shard, begin))
 
-    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[Rewind, Path]:
+    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[RewindPlan, Path]:
         """Write it; the second is the backup."""
         table = self.stopped()
         found = self.planned(probe, begin)
         backup = self._keep(table)
-        table.rewind(found.marks, found.dropped)
+        table.rewind(found.checkpoints, found.removed)
         return found, backup
 
     def swap(self, shadow: Path, journal: Journal) -> Path:
@@ -73,19 +73,21 @@ class Consumer:
             )
         table = self.stopped()
         backup = self._keep(table, live, fresh)
-        found = after(Probe(journal.stream).shards(), journal.marks, table.read() or {})
-        table.rewind(found.marks, found.dropped)
+        found = resume_plan(Probe(journal.stream).shards(), journal.checkpoints, table.read() or {})
+        table.rewind(found.checkpoints, found.removed)
         for path in ids:  # the claim beside the leases is the store's: it moves to the new one
             shutil.copy2(live / path, fresh / path)
-        undo.exchange(live, fresh)
+        undo.swap_folders(live, fresh)
         return backup
 
     def undo(self) -> Path:
         """Put back what the last rewind or swap changed; the file that held it."""
-        path, backup = undo.newest(self.settings.folder, self.name)
+        path, backup = undo.newest_backup(self.settings.folder, self.name)
         undo.undo(path, backup, self.stopped())
         return path
 
     def _keep(self, table: LeaseTable, live: Path | None = None, shadow: Path | None = None) -> Path:
         folders = ("", "") if live is None else (str(live), str(shadow))
-        return undo.keep(self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders))
+        return undo.save_backup(
+            self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders)
+        )

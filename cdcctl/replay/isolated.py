@@ -13,18 +13,18 @@ from cdcctl.replay.progress import Progress
 from cdcctl.replay.request import end_of, selected
 from cdckit.errors import CdcError
 from cdckit.runtime.signals import stop_on_signals
-from consumers.replay.shadow import Journal, Shadow, write_journal
-from consumers.stream.rate_limit import Pace
+from consumers.replay.shadow import Journal, ShadowReplay, write_journal
+from consumers.stream.rate_limit import ReadRateLimiter
 
 
-def fill(shadow: Shadow, reads: float, output_format: Format) -> None:
-    """Replay into the shadow and report. Raises what `Shadow.replay` raises, typer.Exit when it was interrupted."""
+def fill(shadow: ShadowReplay, reads: float, output_format: Format) -> None:
+    """Replay into the shadow and report. Raises what `ShadowReplay.replay` raises, typer.Exit when interrupted."""
     chosen = selected(shadow.journal)
     progress = Progress(end_of(chosen))
     write_journal(shadow.folder, shadow.journal)
     with stop_on_signals() as stopping:
         try:
-            done = shadow.replay(chosen, stopping.is_set, progress.took, Pace(reads))
+            done = shadow.replay(chosen, stopping.is_set, progress.took, ReadRateLimiter(reads))
         except CdcError:
             progress.close()
             _say_how_to_go_on(shadow.journal, shadow.folder)

@@ -12,7 +12,7 @@ from cdcctl import output
 from cdcctl.options import Format, Output, settings
 from cdcctl.replay.in_place import Consumer
 from cdckit.errors import UsageError
-from consumers.replay.shadow import FILE, Journal, read_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, read_journal
 
 Name = Annotated[str, typer.Argument(help="search, parquet, audit, replica, or a sink that is installed.")]
 
@@ -57,7 +57,7 @@ def list_replays(context: typer.Context, output_format: Output = Format.TABLE) -
     Example: [bold]cdcctl replay ls -o json[/]
     """
     folder = settings(context).folder / "replays"
-    found = [(path.parent, read_journal(path.parent)) for path in sorted(folder.glob(f"*/{FILE}"))]
+    found = [(path.parent, read_journal(path.parent)) for path in sorted(folder.glob(f"*/{JOURNAL_FILE}"))]
     if output_format is Format.JSON:
         output.print_json([{"folder": str(path), **asdict(one)} for path, one in found])
     elif found:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cdcctl import change_lines, output
-from consumers.stream.reader import SHARD_END, Page
+from consumers.stream.reader import SHARD_END, ShardPage
 
 _DRAW, _TELL = 0.3, 15.0
 _BAR = 20
@@ -29,10 +29,10 @@ class Progress:
     _drawn: float = field(default_factory=time.monotonic)
     _line: bool = False
 
-    def took(self, page: Page, count: int) -> None:
+    def took(self, page: ShardPage, count: int) -> None:
         """One page more."""
         self.count += count
-        if page.mark == SHARD_END:
+        if page.checkpoint == SHARD_END:
             self._behind.pop(page.shard, None)
         else:
             self._behind[page.shard] = max(0, page.behind_ms - self._beyond())

@@ -13,7 +13,7 @@ from cdcctl.timespec import parse_point
 from cdckit.errors import UsageError
 from cdckit.runtime.settings import Settings
 from consumers.filters.selection import Selection
-from consumers.replay.shadow import FILE, Journal, read_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, read_journal
 from consumers.stream.points import Point
 from consumers.stream.start import EARLIEST, StartPosition
 
@@ -67,7 +67,7 @@ def resumed(folder: Path, consumer: str, others: Sequence[object]) -> Journal:
 def fresh_folder(settings: Settings, consumer: str, named: Path | None = None) -> Path:
     """A folder for what a replay that begins now makes, nobody else's. Raises UsageError when the named one is used."""
     if named is not None:
-        if (named / consumer).exists() or (named / FILE).exists():
+        if (named / consumer).exists() or (named / JOURNAL_FILE).exists():
             raise UsageError(f"{named} holds a replay already", "name another folder with --into, or use --resume")
         return named
     plain = f"{consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S}"

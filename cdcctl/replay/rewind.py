@@ -29,12 +29,14 @@ def rewind(consumer: Consumer, probe: Probe, begin: StartPosition, output_format
     else:
         found, backup = consumer.rewind(probe, begin)
     if output_format is Format.JSON:
-        output.print_json({"rewound": found.marks, "removed": found.dropped, "backup": backup, "dry_run": dry_run})
+        output.print_json(
+            {"rewound": found.checkpoints, "removed": found.removed, "backup": backup, "dry_run": dry_run}
+        )
     else:
-        rows = [*found.marks.items(), *((shard, "made anew when its parents end") for shard in found.dropped)]
+        rows = [*found.checkpoints.items(), *((shard, "made anew when its parents end") for shard in found.removed)]
         output.print_table(["shard", "resumes after"], rows)
     name = consumer.name
-    if not found.marks:
+    if not found.checkpoints:
         output.note(f"nothing is moved: {name} has not come further than that")
     elif dry_run:
         output.note("nothing was written: this is what it would be")

@@ -25,7 +25,7 @@ from consumers.search.options import read
 from consumers.search.reindex import reindex as remake
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
-from consumers.worker.status import now_behind, read_reports
+from consumers.worker.status import read_reports, seconds_behind
 
 CONSUMER = "search"
 _MARK = re.compile("</?mark>")
@@ -118,7 +118,7 @@ def reindex(
 
 def _stream(found: Settings, moment: str, stopping: Callable[[], bool]) -> Catchup:
     wanted = parse_moment(moment)
-    return catchup(found, wanted, Probe(found.stream).begin(Point(wanted), datetime.now(UTC)), stopping)
+    return catchup(found, wanted, Probe(found.stream).start_for(Point(wanted), datetime.now(UTC)), stopping)
 
 
 def _as_json(page: Page, figures: Stats, found: Settings, highlight: bool) -> dict[str, object]:
@@ -153,7 +153,9 @@ def _plain(snippet: str) -> str:
 
 def _behind(found: Settings) -> float | None:
     """How far the consumer's shards on this machine are behind commit time; None when none has run here."""
-    known = [behind for report in read_reports(found.folder, CONSUMER) if (behind := now_behind(report)) is not None]
+    known = [
+        behind for report in read_reports(found.folder, CONSUMER) if (behind := seconds_behind(report)) is not None
+    ]
     return max(known, default=None)
 
 

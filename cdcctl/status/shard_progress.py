@@ -19,7 +19,7 @@ from cdckit.envelope import place
 from cdckit.errors import EnvelopeError, StreamError
 from cdckit.packing import GZIP
 from consumers.kcl.leases import Lease
-from consumers.stream.unpack import inside
+from consumers.stream.unpack import expand_record
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -77,7 +77,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(record: Any) -> list[_Entry]:
-    found, arrival = inside(record), record["ApproximateArrivalTimestamp"]
+    found, arrival = expand_record(record), record["ApproximateArrivalTimestamp"]
     if record["Data"].startswith(GZIP):
         return [_Entry(record["SequenceNumber"], 0, found[0].data, arrival, len(found))]
     return [_Entry(one.sequence_number, one.sub_sequence_number, one.data, arrival) for one in found]

@@ -19,10 +19,10 @@ from cdcctl.tail.stats import Statistics
 from cdcctl.timespec import parse_point
 from cdckit.errors import UsageError
 from cdckit.runtime.signals import stop_on_signals
-from consumers.filters.feed import Feed, Rows, Seen
+from consumers.filters.feed import Feed, FeedItem, RowHistory
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
-from consumers.stream.reader import Page, StreamReader
+from consumers.stream.reader import ShardPage, StreamReader
 from consumers.stream.start import LATEST, StartPosition
 
 _WINDOW = timedelta(seconds=1)
@@ -93,15 +93,15 @@ def tail(
 
         def feed_from(begin: StartPosition) -> Feed:
             reader = StreamReader(
-                found.stream, begin, not follow, stopping.is_set, probe.client, only=only, pace=probe.pace
+                found.stream, begin, not follow, stopping.is_set, probe.client, shard_filter=only, limiter=probe.limiter
             )
             reader.open()
-            return Feed(reader, chosen, Rows() if output_format is TailFormat.PRETTY else None)
+            return Feed(reader, chosen, RowHistory() if output_format is TailFormat.PRETTY else None)
 
         if last is not None:
             feed, seen = last_changes(feed_from, last, asked, probe)
         else:
-            feed, seen = feed_from(LATEST if asked is None else probe.begin(asked, datetime.now(UTC))), []
+            feed, seen = feed_from(LATEST if asked is None else probe.start_for(asked, datetime.now(UTC))), []
         if output_format is TailFormat.PRETTY and follow and not stats:
             output.note(f"[dim]watching stream {output.escape(found.stream)}; Ctrl-C stops[/]")
         feed.reader.stop_when_caught_up = not follow
@@ -110,7 +110,7 @@ def tail(
 
 
 def _show(
-    seen: Sequence[Seen], more: Iterable[tuple[Page, list[Seen]]], reader: StreamReader, printer: Printer,
+    seen: Sequence[FeedItem], more: Iterable[tuple[ShardPage, list[FeedItem]]], reader: StreamReader, printer: Printer,
     orderer: Orderer | None,
 ) -> None:  # fmt: skip
     try:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cdckit.change import Change
-from consumers.filters.feed import Seen
-from consumers.stream.reader import Page
+from consumers.filters.feed import FeedItem
+from consumers.stream.reader import ShardPage
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 Transaction = tuple[str, int, int]
@@ -30,12 +30,12 @@ class Orderer:
 
     window: timedelta
     whole: bool = False
-    _heaps: dict[str, list[tuple[str, int, Seen]]] = field(default_factory=dict)
+    _heaps: dict[str, list[tuple[str, int, FeedItem]]] = field(default_factory=dict)
     _read_to: dict[str, datetime] = field(default_factory=dict)
     _latest: dict[Transaction, datetime] = field(default_factory=dict)
     _count: int = 0
 
-    def take(self, page: Page, found: Iterable[Seen], shards: Iterable[str], now: datetime) -> list[Seen]:
+    def take(self, page: ShardPage, found: Iterable[FeedItem], shards: Iterable[str], now: datetime) -> list[FeedItem]:
         """Take a page's changes in; returns those whose turn has come. `shards` are all that are being read."""
         given = [seen for seen in found if not self._hold(seen)]
         reached = now if page.behind_ms == 0 else page.arrivals[-1] if page.arrivals else _NEVER
@@ -43,11 +43,11 @@ class Orderer:
         safe = min((self._read_to.get(shard, _NEVER) for shard in shards), default=now)
         return given + self._up_to(_NEVER if safe == _NEVER else safe - self.window)
 
-    def rest(self) -> list[Seen]:
+    def rest(self) -> list[FeedItem]:
         """All that is still held."""
         return self._up_to(datetime.max.replace(tzinfo=UTC))
 
-    def _hold(self, seen: Seen) -> bool:
+    def _hold(self, seen: FeedItem) -> bool:
         change = seen.change
         if change is None:  # no order is known of it
             return False
@@ -59,21 +59,21 @@ class Orderer:
             self._latest[key] = max(self._latest.get(key, _NEVER), seen.arrived)
         return True
 
-    def _up_to(self, safe: datetime) -> list[Seen]:
-        given: list[Seen] = []
+    def _up_to(self, safe: datetime) -> list[FeedItem]:
+        given: list[FeedItem] = []
         while ready := [heap for heap in self._heaps.values() if heap and self._arrived(heap[0][2]) <= safe]:
             heap = ready[0] if len(ready) == 1 else min(ready, key=lambda one: one[0][2].arrived)
             given.append(heapq.heappop(heap)[2])
         self._forget(given)
         return given
 
-    def _arrived(self, seen: Seen) -> datetime:
+    def _arrived(self, seen: FeedItem) -> datetime:
         if not self.whole:
             return seen.arrived
         assert seen.change is not None
         return self._latest.get(transaction(seen.change), seen.arrived)
 
-    def _forget(self, given: Iterable[Seen]) -> None:
+    def _forget(self, given: Iterable[FeedItem]) -> None:
         if self.whole:
             for seen in given:
                 assert seen.change is not None

@@ -17,7 +17,7 @@ from cdcctl import change_lines, output
 from cdcctl.tail.order import transaction
 from cdckit.change import Change
 from cdckit.packing import plain
-from consumers.filters.feed import Seen
+from consumers.filters.feed import FeedItem
 
 _LIVE = timedelta(seconds=10)
 
@@ -35,14 +35,14 @@ class View:
 class Printer(Protocol):
     """Prints to stdout."""
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print these, at once."""
 
     def close(self) -> None:
         """Print what belongs at the end."""
 
 
-def as_object(seen: Seen, view: View) -> Mapping[str, Any]:
+def as_object(seen: FeedItem, view: View) -> Mapping[str, Any]:
     """One record for scripts; one that cannot be read says why, and holds its bytes."""
     if seen.change is None:
         return {
@@ -57,18 +57,18 @@ def as_object(seen: Seen, view: View) -> Mapping[str, Any]:
     return found
 
 
-def _grouped(seen: Sequence[Seen], view: View) -> Iterable[Mapping[str, Any]]:
+def _grouped(seen: Sequence[FeedItem], view: View) -> Iterable[Mapping[str, Any]]:
     """An object a record, or a transaction (whose changes stand side by side)."""
     if not view.transactions:
         return (as_object(one, view) for one in seen)
     return (_transaction(list(group), view) for _, group in itertools.groupby(seen, _which))
 
 
-def _which(seen: Seen) -> object:
+def _which(seen: FeedItem) -> object:
     return id(seen) if seen.change is None else transaction(seen.change)
 
 
-def _transaction(group: Sequence[Seen], view: View) -> Mapping[str, Any]:
+def _transaction(group: Sequence[FeedItem], view: View) -> Mapping[str, Any]:
     first = group[0].change
     if first is None:
         return as_object(group[0], view)
@@ -85,7 +85,7 @@ class JsonLines:
 
     view: View
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """One write for all."""
         output.print_json_lines(_grouped(seen, self.view))
 
@@ -100,7 +100,7 @@ class JsonArray:
     view: View
     _any: bool = False
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """The next elements."""
         for one in _grouped(seen, self.view):
             output.print_plain(("," if self._any else "[") + output.json_line(one))
@@ -118,7 +118,7 @@ class Csv:
     view: View
     _headed: bool = False
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Rows; what cannot be read has its reason in the last cell."""
         if not seen:
             return
@@ -134,7 +134,7 @@ class Csv:
     def close(self) -> None:
         """Nothing is left."""
 
-    def _row(self, seen: Seen) -> list[object]:
+    def _row(self, seen: FeedItem) -> list[object]:
         change = seen.change
         if change is None:
             return ["", "?", "", "", "", "", f"unreadable: {seen.error}"]
@@ -151,14 +151,14 @@ class Raw:
 
     view: View
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Lines."""
         output.print_lines([self._text(one) for one in seen])
 
     def close(self) -> None:
         """Nothing is left."""
 
-    def _text(self, seen: Seen) -> str:
+    def _text(self, seen: FeedItem) -> str:
         if seen.change is None:
             return output.json_line(as_object(seen, self.view))
         return plain(seen.record.data).decode()
@@ -173,7 +173,7 @@ class Pretty:
     _day: date = field(default_factory=date.today)
     _last: object = None
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Lines."""
         groups = [list(group) for _, group in itertools.groupby(seen, _which)] if self.view.transactions else [seen]
         for group in groups:
@@ -185,7 +185,7 @@ class Pretty:
     def close(self) -> None:
         """Nothing is left."""
 
-    def _show(self, seen: Seen) -> None:
+    def _show(self, seen: FeedItem) -> None:
         change = seen.change
         if change is None:
             why = output.escape(str(seen.error).removeprefix("unreadable record: "))
@@ -216,7 +216,7 @@ class Pretty:
             self._day = day
             self._line(f"[dim]── {day.isoformat()} ──[/]")
 
-    def _mark(self, seen: Seen, change: Change) -> str:
+    def _mark(self, seen: FeedItem, change: Change) -> str:
         if not self.view.lag:
             return ""
         now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cdcctl import change_lines, output
 from cdckit.change import Op
-from consumers.filters.feed import Seen
+from consumers.filters.feed import FeedItem
 
 _WINDOW = 10.0
 _UNREADABLE = "(unreadable)"
@@ -29,7 +29,7 @@ class Counts:
     lag: float = 0.0
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def take(self, seen: Seen, now: datetime) -> None:
+    def take(self, seen: FeedItem, now: datetime) -> None:
         """One more."""
         self.total += 1
         if seen.change is None:
@@ -65,7 +65,7 @@ class Statistics:
     _live: Any = None
     _started: float = field(default_factory=time.monotonic)
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Count them; draw."""
         now, here = datetime.now(UTC), Counter[str]()
         for one in seen:

@@ -8,7 +8,7 @@ import pytest
 from cdcctl.demo.parts import Parts
 from cdcctl.sandbox.processes import start_time
 from consumers.kcl.leases import LeaseTable
-from consumers.kcl.properties import shipped
+from consumers.kcl.properties import read_file
 from consumers.worker.status import read_reports
 from tests.chaos.ledger_sink import FILE, POISON
 from tests.chaos.test_kit import Feed, covered, happens, reading, rows, seen, wait_until
@@ -75,7 +75,7 @@ def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
     """
     properties = tmp_path / "kcl_properties" / "ledger.properties"
     properties.parent.mkdir()
-    wanted = shipped("ledger") | {"isGracefulLeaseHandoffEnabled": "true"}
+    wanted = read_file("ledger") | {"isGracefulLeaseHandoffEnabled": "true"}
     properties.write_text("".join(f"{name} = {value}\n" for name, value in wanted.items()))
     stream = resharding.make_stream(shards=4)
     consume(parts, stream, folder=tmp_path)

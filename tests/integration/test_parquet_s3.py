@@ -91,16 +91,16 @@ def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url
             tidy(lake, ref, Goal())
         with pytest.raises(SatelliteError), turn(bucket, path):
             pass
-    assert bucket.seen(path) is None, "given back"
+    assert bucket.version(path) is None, "given back"
     assert bucket.put_if(path, b"left by a kill") is not None
     with pytest.raises(SatelliteError), turn(bucket, path):
         pass
-    while (left := bucket.seen(path)) is None or left.age <= 0.5:
+    while (left := bucket.version(path)) is None or left.age_seconds <= 0.5:
         threading.Event().wait(0.1)
     with turn(bucket, path, seconds=0.5):
-        taken = bucket.seen(path)
+        taken = bucket.version(path)
         assert taken is not None
-        assert taken.tag != left.tag
+        assert taken.etag != left.etag
     assert tidy(lake, ref, Goal()).files_after == 1
 
 
@@ -108,11 +108,11 @@ def test_a_turn_is_renewed_while_it_lasts(url: str) -> None:
     bucket = Lake.at(url).bucket
     assert bucket is not None
     with turn(bucket, "lock", seconds=0.2):
-        tags = {bucket.seen("lock")}
-        while len({found.tag for found in tags if found}) < 3:
+        tags = {bucket.version("lock")}
+        while len({found.etag for found in tags if found}) < 3:
             threading.Event().wait(0.02)
-            tags.add(bucket.seen("lock"))
-    assert bucket.seen("lock") is None
+            tags.add(bucket.version("lock"))
+    assert bucket.version("lock") is None
 
 
 def test_partitions_of_any_text(url: str) -> None:

@@ -10,7 +10,7 @@ from cdckit.errors import SatelliteError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import Lease
-from consumers.replay.estimate import Part, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, seconds_to_read
 
 
 def shard(name: str, *parents: str, closed: bool = True) -> dict[str, Any]:
@@ -64,5 +64,5 @@ def test_many_splits_and_merges_are_estimated_at_once() -> None:
     for number in range(0, 120, 3):
         left, right, merged = (str(number + more) for more in (1, 2, 3))
         shards += [shard(left, str(number)), shard(right, str(number)), shard(merged, left, right)]
-    parts = [Part(one["ShardId"], "", 1, 2_000_000, exact=True) for one in shards]
+    parts = [ShardEstimate(one["ShardId"], "", 1, 2_000_000, exact=True) for one in shards]
     assert seconds_to_read(parts, shards) == pytest.approx(81 * seconds_to_read(parts[:1], shards[:1]))

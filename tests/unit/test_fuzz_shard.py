@@ -10,7 +10,7 @@ from cdckit.testing import MemorySink
 from consumers.dead_letters import open_store
 from consumers.stream.record import RawRecord
 from consumers.worker.shard import Cadence, ShardWorker
-from consumers.worker.status import ShardFigures, status_folder
+from consumers.worker.status import ShardReporter, status_folder
 from tests.support.histories import entry
 from tests.support.scale import scale
 
@@ -42,7 +42,7 @@ def garbage(chance: random.Random) -> bytes:
 def test_garbage_between_good_records(tmp_path: Path) -> None:
     chance, count = random.Random(20261124), scale(2000, 10_000)
     sink, letters = MemorySink(), open_store("", "test", tmp_path)
-    figures = ShardFigures(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
+    figures = ShardReporter(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
     worker = ShardWorker(sink, letters, figures, Cadence(), max_dead_share=1.0)
     records, bad = [], 0
     for number in range(1, count + 1):
@@ -76,7 +76,7 @@ def _is_good(data: bytes) -> bool:
 
 def test_ten_mebibytes_of_zeros_and_a_bomb(tmp_path: Path) -> None:
     letters = open_store("", "test", tmp_path)
-    figures = ShardFigures(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
+    figures = ShardReporter(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
     worker = ShardWorker(MemorySink(), letters, figures, Cadence(), max_dead_share=1.0)
     bomb = zlib.compress(bytes(200 * 1024 * 1024), 9)
     worker.process([RawRecord(bytes(10 * 1024 * 1024), "k", "1"), RawRecord(bomb, "k", "2")], 0, lambda mark: None)

@@ -11,7 +11,7 @@ from cdcctl.tail.last import last_changes
 from consumers.filters.feed import Feed
 from consumers.filters.selection import Selection
 from consumers.stream.probe import Probe
-from consumers.stream.rate_limit import Pace
+from consumers.stream.rate_limit import ReadRateLimiter
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST, StartPosition
 
@@ -55,13 +55,13 @@ class Kinesis:
 
 
 def readers(kinesis: Kinesis) -> Any:
-    pace = Pace(clock=lambda: kinesis.now, sleep=kinesis.sleep)
+    pace = ReadRateLimiter(clock=lambda: kinesis.now, sleep=kinesis.sleep)
 
     def open_reader(begin: StartPosition = EARLIEST, *, to_the_tip: bool = False) -> StreamReader:
         def enough() -> bool:
             return min((len(one) for one in kinesis.reads.values()), default=0) > READS
 
-        return StreamReader("s", begin, to_the_tip, enough, cast(Any, kinesis), pace=pace)
+        return StreamReader("s", begin, to_the_tip, enough, cast(Any, kinesis), limiter=pace)
 
     return pace, open_reader
 
@@ -81,6 +81,6 @@ def test_readers_one_after_the_other_and_a_probe_count_together() -> None:
     probe = Probe("s", cast(Any, kinesis), pace)
     while min((len(one) for one in kinesis.reads.values()), default=0) < READS:
         for number in range(3):
-            probe.since(f"shardId-{number}", StartPosition.at(datetime.now(UTC) - timedelta(minutes=1)), 3)
+            probe.read_from(f"shardId-{number}", StartPosition.at(datetime.now(UTC) - timedelta(minutes=1)), 3)
         last_changes(lambda begin: Feed(open_reader(begin), Selection()), 1000, None, probe)
     assert kinesis.closest() >= 1.0 - 1e-9

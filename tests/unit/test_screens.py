@@ -7,14 +7,14 @@ import pytest
 
 from cdcctl.demo.screenshots import shot
 from cdcctl.replay.progress import Progress
-from consumers.stream.reader import Page
+from consumers.stream.reader import ShardPage
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_the_progress_line_fits_and_keeps_what_matters(width: int) -> None:
     progress = Progress()
-    progress.took(Page("shardId-0", [], [], 400_000, "1"), 0)
-    progress.took(Page("shardId-0", [], [datetime(2026, 11, 24, 10, tzinfo=UTC)], 100_000, "2"), 12_345)
+    progress.took(ShardPage("shardId-0", [], [], 400_000, "1"), 0)
+    progress.took(ShardPage("shardId-0", [], [datetime(2026, 11, 24, 10, tzinfo=UTC)], 100_000, "2"), 12_345)
     text = progress.text(width - 1)
     assert len(text) < width
     assert "75%" in text
@@ -25,7 +25,7 @@ def test_the_progress_line_fits_and_keeps_what_matters(width: int) -> None:
 
 def test_with_an_end_the_rest_of_the_stream_does_not_count() -> None:
     progress = Progress(until=datetime.now(UTC))
-    progress.took(Page("shardId-0", [], [], 0, "1"), 0)
+    progress.took(ShardPage("shardId-0", [], [], 0, "1"), 0)
     assert "100%" in progress.text()
 
 

@@ -50,13 +50,13 @@ def test_an_end_may_lie_ahead() -> None:
 )
 def test_both_ends_of_a_range_belong_to_it(since: Point, until: Point) -> None:
     chosen = Selection(since, until)
-    assert [at for at in range(10) if chosen.takes(change("I", 1, at=at))] == [3, 4, 5]
+    assert [at for at in range(10) if chosen.matches(change("I", 1, at=at))] == [3, 4, 5]
 
 
 def test_a_position_is_exact_where_an_lsn_is_a_whole_transaction() -> None:
     changes = [change("I", 1, at=at, index=index) for at in (1, 2) for index in (0, 1)]
-    assert [Point(lsn=Lsn(2)).passed(one) for one in changes] == [False] * 4
-    assert [Point(position=Position(1, Lsn(2), 0)).passed(one) for one in changes] == [False, False, False, True]
+    assert [Point(lsn=Lsn(2)).is_before(one) for one in changes] == [False] * 4
+    assert [Point(position=Position(1, Lsn(2), 0)).is_before(one) for one in changes] == [False, False, False, True]
 
 
 def test_tables_ops_and_keys() -> None:
@@ -64,7 +64,7 @@ def test_tables_ops_and_keys() -> None:
 
     def taken(**wanted: object) -> list[int]:
         chosen = Selection(**wanted)  # type: ignore[arg-type]
-        return [number for number, one in enumerate(made) if chosen.takes(one)]
+        return [number for number, one in enumerate(made) if chosen.matches(one)]
 
     assert taken() == [0, 1, 2]
     assert taken(tables=("public.*",)) == [0, 2]
@@ -76,6 +76,6 @@ def test_tables_ops_and_keys() -> None:
 
 def test_an_unreadable_record_is_told_by_its_arrival() -> None:
     chosen = Selection(Point(START), Point(START + timedelta(seconds=9)))
-    told = [chosen.takes_unreadable(START + timedelta(seconds=at)) for at in (-1, 0, 9, 10)]
+    told = [chosen.matches_unreadable(START + timedelta(seconds=at)) for at in (-1, 0, 9, 10)]
     assert told == [False, True, True, False]
-    assert Selection(Point(lsn=Lsn(5))).takes_unreadable(START)
+    assert Selection(Point(lsn=Lsn(5))).matches_unreadable(START)

@@ -15,8 +15,8 @@ from cdckit.testing import FaultySink, MemorySink, transient
 from consumers.dead_letters import DeadLetter, open_store
 from consumers.stream.record import RawRecord
 from consumers.worker.delivery import TooManyDeadLetters
-from consumers.worker.shard import Cadence, Mark, ShardWorker
-from consumers.worker.status import Report, ShardFigures, read_reports, status_folder
+from consumers.worker.shard import Cadence, Checkpoint, ShardWorker
+from consumers.worker.status import Report, ShardReporter, read_reports, status_folder
 
 SHARD = "shardId-000000000000"
 EAGER = Cadence(0, 0)
@@ -34,17 +34,17 @@ class Bench:
     """A worker with a sink, and the checkpoints it made."""
 
     def __init__(self, folder: Path, sink: object, cadence: Cadence = EAGER, max_dead_share: float = 1.0) -> None:
-        self.marks: list[Mark] = []
+        self.marks: list[Checkpoint] = []
         self.folder = folder
         self.letters = open_store("", "test", folder)
-        figures = ShardFigures(status_folder(folder, "test"), "test", SHARD)
+        figures = ShardReporter(status_folder(folder, "test"), "test", SHARD)
         self.worker = ShardWorker(sink, self.letters, figures, cadence, max_dead_share)  # type: ignore[arg-type]
 
     def process(self, *records: RawRecord) -> None:
         self.worker.process(records, 0, self.marks.append)
 
     def report(self) -> Report:
-        self.worker.figures.write()
+        self.worker.reporter.write()
         [report] = read_reports(self.folder, "test")
         return report
 
@@ -66,7 +66,7 @@ def test_a_batch_is_applied_flushed_and_checkpointed_at_its_last_record(tmp_path
     bench = Bench(tmp_path, sink := MemorySink())
     bench.process(record(1), record(2))
     assert set(sink.rows) == {"main/public.orders/[1]", "main/public.orders/[2]"}
-    assert bench.marks == [Mark("2", 0)]
+    assert bench.marks == [Checkpoint("2", 0)]
 
 
 def test_nothing_is_checkpointed_before_flush_has_returned(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_sink_may_ask_for_small_batches_which_are_flushed_together(tmp_path: P
     bench = Bench(tmp_path, sink := Portions())
     bench.process(*map(record, range(7)))
     assert sink.sizes == [3, 3, 1, 0]
-    assert bench.marks == [Mark("6", 0)]
+    assert bench.marks == [Checkpoint("6", 0)]
     assert bench.report().read == bench.report().applied == 7
 
 
@@ -105,7 +105,7 @@ def test_an_empty_call_flushes_and_checkpoints_what_is_due(tmp_path: Path) -> No
     assert bench.marks == []
     time.sleep(0.06)
     bench.process()
-    assert bench.marks == [Mark("1", 0)]
+    assert bench.marks == [Checkpoint("1", 0)]
 
 
 def test_a_sink_may_ask_for_rarer_flushes(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ def test_a_sink_may_ask_for_rarer_flushes(tmp_path: Path) -> None:
     bench.process(record(1))
     assert bench.marks == []
     bench.worker.finish(bench.marks.append)
-    assert bench.marks == [Mark("1", 0)]
+    assert bench.marks == [Checkpoint("1", 0)]
 
 
 def test_a_transient_error_is_tried_again_with_the_same_batch(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sink := FaultySink(apply_errors=transient(1, 2)))
     bench.process(record(1))
     assert sink.applies == 3
-    assert bench.marks == [Mark("1", 0)]
+    assert bench.marks == [Checkpoint("1", 0)]
 
 
 def test_any_other_error_comes_out(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_end_of_a_shard_is_told_after_the_flush(tmp_path: Path) -> None:
     sink, told = Slow(), []
     bench = Bench(tmp_path, sink)
     bench.process(record(1))
-    bench.worker.ended(lambda: told.append(bench.worker.figures.report.applied))
+    bench.worker.end_shard(lambda: told.append(bench.worker.reporter.report.applied))
     assert told == [1]
 
 
@@ -215,7 +215,7 @@ def test_a_batch_is_never_empty(tmp_path: Path) -> None:
     bench.process(record(1, b"garbage"))
     bench.process()
     assert seen == []
-    assert bench.marks == [Mark("1", 0)]
+    assert bench.marks == [Checkpoint("1", 0)]
 
 
 @given(st.integers(1, 60), st.sets(st.integers(1, 60)))
@@ -227,8 +227,8 @@ def test_poison_is_found_wherever_it_stands_and_all_others_are_applied(count: in
     dead = poison & set(range(1, count + 1))
     assert [int(letter.sequence_number) for letter in letters] == sorted(dead)
     assert len(sink.rows) == count - len(dead)
-    assert bench.marks == [Mark(str(count), 0)]
-    report = bench.worker.figures.report
+    assert bench.marks == [Checkpoint(str(count), 0)]
+    report = bench.worker.reporter.report
     assert (report.read, report.applied, report.dead_lettered) == (count, count - len(dead), len(dead))
 
 
@@ -271,7 +271,7 @@ def test_a_small_share_of_dead_letters_goes_on_for_ever(tmp_path: Path) -> None:
 def test_a_transient_error_of_flush_is_tried_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FaultySink(flush_errors=transient(1)))
     bench.process(record(1))
-    assert bench.marks == [Mark("1", 0)]
+    assert bench.marks == [Checkpoint("1", 0)]
 
 
 def test_many_records_or_bytes_are_checkpointed_before_the_time(tmp_path: Path) -> None:
@@ -281,13 +281,13 @@ def test_many_records_or_bytes_are_checkpointed_before_the_time(tmp_path: Path) 
         bench.process(record(1), record(2))
         assert bench.marks == []
         bench.process(record(3))
-        assert bench.marks == [Mark("3", 0)]
+        assert bench.marks == [Checkpoint("3", 0)]
 
 
 def test_sub_sequence_numbers_are_checkpointed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, MemorySink())
     bench.process(RawRecord(record(1).data, "key", "7", 4))
-    assert bench.marks == [Mark("7", 4)]
+    assert bench.marks == [Checkpoint("7", 4)]
 
 
 def test_a_letter_s_id_is_its_place(tmp_path: Path) -> None:

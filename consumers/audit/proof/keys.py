@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from cdckit.errors import SatelliteError
-from consumers.storage.files import write_whole
+from consumers.storage.files import write_atomically
 
 PRIVATE = "signing.pem"
 _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
@@ -89,7 +89,7 @@ def rotate(folder: Path) -> tuple[str, str]:
         old.sign(_ROTATION + raw),
     )  # fmt: skip
     _remember_public(folder, new.public_key())
-    write_whole(folder / f"{key_id(new.public_key())}.rotation.json", msgspec.json.encode(statement), 0o644)
+    write_atomically(folder / f"{key_id(new.public_key())}.rotation.json", msgspec.json.encode(statement), 0o644)
     _publish(folder / PRIVATE, new, replace=True)
     return old.id, key_id(new.public_key())
 
@@ -142,7 +142,7 @@ _ROTATION = b"cdc.audit.rotation:"
 def _publish(path: Path, key: Ed25519PrivateKey, *, replace: bool) -> None:
     pem = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_whole(fresh, pem, 0o600)
+    write_atomically(fresh, pem, 0o600)
     try:
         fresh.replace(path) if replace else os.link(fresh, path)
     except FileExistsError:
@@ -154,4 +154,4 @@ def _publish(path: Path, key: Ed25519PrivateKey, *, replace: bool) -> None:
 def _remember_public(folder: Path, key: Ed25519PublicKey) -> None:
     path = folder / f"{key_id(key)}.pub.pem"
     if not path.exists():
-        write_whole(path, key.public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+        write_atomically(path, key.public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cdckit.errors import SatelliteError
-from consumers.parquet.object_store import Bucket
+from consumers.storage.objects import S3Objects
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ SECONDS = 600.0
 
 
 @contextmanager
-def turn(bucket: Bucket, path: str, seconds: float = SECONDS) -> Iterator[None]:
+def turn(bucket: S3Objects, path: str, seconds: float = SECONDS) -> Iterator[None]:
     """The block is the only one in a turn at `path`. Raises SatelliteError when it is another's, or the store fails."""
     mine = _Turn(bucket, path, seconds)
     mine.take()
@@ -33,7 +33,7 @@ def turn(bucket: Bucket, path: str, seconds: float = SECONDS) -> Iterator[None]:
 class _Turn:
     """Every write of the object is conditional: on there being none, or on the very one that was seen."""
 
-    bucket: Bucket
+    bucket: S3Objects
     path: str
     seconds: float
     tag: str | None = None
@@ -41,8 +41,8 @@ class _Turn:
 
     def take(self) -> None:
         self.tag = self.bucket.put_if(self.path, _token())
-        if self.tag is None and (found := self.bucket.seen(self.path)) and found.age > self.seconds:
-            self.tag = self.bucket.put_if(self.path, _token(), found.tag)
+        if self.tag is None and (found := self.bucket.version(self.path)) and found.age_seconds > self.seconds:
+            self.tag = self.bucket.put_if(self.path, _token(), found.etag)
         if self.tag is None:
             raise SatelliteError(
                 f"another process works on {self.path} of the lake",
@@ -55,7 +55,7 @@ class _Turn:
         self._ended.set()
         self._thread.join()
         with suppress(SatelliteError):  # it is over after a while anyway
-            if self.tag is not None and (found := self.bucket.seen(self.path)) and found.tag == self.tag:
+            if self.tag is not None and (found := self.bucket.version(self.path)) and found.etag == self.tag:
                 self.bucket.delete(self.path)
 
     def _renew(self) -> None:
