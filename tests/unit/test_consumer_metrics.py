@@ -14,7 +14,7 @@ from consumers.worker.metrics import serve_metrics
 from consumers.worker.status import ShardReporter, status_folder
 
 
-def test_each_shard_s_reporter_are_served(tmp_path: Path) -> None:
+def test_each_shard_s_report_is_served(tmp_path: Path) -> None:
     reporter = ShardReporter(status_folder(tmp_path, "search"), "search", "shardId-000000000001")
     reporter.record_flush(10, 4000, 1, Outcome(7, 2), None)
     now = datetime.now(UTC)
