@@ -133,9 +133,9 @@ class StreamReader:
             self._open_ready(self._shards, self.start)
 
     def pages(self) -> Iterator[ShardPage]:
-        """Every page with records, and empty ones that say how far behind we are. Raises StreamError.
+        """All pages, including empty ones, which show how far behind the reader is. Raises StreamError.
 
-        Called again it goes on where it ended, to the tip as it is then.
+        A second call continues where the first one ended, up to the tip at that time.
         """
         if not self._opened:
             self.open()
@@ -195,7 +195,7 @@ class StreamReader:
         cursor.last = items[-1]["SequenceNumber"] if items else cursor.last
         behind = answer.get("MillisBehindLatest", 0)
         cursor.caught_up = behind == 0
-        parts = [_PackedPage(cursor.shard, some, max(1, behind), some[-1]["SequenceNumber"]) for some in earlier]
+        parts = [_PackedPage(cursor.shard, run, max(1, behind), run[-1]["SequenceNumber"]) for run in earlier]
         following = answer.get("NextShardIterator")
         if following is None:
             self._open_children(cursor.shard, answer.get("ChildShards", []))

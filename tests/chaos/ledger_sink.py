@@ -1,4 +1,4 @@
-"""A sink for the kit's chaos tests: stores each applied position, and fails in every way that a sink can."""
+"""A sink for the kit's chaos tests: stores each applied position, fails in every way that a sink can."""
 
 import os
 import random
@@ -16,7 +16,7 @@ POISON = 97  # keys divisible by it can never be applied
 
 
 class LedgerSink:
-    """One transaction per batch. CDC_TEST_FAULTS: probability of a fault per call. CDC_TEST_SLOW: seconds per change."""
+    """One transaction per batch. CDC_TEST_FAULTS: chance of a fault per call. CDC_TEST_SLOW: seconds per change."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,9 +26,7 @@ class LedgerSink:
         self._db.execute("CREATE TABLE IF NOT EXISTS seen (position TEXT PRIMARY KEY)")
         self._db.execute("CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, position TEXT, value TEXT)")
         self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))
-        self._has_a_bug = (
-            random.random() < 0.5
-        )  # not in all: a long, often halved batch must succeed once
+        self._has_a_bug = random.random() < 0.5  # not in all: a batch that is often halved must succeed once
         self._slow = float(os.environ.get("CDC_TEST_SLOW", "0"))
         self.most_changes = 1_000 if self._slow else 20_000
         self._done = Outcome()

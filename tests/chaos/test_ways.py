@@ -40,7 +40,7 @@ def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -
 def test_aggregated_records_go_through_the_kcl_whole(
     tmp_path: Path, resharding: ReshardingCloud, parts: Parts, postgres: Database
 ) -> None:
-    """The KCL unpacks the records of `--aggregate`: none is dropped, although a shard splits and children are killed."""
+    """The KCL unpacks the records of `--aggregate`: none is dropped, though a shard splits and children are killed."""
     stream = resharding.make_stream()
     postgres.run("CREATE TABLE ledger (id integer PRIMARY KEY, value text)")
     parts.start("producer", [
