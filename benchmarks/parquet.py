@@ -25,7 +25,7 @@ from benchmarks import Row
 from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.sink import open_sink
-from consumers.worker.shard import MOST_UNFLUSHED
+from consumers.worker.shard import MAX_UNFLUSHED
 
 SHARD = "shardId-000000000000"
 BATCH = 2_000
@@ -114,15 +114,15 @@ def _ours(data: Sequence[bytes], folder: Path) -> None:
     for first in range(0, len(data), BATCH):
         records = data[first : first + BATCH]
         sink.apply(Batch(SHARD, [Received(decode(text), str(first + at)) for at, text in enumerate(records)]))
-        if (first + BATCH) % MOST_UNFLUSHED == 0:
+        if (first + BATCH) % MAX_UNFLUSHED == 0:
             sink.flush()
     sink.flush()
     sink.close()
 
 
 def _reference(data: Sequence[bytes], folder: Path) -> None:
-    for first in range(0, len(data), MOST_UNFLUSHED):
-        records = [_decoder.decode(text) for text in data[first : first + MOST_UNFLUSHED]]
+    for first in range(0, len(data), MAX_UNFLUSHED):
+        records = [_decoder.decode(text) for text in data[first : first + MAX_UNFLUSHED]]
         pq.write_table(_table(records), folder / f"{first}.parquet", compression="zstd", compression_level=3)
 
 

@@ -32,7 +32,7 @@ from consumers.search.sink import open_sink
 from consumers.search.sqlite.schema import PRAGMAS
 from consumers.stream.record import RawRecord
 from consumers.worker.shard import Cadence, ShardWorker
-from consumers.worker.status import ShardFigures
+from consumers.worker.status import ShardReporter
 from tests.support.opensearch import Node, running_opensearch
 
 BATCH = 2_000
@@ -173,7 +173,7 @@ def _bulk_lines(key: int, values: dict[str, object]) -> bytes:
 def _satellite(folder: Path, documents: Sequence[Document], options: Mapping[str, object]) -> float:
     records = _records(documents)
     sink = open_sink(SinkContext("search", "shard-0", folder / "search", options))
-    figures = ShardFigures(folder / "status", "search", "shard-0")
+    figures = ShardReporter(folder / "status", "search", "shard-0")
     worker = ShardWorker(sink, open_store("", "search", folder), figures, Cadence(), max_dead_share=0.5)
     started = time.perf_counter()
     for at in range(0, len(records), CALL):

@@ -105,7 +105,7 @@ def _search(folder: Path, committed: Mapping[int, float], found: dict[int, float
 
 
 def watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
-    for page in StreamReader(Settings().stream, LATEST, stopping=done).pages():
+    for page in StreamReader(Settings().stream, LATEST, stop_requested=done).pages():
         now = time.monotonic()
         for record in page.records:
             for number in _WORD.findall(record.data):

@@ -23,7 +23,7 @@ from consumers.stream.points import OLDEST
 from consumers.stream.start import EARLIEST, LATEST, StartPosition
 from consumers.worker.metrics import serve_metrics
 from consumers.worker.registry import consumer_names, find_factory
-from consumers.worker.status import now_behind, read_reports
+from consumers.worker.status import read_reports, seconds_behind
 
 app = typer.Typer(no_args_is_help=True, help="Run the satellites' KCL applications.")
 BUILT_IN_CONSUMERS = ("search", "parquet", "audit")
@@ -133,7 +133,7 @@ def list_consumers(context: typer.Context, output_format: Output = Format.TABLE)
         {
             "consumer": report.consumer, "shard": report.shard, "position": report.position, "read": report.read,
             "applied": report.applied, "superseded": report.superseded, "dead_lettered": report.dead_lettered,
-            "behind_seconds": now_behind(report), "ended": report.ended,
+            "behind_seconds": seconds_behind(report), "ended": report.ended,
         }
         for report in reports
     ]  # fmt: skip

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdcctl.sandbox.processes import Daemon, tail_of
 from cdckit.errors import CdcError
+from cdckit.runtime.child_process import module_command
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class ChildProcesses:
     def start(self, name: str, arguments: Sequence[str], folder: Path | None = None) -> None:
         """Start ``cdcctl ARGUMENTS`` as `name`, in `folder` or the working folder."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", self.program, *arguments]
+        command = module_command(self.program, *arguments)
         self.running[name] = Daemon.spawn(
             command, self.logs / f"{name}.log", {**os.environ, **self.environ}, folder or Path.cwd()
         )

@@ -25,6 +25,7 @@ from cdcctl.status.collect import StatusCollector
 from cdcctl.status.top import History, frame
 from cdcctl.verify.run import compare_now
 from cdckit.errors import CdcError
+from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import Settings, resolve
 from cdckit.runtime.signals import StopFlag
 from consumers.worker.status import Report, merged_latencies, quantile, read_reports
@@ -108,9 +109,7 @@ class DemoRun:
         for query in QUERIES:
             output.print_text(f"\n[bold green]$[/] [bold]cdcctl {output.escape(shlex.join(query))}[/]")
             sys.stdout.flush()
-            subprocess.run(
-                [sys.executable, "-m", "cdcctl.main", *query], env={**os.environ, **self.environ}, check=False
-            )
+            subprocess.run(module_command("cdcctl.main", *query), env={**os.environ, **self.environ}, check=False)
 
     def stop(self) -> None:
         """Stop every process of the demo."""

@@ -15,7 +15,7 @@ from consumers.filters.feed import Feed
 from consumers.filters.selection import Selection
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
-from consumers.worker.status import Report, merged_latencies, now_behind, quantile, read_reports
+from consumers.worker.status import Report, merged_latencies, quantile, read_reports, seconds_behind
 
 _TAIL = 12
 
@@ -36,7 +36,7 @@ class StreamWatcher:
         return thread
 
     def _run(self) -> None:
-        reader = StreamReader(self.stream, EARLIEST, stopping=self.stopping)
+        reader = StreamReader(self.stream, EARLIEST, stop_requested=self.stopping)
         try:
             for _, found in Feed(reader, Selection()).batches():
                 changes = [seen.change for seen in found if seen.change is not None]
@@ -67,7 +67,7 @@ def _row(name: str, reports: list[Report]) -> list[str]:
         return [name, "-", "-", "the KCL is starting …", "-", "-"]
     latencies = merged_latencies(reports)
     newest = max((report.position for report in reports), default="")
-    behind = max((now_behind(report) or 0.0 for report in reports), default=0.0)
+    behind = max((seconds_behind(report) or 0.0 for report in reports), default=0.0)
     return [
         name,
         str(len(reports)),

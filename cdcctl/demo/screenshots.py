@@ -8,13 +8,13 @@ import pty
 import shlex
 import struct
 import subprocess
-import sys
 import tempfile
 import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cdcctl import output
+from cdckit.runtime.child_process import module_command
 
 SCREENSHOTS: Mapping[str, Sequence[Sequence[str]]] = {
     "tail": [("tail", "-n", "6", "--no-follow", "--tx"), ("tail", "-n", "3", "--no-follow", "--diff", "--lag")],

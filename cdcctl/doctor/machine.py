@@ -34,7 +34,7 @@ def _java(settings: Settings) -> Iterator[Finding]:
 
 
 def _jars() -> Iterator[Finding]:
-    [jar, *_] = sorted(java.jars().glob("amazon-kinesis-client-multilang-*.jar"))
+    [jar, *_] = sorted(java.find_jars().glob("amazon-kinesis-client-multilang-*.jar"))
     yield ok("kcl jars", jar.name)
 
 

@@ -15,6 +15,7 @@ from cdcctl.options import Format, Output, current_settings
 from cdcctl.timespec import parse_rate
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
+from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.catalog import tables_without_key

@@ -17,9 +17,9 @@ from cdcctl.replay.in_place import ReplayTarget
 from cdcctl.replay.manage import Name
 from cdcctl.replay.request import new_folder, new_journal, parse_selection, resume_journal
 from cdcctl.replay.rewind import refuse_filters, rewind
-from consumers.replay.shadow import Shadow
+from consumers.replay.shadow import ShadowReplay
 from consumers.stream.probe import Probe
-from consumers.stream.rate_limit import READS_A_SECOND
+from consumers.stream.rate_limit import READS_PER_SECOND
 from consumers.worker.registry import find_factory
 
 

@@ -8,7 +8,7 @@ from cdcctl import change_lines, output
 from cdcctl.options import Format
 from cdcctl.replay.request import end_time
 from consumers.filters.selection import Selection
-from consumers.replay.estimate import Part, estimate, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, estimate, seconds_to_read
 from consumers.stream.points import SLACK
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition

@@ -12,11 +12,11 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from consumers.kcl.properties import is_local
 from consumers.replay import undo
-from consumers.replay.rewind import Rewind, after, frontier, holds_since, mark_before, plan
+from consumers.replay.rewind import RewindPlan, checkpoint_before, frontier, has_records_since, resume_plan, rewind_plan
 from consumers.replay.shadow import Journal
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
-from consumers.worker.claim import FILE as STORE_ID
+from consumers.worker.claim import ID_FILE as STORE_ID
 
 _WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # seconds; longer than the interval at which a worker renews its lease
 
@@ -46,8 +46,8 @@ class ReplayTarget:
     def planned(self, probe: Probe, begin: StartPosition) -> Rewind:
         """Compute what a rewind would write."""
         shards = probe.shards()
-        first = frontier(shards, holds_since(probe, begin))
-        return plan(shards, first, self.table.read() or {}, lambda shard: mark_before(probe, shard, begin))
+        first = frontier(shards, has_records_since(probe, begin))
+        return rewind_plan(shards, first, self.table.read() or {}, lambda shard: checkpoint_before(probe, shard, begin))
 
     def rewind(self, probe: Probe, begin: StartPosition) -> tuple[Rewind, Path]:
         """Rewind; returns what was written, and the backup file."""
@@ -88,4 +88,6 @@ class ReplayTarget:
 
     def _back_up(self, table: LeaseTable, live: Path | None = None, shadow: Path | None = None) -> Path:
         folders = ("", "") if live is None else (str(live), str(shadow))
-        return undo.keep(self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders))
+        return undo.save_backup(
+            self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders)
+        )

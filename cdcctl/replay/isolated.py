@@ -13,8 +13,8 @@ from cdcctl.replay.progress import ReplayProgress
 from cdcctl.replay.request import end_time, selection_of
 from cdckit.errors import CdcError
 from cdckit.runtime.signals import stop_on_signals
-from consumers.replay.shadow import Journal, Shadow, write_journal
-from consumers.stream.rate_limit import Pace
+from consumers.replay.shadow import Journal, ShadowReplay, write_journal
+from consumers.stream.rate_limit import ReadRateLimiter
 
 
 def run_replay(shadow: Shadow, reads: float, output_format: Format) -> None:

@@ -12,7 +12,7 @@ from cdcctl import output
 from cdcctl.options import Format, Output, current_settings
 from cdcctl.replay.in_place import ReplayTarget
 from cdckit.errors import UsageError
-from consumers.replay.shadow import FILE, Journal, read_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, read_journal
 
 Name = Annotated[str, typer.Argument(help="search, parquet, audit, replica, or an installed sink.")]
 

@@ -30,7 +30,7 @@ class ReplayProgress:
     def update(self, page: Page, count: int) -> None:
         """Record a page with `count` selected changes, and report."""
         self.count += count
-        if page.mark == SHARD_END:
+        if page.checkpoint == SHARD_END:
             self._behind.pop(page.shard, None)
         else:
             self._behind[page.shard] = max(0, page.behind_ms - self._beyond_end_ms())

@@ -13,7 +13,7 @@ from cdcctl.timespec import parse_point
 from cdckit.errors import UsageError
 from cdckit.runtime.settings import Settings
 from consumers.filters.selection import Selection
-from consumers.replay.shadow import FILE, Journal, read_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, read_journal
 from consumers.stream.points import Point
 from consumers.stream.start import EARLIEST, StartPosition
 

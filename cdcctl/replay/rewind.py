@@ -29,7 +29,9 @@ def rewind(consumer: ReplayTarget, probe: Probe, begin: StartPosition, output_fo
     else:
         found, backup = consumer.rewind(probe, begin)
     if output_format is Format.JSON:
-        output.print_json({"rewound": found.marks, "removed": found.dropped, "backup": backup, "dry_run": dry_run})
+        output.print_json(
+            {"rewound": found.checkpoints, "removed": found.removed, "backup": backup, "dry_run": dry_run}
+        )
     else:
         rows = [*found.marks.items(), *((shard, "recreated when its parents end") for shard in found.dropped)]
         output.print_table(["shard", "resumes after"], rows)

@@ -16,7 +16,7 @@ from cdckit.errors import StreamError
 from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import stop_on_signals
 from consumers.filters.feed import Feed
-from consumers.replay.shadow import FILE, Journal, write_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, write_journal
 from consumers.stream.reader import StreamReader
 
 NAME = "stdout"
@@ -28,7 +28,9 @@ def write(journal: Journal, settings: Settings, saved: Path | None = None) -> No
     `saved` is the folder of an earlier interruption. Raises StreamError, and typer.Exit after an interruption.
     """
     with stop_on_signals() as stopping:
-        reader = StreamReader(journal.stream, journal.begin, True, stopping.is_set, marks=dict(journal.marks))
+        reader = StreamReader(
+            journal.stream, journal.start, True, stopping.is_set, checkpoints=dict(journal.checkpoints)
+        )
         try:
             _print_pages(Feed(reader, selection_of(journal)), journal)
         except StreamError:
@@ -49,8 +51,8 @@ def _print_pages(feed: Feed, journal: Journal) -> None:
         for page, seen in feed.batches():
             printer.show(seen)
             journal.read += len(seen)
-            if page.mark is not None:
-                journal.marks[page.shard] = page.mark
+            if page.checkpoint is not None:
+                journal.checkpoints[page.shard] = page.checkpoint
             if not sys.stdout.isatty():
                 progress.update(page, len(seen))
     finally:

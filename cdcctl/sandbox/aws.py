@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdcctl.sandbox.processes import Daemon, free_port, listening, wait_until
 from cdckit.errors import StreamError
+from cdckit.runtime.child_process import module_command
 
 REGION = "us-east-1"
 
@@ -54,7 +54,7 @@ class LocalAws:
             "STATE_DIR": str(self.folder / "state"),
         }
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | settings
-        daemon = Daemon.spawn([sys.executable, "-m", "cdcctl.sandbox.kinesis_pages"], self.log, environ, self.folder)
+        daemon = Daemon.spawn(module_command("cdcctl.sandbox.kinesis_pages"), self.log, environ, self.folder)
         wait_until(lambda: listening(self.port) or not daemon.alive, 30, "the local AWS", self.log)
         if not daemon.alive:
             raise StreamError("the local AWS stopped at once", f"see {self.log}")

@@ -25,7 +25,7 @@ from consumers.search.options import read_options
 from consumers.search.reindex import reindex as rebuild
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
-from consumers.worker.status import now_behind, read_reports
+from consumers.worker.status import read_reports, seconds_behind
 
 CONSUMER = "search"
 _MARK = re.compile("</?mark>")

@@ -19,7 +19,7 @@ from cdckit.envelope import position_and_time
 from cdckit.errors import EnvelopeError, StreamError
 from cdckit.packing import GZIP
 from consumers.kcl.leases import Lease
-from consumers.stream.unpack import inside
+from consumers.stream.unpack import expand_record
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient

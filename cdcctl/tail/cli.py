@@ -19,10 +19,10 @@ from cdcctl.tail.stats import Statistics
 from cdcctl.timespec import parse_point
 from cdckit.errors import UsageError
 from cdckit.runtime.signals import stop_on_signals
-from consumers.filters.feed import Feed, Rows, Seen
+from consumers.filters.feed import Feed, FeedItem, RowHistory
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
-from consumers.stream.reader import Page, StreamReader
+from consumers.stream.reader import ShardPage, StreamReader
 from consumers.stream.start import LATEST, StartPosition
 
 _WINDOW = timedelta(seconds=1)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from consumers.filters.feed import Feed, Seen
+from consumers.filters.feed import Feed, FeedItem
 from consumers.stream.points import Point
 from consumers.stream.probe import Probe
 from consumers.stream.start import EARLIEST, StartPosition
@@ -36,7 +36,7 @@ def last_changes(
     return feed, found[::-1]
 
 
-def _all(feed: Feed) -> Iterable[Seen]:
+def _all(feed: Feed) -> Iterable[FeedItem]:
     for _, found in feed.batches():
         yield from found
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cdckit.change import Change
-from consumers.filters.feed import Seen
-from consumers.stream.reader import Page
+from consumers.filters.feed import FeedItem
+from consumers.stream.reader import ShardPage
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 Transaction = tuple[str, int, int]

@@ -68,7 +68,7 @@ def _group_key(seen: Seen) -> object:
     return id(seen) if seen.change is None else transaction(seen.change)
 
 
-def _transaction(group: Sequence[Seen], view: View) -> Mapping[str, Any]:
+def _transaction(group: Sequence[FeedItem], view: View) -> Mapping[str, Any]:
     first = group[0].change
     if first is None:
         return as_object(group[0], view)
@@ -134,7 +134,7 @@ class Csv:
     def close(self) -> None:
         """Nothing to print."""
 
-    def _row(self, seen: Seen) -> list[object]:
+    def _row(self, seen: FeedItem) -> list[object]:
         change = seen.change
         if change is None:
             return ["", "?", "", "", "", "", f"unreadable: {seen.error}"]
@@ -158,7 +158,7 @@ class Raw:
     def close(self) -> None:
         """Nothing to print."""
 
-    def _text(self, seen: Seen) -> str:
+    def _text(self, seen: FeedItem) -> str:
         if seen.change is None:
             return output.json_line(as_object(seen, self.view))
         return decompress(seen.record.data).decode()

@@ -12,7 +12,7 @@ from typing import Any
 
 from cdcctl import change_lines, output
 from cdckit.change import Op
-from consumers.filters.feed import Seen
+from consumers.filters.feed import FeedItem
 
 _WINDOW = 10.0
 _UNREADABLE = "(unreadable)"

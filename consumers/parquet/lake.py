@@ -13,6 +13,7 @@ from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from consumers.parquet import object_store
 from consumers.parquet.names import original_name, table_path
+from consumers.storage.objects import S3Objects
 
 RUN = "cdcctl consumer run parquet"
 
@@ -39,14 +40,14 @@ class Lake:
 
     root: str
     storage: Mapping[str, str] = field(default_factory=dict)
-    bucket: object_store.Bucket | None = field(default=None, compare=False)
+    bucket: S3Objects | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, location: Path | str) -> Lake:
         """The lake in a folder, or at a URL such as ``s3://bucket/prefix`` (reached by the standard AWS settings)."""
         text = str(location)
         if "://" in text:
-            return cls(text.rstrip("/"), object_store.storage_options(text), object_store.Bucket(text))
+            return cls(text.rstrip("/"), object_store.storage_options(text), object_store.open_objects(text))
         return cls(str(Path(text).absolute()))
 
     @property
@@ -86,6 +87,6 @@ class Lake:
 
     def _paths(self) -> Iterator[str]:
         if self.bucket is not None:
-            return self.bucket.table_paths()
+            return object_store.table_paths(self.bucket)
         root = Path(self.root)
         return (log.parent.relative_to(root).as_posix() for log in root.glob("*/*/*/_delta_log"))

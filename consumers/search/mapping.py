@@ -10,7 +10,6 @@ import html
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +17,8 @@ import msgspec
 from cdckit.change import Table, Value
 from cdckit.envelope import MESSAGE_SCHEMA
 from cdckit.errors import PoisonChange, UsageError
-from consumers.search.column_filter import Condition, holds
+from cdckit.runtime.user_code import load_object
+from consumers.search.column_filter import ColumnCondition, compile_filter
 
 FIELDS = ("title", "body", "tags")
 MARK_START, MARK_END = "\ufdd0", "\ufdd1"
@@ -72,7 +72,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     tags: list[str] = []
     facets: list[str] = []
     exclude: list[str] = []
-    filter: dict[str, Condition] = {}
+    filter: dict[str, ColumnCondition] = {}
     transform: str = ""
 
 
@@ -130,6 +130,7 @@ class TableMapper:
         """Import the transform. Raises UsageError."""
         self.facets: Sequence[str] = rule.facets
         self._rule = rule
+        self._passes = compile_filter(rule.filter)
         self.excluded = frozenset(rule.exclude)
         self._transform = load_transform(rule.transform) if rule.transform else None
         self._elsewhere = frozenset((*rule.title, *rule.tags))
@@ -144,7 +145,7 @@ class TableMapper:
 
         Raises PoisonChange when the transform fails.
         """
-        if self._rule.filter and not holds(self._rule.filter, row.values):
+        if self._rule.filter and not self._passes(row.values):
             return None
         shown = row.values if self._transform is None else _transformed(self._transform, row)
         return None if shown is None else self._indexed(shown)
@@ -164,9 +165,8 @@ class TableMapper:
 
 def load_transform(path: str) -> Transform:
     """Import a transform, ``module:function``. Raises UsageError."""
-    module, _, name = path.partition(":")
     try:
-        found: Transform = getattr(import_module(module), name)
+        found: Transform = load_object(path)
     except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise UsageError(
             f"cannot load the search transform {path!r}: {error}",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cdckit.errors import UsageError
-from consumers.search.column_filter import fault
+from consumers.search.column_filter import find_error
 from consumers.search.mapping import IndexMapping, Rule, load_transform
 
 ENGINES = ("sqlite", "opensearch")
@@ -116,7 +116,7 @@ def _rule(name: str, keys: Any) -> Rule:
     except msgspec.ValidationError as error:
         raise _wrong(where, f"cannot be used: {error}", 'columns are lists, like title = ["name"]') from error
     for column, condition in rule.filter.items():
-        if wrong := fault(condition):
+        if wrong := find_error(condition):
             raise _wrong(
                 f"{where}.filter.{column}", f"has {wrong}", 'write status = ["new", "paid"] or total = {ge = 100}'
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Self
 
 import msgspec
 
+from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import Settings, environ_of
 from producer.snapshot.protocol import Job, Report, WorkerEnded, WorkerFailed
 
@@ -107,7 +107,7 @@ class WorkerPool:
 
 def _start_worker(environ: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "producer.snapshot.worker"], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        module_command("producer.snapshot.worker"), env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
 
 

@@ -26,7 +26,7 @@ from cdckit.change import Op, Table
 from cdckit.runtime.settings import Settings
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
-from consumers.kcl.java import jars
+from consumers.kcl.java import find_jars
 from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.search.sink import open_sink
@@ -204,7 +204,7 @@ def expire(url: str, endpoint: str) -> None:
 
 
 def test_what_was_not_seen_is_in_the_kcls_classes() -> None:
-    [kcl] = list(jars().glob("amazon-kinesis-client-3*.jar"))
+    [kcl] = list(find_jars().glob("amazon-kinesis-client-3*.jar"))
     with zipfile.ZipFile(kcl) as archive:
         for name, method in RARE.values():
             assert method in archive.read(f"software/amazon/kinesis/{name}.class")

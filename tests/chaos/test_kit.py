@@ -1,4 +1,4 @@
-"""The kit under a sink that fails in every way, kills at random, a split, a merge and two workers: no gap, no skip."""
+"""The kit with a sink that fails in every way, random kills, a split, a merge and two workers: no gap, no skip."""
 
 import os
 import random
@@ -29,7 +29,7 @@ WORKERS = ("worker 1", "worker 2")
 
 
 class Feed:
-    """Puts a history on the stream, in order, until it is stopped; now and then a hundred changes go folded."""
+    """Puts a history on the stream, in order, until it is stopped; sometimes folds a hundred changes."""
 
     def __init__(self, cloud: ReshardingCloud, stream: str, seed: int) -> None:
         self.entries: list[Entry] = []
@@ -52,16 +52,16 @@ class Feed:
             if chance.random() < 0.005:
                 self._put_folded(list(islice(endless, 100)))
             else:
-                one = next(endless)
-                self._put(one.data, one.partition_key, [one])
+                entry = next(endless)
+                self._put(entry.data, entry.partition_key, [entry])
             time.sleep(0.004)
 
     def _put_folded(self, entries: list[Entry]) -> None:
         by_shard: dict[str, list[Entry]] = {}
-        for one in entries:
-            by_shard.setdefault(self._cloud.shard_of(self._stream, one.partition_key), []).append(one)
-        for some in by_shard.values():
-            self._put(folded(some), some[0].partition_key, some)
+        for entry in entries:
+            by_shard.setdefault(self._cloud.shard_of(self._stream, entry.partition_key), []).append(entry)
+        for group in by_shard.values():
+            self._put(folded(group), group[0].partition_key, group)
 
     def _put(self, data: bytes, key: str, entries: list[Entry]) -> None:
         self._kinesis.put_record(StreamName=self._stream, Data=data, PartitionKey=key)
@@ -127,16 +127,16 @@ def wait_until(done: Callable[[], bool], seconds: float, parts: ChildProcesses) 
 
 
 def end_of(log: Path) -> str:
-    """Its last lines, but for what the sink shouts."""
+    """The log's last lines, without what the sink prints at random."""
     return "\n".join([line for line in log.read_text().splitlines() if '{"action"' not in line][-30:])
 
 
 def happens(done: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came to be so in time."""
+    """Whether the condition became true in time."""
     deadline = time.monotonic() + seconds
-    while not (so := done()) and time.monotonic() < deadline:
+    while not (happened := done()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return so
+    return happened
 
 
 def reading(folder: Path) -> list[str]:

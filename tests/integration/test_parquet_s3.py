@@ -95,7 +95,7 @@ def test_one_host_merges_at_a_time_and_an_expired_lease_is_taken_over(url: str) 
     assert bucket.put_if(path, b"left by a kill") is not None
     with pytest.raises(SatelliteError), lease_lock(bucket, path):
         pass
-    while (left := bucket.seen(path)) is None or left.age <= 0.5:
+    while (left := bucket.version(path)) is None or left.age_seconds <= 0.5:
         threading.Event().wait(0.1)
     with lease_lock(bucket, path, seconds=0.5):
         taken = bucket.seen(path)
@@ -111,8 +111,8 @@ def test_a_held_lease_is_renewed(url: str) -> None:
         tags = {bucket.seen("lock")}
         while len({found.tag for found in tags if found}) < 3:
             threading.Event().wait(0.02)
-            tags.add(bucket.seen("lock"))
-    assert bucket.seen("lock") is None
+            tags.add(bucket.version("lock"))
+    assert bucket.version("lock") is None
 
 
 def test_partitions_of_any_text(url: str) -> None:

@@ -1,4 +1,4 @@
-"""`cdcctl replay` equals a plain reading, leaves the live consumer alone, and what it moves can be moved back."""
+"""`cdcctl replay` equals a simple model, does not disturb the live consumer, and can be undone."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def mixed(
 
 @pytest.fixture
 def leases(mixed: MixedStream, monkeypatch: pytest.MonkeyPatch) -> LeaseTable:
-    """An audit consumer that has read the whole stream, and was stopped."""
+    """An audit consumer that read the whole stream and was stopped."""
     table = LeaseTable(f"{os.environ['CDC_APP_PREFIX']}-audit")
     shards = list_shards(mixed.stream)
     table.seed(EARLIEST.seeds(shards))
@@ -246,7 +246,7 @@ def by_key(items: Any) -> dict[str, Any]:
 
 @contextmanager
 def renewing(table: LeaseTable) -> Iterator[None]:
-    """What a live worker does to its lease."""
+    """Renews a lease as a live worker does."""
     ended = threading.Event()
     shard, lease = next(iter((table.read() or {}).items()))
 

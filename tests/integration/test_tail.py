@@ -59,7 +59,7 @@ def test_filters_equal_a_plain_read(
 def test_a_misspelled_column_is_reported(stream: MixedStream, cdcctl: Caller, caplog: pytest.LogCaptureFixture) -> None:
     flags = ("tail", "--from-beginning", "--no-follow", "-o", "jsonl", "--where")
     assert positions(cdcctl(*flags, "valeu = 'value 3' or id < 0").objects) == []
-    assert "a column valeu; value is meant?" in caplog.text
+    assert "a column valeu; did you mean value?" in caplog.text
     caplog.clear()
     cdcctl(*flags, "value = 'value 3'")
     assert "--where" not in caplog.text

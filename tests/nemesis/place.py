@@ -157,6 +157,7 @@ def placed(
         open_slots(cluster.dsn, SLOT, _SLOT)
         proxy = stack.enter_context(FaultProxy(cloud.kinesis, seed))
         environ = {
+            "PYTHONPATH": str(Path(__file__).parents[2]),  # children run with -P, which leaves the working folder out
             **cloud.environ, "CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), "CDC_DSN": cluster.dsn,
             "CDC_STREAM": cloud.make_stream(f"{_STREAM}-{os.getpid()}-{time.time_ns()}"), "CDC_SLOT": _SLOT,
             "CDC_CHECKPOINT_SECONDS": "1", "CDC_TEST_PLANT": plant,

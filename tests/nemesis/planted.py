@@ -47,11 +47,11 @@ def checkpoints_early(put: Set) -> None:
 
     def apply(self: ShardWorker, portion: Portion) -> None:
         whole(self, portion)
-        self._unmarked.mark = self._unflushed.last
+        self._since_checkpoint.reached = self._since_flush.last
 
     whole = ShardWorker._apply
     put(ShardWorker, "_apply", apply)
-    put(ShardWorker, "_must_checkpoint", lambda self: self._unmarked.mark is not None)
+    put(ShardWorker, "_must_checkpoint", lambda self: self._since_checkpoint.reached is not None)
 
 
 def sends_a_key_twice_at_once(put: Set) -> None:

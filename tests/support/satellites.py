@@ -10,9 +10,9 @@ from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
-from consumers.worker.factory import Opening
+from consumers.worker.factory import WorkerFactory
 from consumers.worker.registry import find_factory
-from consumers.worker.shard import Cadence, Mark, ShardWorker
+from consumers.worker.shard import Cadence, Checkpoint, ShardWorker
 from producer.postgres.connection import Source
 from tests.support.file_stream import FileStream
 
@@ -29,7 +29,7 @@ def filled(
     for page in reader.pages():
         for name, opening in openings.items():
             if (name, page.shard) not in workers:
-                workers[name, page.shard] = opening.shadow(page.shard, folder, Cadence(2.0))
+                workers[name, page.shard] = opening.open_shadow_worker(page.shard, folder, Cadence(2.0))
             workers[name, page.shard].process(page.records, page.behind_ms, _nothing)
     letters: dict[str, list[str]] = {name: [] for name in names}
     for (name, _), worker in workers.items():

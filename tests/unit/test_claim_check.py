@@ -15,7 +15,7 @@ from cdckit.testing import FaultySink
 from consumers.dead_letters import open_store
 from consumers.stream.claim_check import Fetcher
 from consumers.stream.record import RawRecord
-from consumers.worker.delivery import DeadShare, Delivery
+from consumers.worker.delivery import DeadLetterShare, Delivery
 from consumers.worker.redrive import redrive
 from consumers.worker.shard import portions
 from producer.kinesis.claim_check import open_claim_check
@@ -65,9 +65,9 @@ def test_missing_and_altered_objects_are_dead_letters_until_they_are_back(tmp_pa
     [swapped] = objects(tmp_path / "kept")
     swapped.write_bytes(gzip.compress(b"something else"))
     sink, letters = FaultySink(), open_store("", "test", tmp_path)
-    delivery = Delivery("test", "shardId-0", sink, letters, DeadShare(1.0))
+    delivery = Delivery("test", "shardId-0", sink, letters, DeadLetterShare(1.0))
     records = [RawRecord(data, "k", str(number)) for number, data in enumerate((missing, altered), 1)]
-    assert delivery.take(records) == []
+    assert delivery.deliver(records) == []
     assert ["is missing" in letters.read()[0].error, "was altered" in letters.read()[1].error] == [True, True]
     told = [(letter.table, letter.position) for letter in letters.read()]
     assert told == [(str(TABLE), str(position_and_time(data)[0])) for data in (missing, altered)], (
@@ -99,8 +99,8 @@ def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("url", "size", "said"), [
-    ("file:///dev/zero", 10, "no file"),  # would never end
-    ("file:///tmp", 10, "no file"),
+    ("file:///dev/zero", 10, "not a file"),  # would never end
+    ("file:///tmp", 10, "not a file"),
     ("file:///etc/hostname", 10, "altered"),  # another file of the host is no change
     ("http://169.254.169.254/latest/meta-data", 10, "neither file:// nor s3://"),
     ("file:///nowhere", 10**15, "no such value"),  # leave to unfold for ever

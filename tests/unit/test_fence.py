@@ -10,7 +10,7 @@ from cdckit.errors import SatelliteError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import Lease
-from consumers.replay.estimate import Part, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, seconds_to_read
 
 
 def shard(name: str, *parents: str, closed: bool = True) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def test_a_filter_follows_the_row_through_its_changes(tmp_path: Path) -> None:
         ("{null = true}", "x", False), ("{null = false}", "x", True), ("{ne = 3}", 4, True), ("{ne = 3}", None, False),
         ("{gt = 9}", 10, True), ("{gt = 9.5}", 9, False), ('{gt = "2026-01-01"}', "2026-02-01", True),
         ('{not_in = ["a", "b"]}', "c", True), ('{not_in = ["a", "b"]}', "a", False), ('{in = ["a"]}', "a", True),
-        ("{lt = 5}", "no number", False),
+        ("{lt = 5}", "no number", False), ("{gt = 5}", "no number", True), ("{ge = 1}", "nan", True),
+        ("{ne = 3}", True, True), ("{lt = 3}", True, False), ("{not_in = [1]}", True, True), ("1", "1.0", True),
+        ("{not_in = []}", None, False), ("{not_in = []}", "x", True), ("{in = []}", "x", False),
     ],
 )  # fmt: skip
 def test_conditions(tmp_path: Path, condition: str, value: Any, passes: bool) -> None:

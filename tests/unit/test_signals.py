@@ -1,4 +1,4 @@
-"""Signals as a flag: whenever they come, in the midst of a wait or of one another, they are seen and nothing hangs."""
+"""Signals set a flag: during a wait or during another signal's handler, none is missed and nothing hangs."""
 
 import signal
 import subprocess
@@ -36,7 +36,7 @@ print("never stuck", fired)
 
 @pytest.mark.parametrize("what", ["stopping.wait(0.01)", "signal.raise_signal(signal.SIGTERM)"])
 def test_a_signal_at_any_line_of_a_wait_or_of_another_s_handler_is_seen(what: str) -> None:
-    """With `threading.Event` this waits for ever: its lock is held where the handler wants it."""
+    """With `threading.Event` this would wait forever: the interrupted code holds the lock that the handler needs."""
     ran = subprocess.run(
         [sys.executable, "-c", AT_EVERY_LINE.format(what=what)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from cdcctl.tail.order import ReorderBuffer, transaction
 from cdckit.change import Change
 from cdckit.testing import START, change
-from consumers.filters.feed import Rows, Seen
+from consumers.filters.feed import FeedItem, RowHistory
 from consumers.stream.points import SLACK, Point
-from consumers.stream.reader import Page
+from consumers.stream.reader import ShardPage
 from consumers.stream.record import RawRecord
 from consumers.stream.stop import StopCondition
 

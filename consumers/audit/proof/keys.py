@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from cdckit.errors import SatelliteError
-from consumers.storage.files import write_whole
+from consumers.storage.files import write_atomically
 
 PRIVATE_KEY_FILE = "signing.pem"
 _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
@@ -88,7 +88,7 @@ def rotate_signing_key(folder: Path) -> tuple[str, str]:
         old.sign(_ROTATION + raw),
     )  # fmt: skip
     _store_public_key(folder, new.public_key())
-    write_whole(folder / f"{key_id(new.public_key())}.rotation.json", msgspec.json.encode(statement), 0o644)
+    write_atomically(folder / f"{key_id(new.public_key())}.rotation.json", msgspec.json.encode(statement), 0o644)
     _write_private_key(folder / PRIVATE_KEY_FILE, new, replace=True)
     return old.id, key_id(new.public_key())
 
@@ -141,7 +141,7 @@ _ROTATION = b"cdc.audit.rotation:"
 def _write_private_key(path: Path, key: Ed25519PrivateKey, *, replace: bool) -> None:
     pem = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_whole(temporary, pem, 0o600)
+    write_atomically(temporary, pem, 0o600)
     try:
         temporary.replace(path) if replace else os.link(temporary, path)
     except FileExistsError:
@@ -153,4 +153,4 @@ def _write_private_key(path: Path, key: Ed25519PrivateKey, *, replace: bool) -> 
 def _store_public_key(folder: Path, key: Ed25519PublicKey) -> None:
     path = folder / f"{key_id(key)}.pub.pem"
     if not path.exists():
-        write_whole(path, key.public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+        write_atomically(path, key.public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cdckit.errors import SatelliteError
-from consumers.parquet.object_store import Bucket
+from consumers.storage.objects import S3Objects
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ LEASE_SECONDS = 600.0
 
 
 @contextmanager
-def lease_lock(bucket: Bucket, path: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
+def lease_lock(bucket: S3Objects, path: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """Hold the lease at `path` for the duration of the block.
 
     Raises SatelliteError when another process holds it, or the store fails.
@@ -36,7 +36,7 @@ def lease_lock(bucket: Bucket, path: str, seconds: float = LEASE_SECONDS) -> Ite
 class _Lease:
     """Every write of the object is conditional: it does not exist yet, or is still the version that was read."""
 
-    bucket: Bucket
+    bucket: S3Objects
     path: str
     seconds: float
     tag: str | None = None
@@ -44,8 +44,8 @@ class _Lease:
 
     def acquire(self) -> None:
         self.tag = self.bucket.put_if(self.path, _token())
-        if self.tag is None and (found := self.bucket.seen(self.path)) and found.age > self.seconds:
-            self.tag = self.bucket.put_if(self.path, _token(), found.tag)
+        if self.tag is None and (found := self.bucket.version(self.path)) and found.age_seconds > self.seconds:
+            self.tag = self.bucket.put_if(self.path, _token(), found.etag)
         if self.tag is None:
             raise SatelliteError(
                 f"another process holds the lease {self.path} of the lake",
@@ -58,7 +58,7 @@ class _Lease:
         self._released.set()
         self._thread.join()
         with suppress(SatelliteError):  # the lease expires anyway
-            if self.tag is not None and (found := self.bucket.seen(self.path)) and found.tag == self.tag:
+            if self.tag is not None and (found := self.bucket.version(self.path)) and found.etag == self.tag:
                 self.bucket.delete(self.path)
 
     def _renew(self) -> None:

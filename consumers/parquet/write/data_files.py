@@ -20,7 +20,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 
 from consumers.parquet.lake import Lake, TableRef
-from consumers.storage.files import sync
+from consumers.storage.files import fsync_path
 
 ROW_GROUP = 128 * 1024
 COMPRESSION_LEVEL = 3
@@ -99,7 +99,7 @@ def _write_durably(path: Path, content: Any) -> None:
         out.flush()
         os.fsync(out.fileno())
     for folder in (path.parent, path.parent.parent)[: 2 if new else 1]:
-        sync(folder)
+        fsync_path(folder)
 
 
 def _statistics(table: Any, stats_columns: Sequence[str]) -> str:

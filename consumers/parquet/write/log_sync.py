@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from consumers.storage.files import sync
+from consumers.storage.files import fsync_path
 
 
 class _Add(msgspec.Struct, frozen=True):
@@ -32,11 +32,11 @@ def sync_entries(folder: str, first: int, last: int, *, data_files: bool = False
     for entry in entries:
         if data_files:
             sync_files(Path(folder), entry)
-        sync(entry)
+        fsync_path(entry)
     for path in [*(log / f"{entry.stem}.checkpoint.parquet" for entry in entries), log / "_last_checkpoint"]:
         if path.exists():
-            sync(path)
-    sync(log)
+            fsync_path(path)
+    fsync_path(log)
 
 
 def sync_files(root: Path, entry: Path) -> None:
@@ -45,4 +45,4 @@ def sync_files(root: Path, entry: Path) -> None:
     files = [root / unquote(action.add.path) for action in actions if action.add]
     for path in dict.fromkeys([*files, *(file.parent for file in files), root]):
         if path.exists():
-            sync(path)
+            fsync_path(path)

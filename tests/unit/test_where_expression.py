@@ -1,4 +1,4 @@
-"""Conditions on a change's row: what they mean, that a plain reading agrees, and how mistakes are told."""
+"""Conditions on a change's row: their meaning, also against a simple model, and the errors for mistakes."""
 
 import contextlib
 from decimal import Decimal
@@ -59,7 +59,7 @@ def test_what_a_condition_means(text: str, holds: bool) -> None:
     assert parse(text).holds(change("U", 7, ROW, before=BEFORE)) is holds
 
 
-def test_a_delete_is_judged_by_the_row_that_it_removed() -> None:
+def test_a_condition_on_a_delete_sees_the_deleted_row() -> None:
     assert parse("status = 'draft'").holds(change("D", 7, before=BEFORE))
     assert not parse("new.status = 'draft'").holds(change("D", 7, before=BEFORE))
     assert not parse("total > 0").holds(change("T"))
@@ -107,43 +107,43 @@ TREES = st.recursive(
 )
 
 
-def written(tree: Any) -> str:
+def to_text(tree: Any) -> str:
     match tree:
         case ("compare", column, sign, literal):
-            return f"{column} {sign} {quoted(literal)}"
+            return f"{column} {sign} {quote(literal)}"
         case ("null", column):
             return f"{column} IS NULL"
         case ("not", inner):
-            return f"NOT ({written(inner)})"
+            return f"NOT ({to_text(inner)})"
         case (word, left, right):
-            return f"({written(left)}) {word} ({written(right)})"
+            return f"({to_text(left)}) {word} ({to_text(right)})"
     raise AssertionError(tree)
 
 
-def quoted(literal: Value) -> str:
+def quote(literal: Value) -> str:
     if isinstance(literal, str):
         return "'" + literal.replace("'", "''") + "'"
     return "null" if literal is None else str(literal).lower()
 
 
-def judged(tree: Any, row: dict[str, Value]) -> bool | None:
-    """The plain reading."""
+def evaluate(tree: Any, row: dict[str, Value]) -> bool | None:
+    """A simple model of a condition's meaning."""
     match tree:
         case ("compare", column, sign, literal):
-            return compared(row[column], sign, literal)
+            return evaluate_comparison(row[column], sign, literal)
         case ("null", column):
             return row[column] is None
         case ("not", inner):
-            found = judged(inner, row)
+            found = evaluate(inner, row)
             return None if found is None else not found
         case (word, left, right):
-            both = {judged(left, row), judged(right, row)}
+            both = {evaluate(left, row), evaluate(right, row)}
             decisive = word == "or"
             return decisive if decisive in both else None if None in both else not decisive
     raise AssertionError(tree)
 
 
-def compared(one: Any, sign: str, other: Any) -> bool | None:
+def evaluate_comparison(one: Any, sign: str, other: Any) -> bool | None:
     if one is None or other is None or isinstance(one, bool) != isinstance(other, bool):
         return None
     if isinstance(one, str) != isinstance(other, str):
@@ -153,8 +153,8 @@ def compared(one: Any, sign: str, other: Any) -> bool | None:
 
 
 @given(TREES, st.fixed_dictionaries({"a": LITERALS, "b": LITERALS, "c": LITERALS}))
-def test_any_condition_means_what_it_says(tree: Any, row: dict[str, Value]) -> None:
-    assert parse(written(tree)).holds(change("I", 1, row)) is (judged(tree, row) is True)
+def test_any_condition_agrees_with_the_model(tree: Any, row: dict[str, Value]) -> None:
+    assert parse(to_text(tree)).holds(change("I", 1, row)) is (evaluate(tree, row) is True)
 
 
 @given(st.text(max_size=40))

@@ -1,10 +1,10 @@
-"""Where checkpoints go when a consumer is rewound across splits and merges."""
+"""Which checkpoints a rewind writes across splits and merges."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from consumers.kcl.leases import Lease
-from consumers.replay.rewind import Rewind, after, frontier, plan
+from consumers.replay.rewind import RewindPlan, frontier, resume_plan, rewind_plan
 
 
 def shard(name: str, *parents: str, closed: bool = False) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def first(*holding: str) -> set[str]:
     return set(frontier(SHARDS, lambda one: one in holding))
 
 
-def test_the_frontier_is_the_first_shard_of_each_part_that_holds_anything() -> None:
+def test_the_frontier_is_the_first_shard_of_each_key_range_that_holds_records() -> None:
     assert first("a", "c", "d") == {"a", "d"}
     assert first("c", "d") == {"b", "c", "d"}
     assert first() == {"b", "e"}
@@ -42,22 +42,24 @@ def test_a_merged_shard_s_parents_go_together() -> None:
     assert first("d") == {"b", "c", "d"}
 
 
-def test_leases_below_the_frontier_are_made_anew() -> None:
-    held = leases(b="100", e="200", d="SHARD_END")
-    found = plan(SHARDS, ["a", "d"], held, lambda one: "50")
-    assert found == Rewind({"a": "50", "d": "50"}, ["b", "e"])
+def test_leases_below_the_frontier_are_removed() -> None:
+    existing = leases(b="100", e="200", d="SHARD_END")
+    found = rewind_plan(SHARDS, ["a", "d"], existing, lambda one: "50")
+    assert found == RewindPlan({"a": "50", "d": "50"}, ["b", "e"])
 
 
 def test_a_checkpoint_is_never_moved_forward() -> None:
-    assert plan(SHARDS, ["b", "e"], leases(b="40", e="60"), lambda one: "50") == Rewind({"e": "50"}, [])
-    assert plan(SHARDS, ["b", "e"], leases(b="TRIM_HORIZON", e="50"), lambda one: "50") == Rewind({}, [])
-    assert plan(SHARDS, ["b"], leases(a="3"), lambda one: "50") == Rewind({}, []), "its parent is not read yet"
+    assert rewind_plan(SHARDS, ["b", "e"], leases(b="40", e="60"), lambda one: "50") == RewindPlan({"e": "50"}, [])
+    assert rewind_plan(SHARDS, ["b", "e"], leases(b="TRIM_HORIZON", e="50"), lambda one: "50") == RewindPlan({}, [])
+    assert rewind_plan(SHARDS, ["b"], leases(a="3"), lambda one: "50") == RewindPlan({}, []), (
+        "its parent is not read yet"
+    )
 
 
-def test_after_a_whole_replay_the_consumer_goes_on_where_it_ended() -> None:
-    held = leases(a="SHARD_END", b="100", e="200")
+def test_after_a_whole_replay_the_consumer_continues_where_it_ended() -> None:
+    existing = leases(a="SHARD_END", b="100", e="200")
     read_to = {"a": "SHARD_END", "c": "SHARD_END", "d": "SHARD_END", "b": "70", "e": "80"}
-    assert after(SHARDS, read_to, held) == Rewind({"a": "SHARD_END", "b": "70", "e": "80"}, [])
-    assert after(SHARDS, {"a": "SHARD_END", "c": "7", "d": "8"}, held) == Rewind(
+    assert resume_plan(SHARDS, read_to, existing) == RewindPlan({"a": "SHARD_END", "b": "70", "e": "80"}, [])
+    assert resume_plan(SHARDS, {"a": "SHARD_END", "c": "7", "d": "8"}, existing) == RewindPlan(
         {"a": "SHARD_END", "c": "7", "d": "8", "b": "TRIM_HORIZON"}, ["e"]
     )

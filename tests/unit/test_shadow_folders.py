@@ -1,4 +1,4 @@
-"""A replay's fresh satellite never writes to the places of the live one, whatever `cdc.toml` names."""
+"""A replay's new satellite never writes where the live one does, whatever `cdc.toml` configures."""
 
 from collections.abc import Mapping
 from pathlib import Path

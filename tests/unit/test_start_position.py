@@ -1,4 +1,4 @@
-"""Where a first start begins, also on a stream that was split and merged."""
+"""Where a first start begins to read, also on a stream that was split and merged."""
 
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ def test_from_latest_on_only_open_shards_matter() -> None:
     assert LATEST.seeds(SHARDS) == ["1", "2", "3", "4"]
 
 
-def test_the_kcl_is_told_by_one_property() -> None:
+def test_one_property_sets_the_start_position() -> None:
     assert EARLIEST.properties == {"initialPositionInStream": "TRIM_HORIZON"}
     moment = StartPosition("AT_TIMESTAMP", datetime(2026, 1, 1, tzinfo=UTC))
     assert moment.properties == {"initialPositionInStreamExtended": "1767225600"}

@@ -1,4 +1,4 @@
-"""Folded records: the kit, readers and looks at the stream meet many changes in one, and none is lost or read twice."""
+"""Folded records: worker, readers and probes expand the many changes in one, and none is lost or read twice."""
 
 import gzip
 import subprocess
@@ -18,17 +18,16 @@ from cdckit.packing import GZIP, MAX_DECOMPRESSED_BYTES, MAX_FOLDED_CHANGES, com
 from cdckit.testing import FaultySink, MemorySink
 from consumers.kcl import processor
 from consumers.kcl.processor import Processor
-from consumers.stream.reader import Page, StreamReader
+from consumers.stream.reader import ShardPage, StreamReader
 from consumers.stream.record import RawRecord
 from consumers.stream.start import EARLIEST
-from consumers.stream.unpack import MOST_BYTES as MOST_HELD
-from consumers.stream.unpack import inside, unfolded
-from consumers.worker.shard import Cadence, Mark, portions
-from tests.unit.test_shard import Bench, Picky, record
+from consumers.stream.unpack import MAX_UNPACKED_BYTES, expand_folded, expand_record
+from consumers.worker.shard import Cadence, Checkpoint, portions
+from tests.unit.test_shard import Bench, PoisonIdsSink, record
 
 
 def packed(text: bytes) -> bytes:
-    """The same bytes at any time: what is parametrized with them has the same names in all of pytest's workers."""
+    """The same bytes at every call, so that parametrized tests have the same names in all of pytest's workers."""
     return gzip.compress(text, mtime=0)
 
 
@@ -55,7 +54,7 @@ def test_a_folded_record_is_its_changes_and_any_other_is_itself() -> None:
         pytest.param(GZIP, id="a head alone"),
     ],
 )
-def test_what_cannot_be_unfolded_is_refused_and_becomes_one_dead_letter(tmp_path: Path, broken: bytes) -> None:
+def test_a_record_that_cannot_be_expanded_becomes_one_dead_letter(tmp_path: Path, broken: bytes) -> None:
     with pytest.raises(EnvelopeError):
         split_folded(broken)
     with pytest.raises(EnvelopeError):
@@ -64,19 +63,19 @@ def test_what_cannot_be_unfolded_is_refused_and_becomes_one_dead_letter(tmp_path
     bench.process(record(1), RawRecord(broken, "cdc", "2"), record(3))
     assert len(sink.rows) == 2
     assert [(one.sequence_number, one.data) for one in bench.letters.read()] == [("2", broken)]
-    assert bench.marks[-1] == Mark("3", 0)
+    assert bench.checkpoints[-1] == Checkpoint("3", 0)
 
 
 def test_a_folded_record_is_applied_whole_and_checkpointed_as_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sink := MemorySink())
     bench.process(record(1), folded(range(2, 900), 2))
     assert len(sink.rows) == 899
-    assert bench.marks == [Mark("2", 0)]
+    assert bench.checkpoints == [Checkpoint("2", 0)]
     assert bench.report().read == 899
 
 
 def test_poison_in_a_folded_record_is_a_letter_of_its_own(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := Picky(7, 9))
+    bench = Bench(tmp_path, sink := PoisonIdsSink(7, 9))
     bench.process(folded(range(20), 1))
     assert len(sink.rows) == 18
     letters = bench.letters.read()
@@ -87,13 +86,13 @@ def test_poison_in_a_folded_record_is_a_letter_of_its_own(tmp_path: Path) -> Non
 
 
 def test_a_folded_record_that_is_cut_is_checkpointed_only_at_its_end() -> None:
-    found = list(portions([record(1), folded(range(10), 2), record(3)], most=4))
+    found = list(portions([record(1), folded(range(10), 2), record(3)], max_records=4))
     assert [len(one.records) for one in found] == [4, 4, 4]
-    assert [one.mark for one in found] == [Mark("1", 0), Mark("1", 0), Mark("3", 0)]
+    assert [one.checkpoint for one in found] == [Checkpoint("1", 0), Checkpoint("1", 0), Checkpoint("3", 0)]
     assert [item.sub_sequence_number for one in found for item in one.records] == [0, *range(10), 0]
-    found = list(portions([folded(range(10), 1), folded(range(4), 2)], most=5))
-    assert [(len(one.records), one.mark) for one in found] == [
-        (5, None), (5, Mark("1", 0)), (4, Mark("2", 0))
+    found = list(portions([folded(range(10), 1), folded(range(4), 2)], max_records=5))
+    assert [(len(one.records), one.checkpoint) for one in found] == [
+        (5, None), (5, Checkpoint("1", 0)), (4, Checkpoint("2", 0))
     ]  # fmt: skip
 
 
@@ -103,7 +102,7 @@ def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_
     huge = folded(range(MAX_FOLDED_CHANGES), 2), folded(range(MAX_FOLDED_CHANGES), 3), folded(range(5000), 4)
     with pytest.raises(OSError, match="disk full"):
         bench.process(*huge)
-    assert bench.marks == [Mark("3", 0)], "20,000 changes were flushed: that is to the end of record 3"
+    assert bench.checkpoints == [Checkpoint("3", 0)], "20,000 changes were flushed: up to the end of record 3"
 
 
 def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
@@ -112,22 +111,24 @@ def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
     assert bench.marks == [Mark("2", 0), Mark("4", 0), Mark("6", 0)]
 
 
-def test_a_page_is_unfolded_a_part_at_a_time(tmp_path: Path) -> None:
-    """Bounded by what it unfolds to, which each record tells at its end."""
-    large = packed(record(1).data + b"\n" + b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2)))
+def test_a_page_is_expanded_in_parts(tmp_path: Path) -> None:
+    """A part is limited by its expanded size, which each record has at its end."""
+    large = packed(record(1).data + b"\n" + b'{"x":"%b"}' % (b"x" * (MAX_UNPACKED_BYTES // 2)))
     found = [one.size for one in portions([RawRecord(large, "cdc", str(n)) for n in range(6)])]
     assert len(found) == 6
-    assert max(found) < MOST_HELD
+    assert max(found) < MAX_UNPACKED_BYTES
 
 
 def test_a_folded_record_within_an_aggregated_one_is_no_change(tmp_path: Path) -> None:
-    """None is made; were it unfolded there, its numbers would be those of other records."""
+    """The producer makes none. If it were expanded there, its changes would get the numbers of other records."""
     bench = Bench(tmp_path, MemorySink())
     bench.process(RawRecord(record(1).data, "k", "1", 0), RawRecord(folded([2, 3], 1).data, "k", "1", 1))
     assert [one.sub_sequence_number for one in bench.letters.read()] == [1]
-    [first, second] = inside(item(pack([SubRecord("k", record(1).data), SubRecord("k", folded([2, 3], 1).data)]), 1))
+    [first, second] = expand_record(
+        item(pack([SubRecord("k", record(1).data), SubRecord("k", folded([2, 3], 1).data)]), 1)
+    )
     assert (first.sub_sequence_number, second.sub_sequence_number) == (0, 1)
-    assert unfolded(second) == (second,)
+    assert expand_folded(second) == (second,)
 
 
 def item(data: bytes, place: int) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def item(data: bytes, place: int) -> dict[str, Any]:
 
 
 class Kinesis:
-    """One shard, whose records come in one page."""
+    """One shard that returns its records in one page."""
 
     def __init__(self, items: Sequence[dict[str, Any]], behind: int = 0) -> None:
         self.items, self.behind = items, behind
@@ -156,7 +157,7 @@ class Kinesis:
         return {"Records": self.items, "NextShardIterator": "x", "MillisBehindLatest": self.behind}
 
 
-def pages(items: Sequence[dict[str, Any]]) -> list[Page]:
+def pages(items: Sequence[dict[str, Any]]) -> list[ShardPage]:
     return list(StreamReader("s", EARLIEST, True, client=cast(Any, Kinesis(items))).pages())
 
 
@@ -167,46 +168,46 @@ def test_a_reader_sees_the_changes_of_folded_records_with_their_arrivals() -> No
         ("1", 0), ("2", 0), ("2", 1), ("2", 2), ("2", 3)
     ]  # fmt: skip
     assert len(page.arrivals) == 5
-    assert (page.mark, page.behind_ms) == ("2", 0)
+    assert (page.checkpoint, page.behind_ms) == ("2", 0)
 
 
-def test_a_reader_takes_a_page_of_folded_records_in_parts_each_with_its_mark() -> None:
-    filler = b'{"x":"%b"}' % (b"x" * (MOST_HELD // 2))
+def test_a_reader_splits_a_page_of_folded_records_each_part_with_its_checkpoint() -> None:
+    filler = b'{"x":"%b"}' % (b"x" * (MAX_UNPACKED_BYTES // 2))
     items = [item(packed(record(n).data + b"\n" + filler), n) for n in range(1, 6)]
     found = pages(items)
-    assert [page.mark for page in found] == ["1", "2", "3", "4", "5"]
+    assert [page.checkpoint for page in found] == ["1", "2", "3", "4", "5"]
     assert [page.behind_ms > 0 for page in found] == [True] * 4 + [False], "the tip is reached with the last"
     assert [len(page.records) for page in found] == [2] * 5
 
 
 def test_an_empty_page_is_one_page() -> None:
     [page] = pages([])
-    assert (page.records, page.mark, page.behind_ms) == ([], None, 0)
+    assert (page.records, page.checkpoint, page.behind_ms) == ([], None, 0)
 
 
 def test_a_compressed_record_is_not_taken_for_a_folded_one() -> None:
     one = RawRecord(compress(record(1).data), "k", "1")
-    assert unfolded(one) == (one,)
+    assert expand_folded(one) == (one,)
 
 
-def test_a_page_is_left_where_it_is_when_the_process_is_told_to_stop(tmp_path: Path) -> None:
-    """What was applied is flushed, and checkpointed to the end of a record; of the rest nothing is applied."""
+def test_a_page_is_cut_short_when_a_stop_is_requested(tmp_path: Path) -> None:
+    """What was applied is flushed, and checkpointed up to the end of a record; the rest is not applied."""
     sink = MemorySink()
     sink.max_changes = 300  # type: ignore[attr-defined]
     bench, asked = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
     page = [folded(range(at, at + 500), 1 + at // 500) for at in range(0, 2_000, 500)]
-    assert not bench.worker.process(page, 0, bench.marks.append, lambda: next(asked))
+    assert not bench.worker.process(page, 0, bench.checkpoints.append, lambda: next(answers))
     assert len(sink.rows) == 1_200
-    assert bench.marks == [Mark("2", 0)]
+    assert bench.checkpoints == [Checkpoint("2", 0)]
     assert bench.report().applied == 1_200
 
 
-class Calls:
-    """The KCL's side of a processor."""
+class KclCalls:
+    """Calls a processor as the KCL does."""
 
-    def __init__(self, folder: Path, leaving: Callable[[], bool]) -> None:
+    def __init__(self, folder: Path, stop_requested: Callable[[], bool]) -> None:
         self.bench = Bench(folder, MemorySink())
-        self.processor = Processor(lambda _: self.bench.worker, leaving)
+        self.processor = Processor(lambda _: self.bench.worker, stop_requested)
         self.processor.initialize(SimpleNamespace(shard_id="shardId-0", sequence_number=None))
         self.ended = 0
 
@@ -226,39 +227,39 @@ class Calls:
 
     @property
     def _checkpointer(self) -> SimpleNamespace:
-        return SimpleNamespace(checkpoint=lambda *place: self.bench.marks.append(Mark(*place)))
+        return SimpleNamespace(checkpoint=lambda *place: self.bench.checkpoints.append(Checkpoint(*place)))
 
 
-def test_nothing_is_applied_after_a_page_that_was_left_and_no_end_is_told(
+def test_nothing_is_applied_after_a_page_that_was_cut_short_nor_is_an_end_checkpointed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = iter([False, True])
-    calls = Calls(tmp_path, lambda: next(asked))
-    calls.records(record(1))
-    calls.records(record(2))
-    calls.records(record(3))
-    assert calls.bench.marks == [Mark("1", 0)]
+    answers = iter([False, True])
+    kcl = KclCalls(tmp_path, lambda: next(answers))
+    kcl.records(record(1))
+    kcl.records(record(2))
+    kcl.records(record(3))
+    assert kcl.bench.checkpoints == [Checkpoint("1", 0)]
     with pytest.raises(SystemExit):
-        calls.end()
-    monkeypatch.setattr(processor, "_PATIENCE", -1.0)
+        kcl.end()
+    monkeypatch.setattr(processor, "_MAX_STOP_SECONDS", -1.0)
     with pytest.raises(SystemExit):
-        calls.records(record(4))
-    assert calls.bench.marks == [Mark("1", 0)]
+        kcl.records(record(4))
+    assert kcl.bench.checkpoints == [Checkpoint("1", 0)]
 
 
-def test_a_process_whose_daemon_is_gone_ends_within_its_page() -> None:
+def test_a_process_whose_daemon_ended_ends_inside_its_page() -> None:
     code = """
 import os, signal
-from consumers.kcl.shutdown import DaemonGone, Leaving
+from consumers.kcl.shutdown import DaemonGone, StopRequest
 read, write = os.pipe()
-leaving = Leaving(read)
+stop_requested = StopRequest(read)
 os.write(write, b"x")
-assert not leaving()
+assert not stop_requested()
 os.kill(os.getpid(), signal.SIGTERM)
-assert leaving()
+assert stop_requested()
 os.close(write)
 try:
-    leaving()
+    stop_requested()
 except DaemonGone:
     print("gone")
 """
