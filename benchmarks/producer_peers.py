@@ -147,7 +147,7 @@ def measured(pid: int, counting: Stub, changes: int, seconds: float = 240) -> Ru
 
 def peeked(cursor: Any, slot: str, changes: int) -> float:
     """Changes per second that the server itself decodes, with the producer's options and without a network."""
-    options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+    options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     started = time.perf_counter()
     cursor.execute(f"SELECT count(*) FROM pg_logical_slot_peek_changes('{slot}', NULL, NULL, {options})")
     assert cursor.fetchone()[0] >= changes
@@ -163,7 +163,7 @@ def bare(dsn: str, slot: str, changes: int) -> float:
     with contextlib.closing(reader):
         while count < changes:
             read = reader.messages(1_000)
-            count += sum(payload[ACTION_AT] in ROWS for payload in read)
+            count += sum(payload[ACTION_OFFSET] in ROW_ACTIONS for payload in read)
             if reader.drained:  # as the relay does: waking up for each message halves the rate
                 time.sleep(GATHER_SECONDS) if read else reader.wait(1.0)
     return changes / (time.perf_counter() - started)
@@ -171,7 +171,7 @@ def bare(dsn: str, slot: str, changes: int) -> float:
 
 def recvlogical(program: Path, dsn: str, slot: str, end: str, changes: int) -> float:
     """Changes per second that PostgreSQL's own client reads from the slot."""
-    options = [part for name, value in OPTIONS.items() for part in ("-o", f"{name}={value}")]
+    options = [part for name, value in WAL2JSON_OPTIONS.items() for part in ("-o", f"{name}={value}")]
     started = time.perf_counter()
     subprocess.run(
         [str(program), "-d", dsn, "-S", slot, "--start", "--endpos", end, "-f", "/dev/null", "--no-loop", *options],

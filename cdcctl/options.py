@@ -52,7 +52,7 @@ def config_path(context: typer.Context) -> Path | None:
     return Path(named) if named else None
 
 
-def resolve_settings(flags: Mapping[str, str | None], file: Path | None) -> tuple[Settings, list[Origin]]:
+def resolve_settings(flags: Mapping[str, str | None], file: Path | None) -> tuple[Settings, list[SettingValue]]:
     """Resolve all settings. Reads `file`, or ``cdc.toml`` in the working folder when it exists. Raises UsageError."""
     path = file or Path(FILE_NAME)
     try:
@@ -73,13 +73,13 @@ def current_settings(context: typer.Context) -> Settings:
     return origins(context)[0]
 
 
-def origins(context: typer.Context) -> tuple[Settings, list[Origin]]:
+def origins(context: typer.Context) -> tuple[Settings, list[SettingValue]]:
     """The settings of this call, and the origin of each value."""
     flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
     return resolve_settings(flags, config_path(context))
 
 
-def origins_without_file(context: typer.Context) -> list[Origin]:
+def origins_without_file(context: typer.Context) -> list[SettingValue]:
     """The settings given by flags and environment; no file is read."""
     flags: Mapping[str, str | None] = context.find_root().meta.get(_FLAGS, {})
     return resolve(flags, os.environ)[1]
@@ -119,7 +119,7 @@ def _build_options(texts: Mapping[str, str], prefix: str, callback: Callable[...
     def type_of(name: str) -> Any:
         return list[str] | None if name in list_settings else str | None
 
-    keyword_only, list_settings = inspect.Parameter.KEYWORD_ONLY, lists()
+    keyword_only, list_settings = inspect.Parameter.KEYWORD_ONLY, list_settings()
     placeholder.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(

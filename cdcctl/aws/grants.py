@@ -169,7 +169,7 @@ def _dead_letters(url: str, name: str, scope: PolicyScope) -> Iterable[Policy]:
 def _login(settings: Settings, scope: PolicyScope) -> Iterable[Policy]:
     if settings.dsn_secret:
         yield _secret("Secret", settings.dsn_secret, scope)
-    if yes(settings.iam_auth):
+    if is_yes(settings.iam_auth):
         user = re.search(r"(?:\buser\s*=\s*'?|://)([\w.-]+)", settings.dsn)
         if user is None or not scope.database:
             raise UsageError(

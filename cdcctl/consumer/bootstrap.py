@@ -68,7 +68,7 @@ def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None, sto
             output.note(_caught_up(name, figures, str(fence)))
 
 
-def _caught_up(name: str, figures: Figures, fence: str) -> str:
+def _caught_up(name: str, figures: SnapshotProgress, fence: str) -> str:
     return (
         f"[green]{output.escape(name)} has caught up[/]: it holds {figures.rows:,} rows of {figures.tables} tables and "
         f"every change committed before {fence}; check it with [bold]cdcctl verify {output.escape(name)}[/]"

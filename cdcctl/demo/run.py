@@ -90,7 +90,7 @@ class DemoRun:
         config = str(self.folder / "cdc.toml")
         return {"CDC_DATA": str(self.folder), "CDC_CONFIG": config, **self._stack.environ}
 
-    def run(self, seconds: int, stopping: Stopping, svg: Path | None) -> Summary | None:
+    def run(self, seconds: int, stopping: StopFlag, svg: Path | None) -> Summary | None:
         """Run the demo; None when it was interrupted. Raises CdcError when a process fails."""
         self._start()
         assert self._stack is not None
@@ -137,7 +137,7 @@ class DemoRun:
         state.adopt(self._stack, self._children.running)
         output.note("started the producer and three KCL consumers (Java needs a few seconds); the workload runs …")
 
-    def _watch(self, seconds: int, stopping: Stopping, workload: _BackgroundTask, svg: Path | None) -> bool:
+    def _watch(self, seconds: int, stopping: StopFlag, workload: _BackgroundTask, svg: Path | None) -> bool:
         watcher = StreamWatcher(Settings().stream, stopping=lambda: stopping.is_set() or workload.ended.is_set())
         watcher.start()
         console, caught_up_at, deadline = output.stderr(), 0.0, time.monotonic() + _STARTUP_TIMEOUT

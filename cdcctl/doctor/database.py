@@ -90,7 +90,7 @@ def _role(source: Source) -> Iterator[Finding]:
 
 def _free_slots(source: Source, settings: Settings) -> Iterator[Finding]:
     [(slots, senders)] = source.query(_FREE_SLOTS)
-    exists = source.slot(settings.slot) is not None
+    exists = find_slot(source, settings.slot) is not None
     if slots < 1 and not exists:
         yield failed(
             "free slots",
@@ -131,9 +131,9 @@ def _slot(source: Source, settings: Settings) -> Iterator[Finding]:
     if status.level != "ok":
         yield failed("slot", status.text, status.hint)
     elif slot.active_pid is None:
-        yield warning("slot", f"{verdict.text}; no process reads it", "cdcctl producer run")
+        yield warning("slot", f"{status.text}; no process reads it", "cdcctl producer run")
     else:
-        yield ok("slot", f"{verdict.text}; read by process {slot.active_pid}")
+        yield ok("slot", f"{status.text}; read by process {slot.active_pid}")
 
 
 def _wal_limit(source: Source) -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def _open_transactions(source: Source) -> Iterator[Finding]:
 
 def _tables(source: Source, settings: Settings) -> Iterator[Finding]:
     published = TableFilter.parse(settings.table, settings.exclude_table)
-    keyless = [table for table in source.tables_without_key() if published.wants(table)]
+    keyless = [table for table in tables_without_key(source) if published.wants(table)]
     for table in keyless:
         yield failed(
             "tables", f"updates and deletes of {table} are dropped by wal2json: no primary key, no replica identity",

@@ -52,18 +52,18 @@ def init(
     resolve({}, {}, text, str(path))  # rejects invalid values before the file is written
     _write(path, text)
     output.print_plain(str(path))
-    if masked(values.get("dsn", "")) != values.get("dsn", ""):
+    if mask_password(values.get("dsn", "")) != values.get("dsn", ""):
         output.note(
             f"[yellow]{output.escape(str(path))} contains a password[/] (only you can read it); use PGPASSFILE instead"
         )
     output.note("next: [bold]cdcctl doctor[/] checks every prerequisite, then [bold]cdcctl producer run[/]")
 
 
-def _ask(item: Origin) -> str:
+def _ask(item: SettingValue) -> str:
     return output.prompt(_QUESTIONS[item.name], str(item.value)).strip()
 
 
-def _to_toml(values: Mapping[str, str], known: Mapping[str, Origin]) -> str:
+def _to_toml(values: Mapping[str, str], known: Mapping[str, SettingValue]) -> str:
     lines = ["# Settings of cdcctl, the producer and the consumers; `cdcctl config show` prints them all."]
     for name, item in known.items():
         if name in values:

@@ -35,7 +35,7 @@ def ls(
     leases = table.read()
     if leases is None:
         raise ConsumerError(f"{application!r} has no leases: it has never run", f"cdcctl consumer run {consumer}")
-    alive = {lease.shard for lease in table.alive(renewal_seconds(os.environ))}
+    alive = {lease.shard for lease in table.live_leases(renewal_seconds(os.environ))}
     rows = [{**asdict(lease), "alive": shard in alive} for shard, lease in sorted(leases.items())]
     if output_format is Format.JSON:
         output.print_json(rows)

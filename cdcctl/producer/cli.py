@@ -83,7 +83,7 @@ def run_backfill(
     rate: Annotated[
         str | None, typer.Option("--rate", help="Maximum rows per second, like 5000/s.", show_default="unlimited")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Number of reading processes.")] = WORKERS,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Number of reading processes.")] = DEFAULT_WORKERS,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -96,8 +96,8 @@ def run_backfill(
     """
     settings = current_settings(context)
     logs.configure("backfill", settings.log_format, verbose=verbose)
-    asked = Asked(chosen(settings, tables), where, parse_rate(rate), workers)
-    with stop_on_signals() as stopping, telling("backfill") as tell:
+    asked = BackfillRequest(select_tables(settings, tables), where, parse_rate(rate), workers)
+    with stop_on_signals() as stopping, progress_reporter("backfill") as tell:
         figures, done = backfill(settings, asked, stopping.is_set, tell)
     if output_format is Format.JSON:
         output.print_json(
@@ -126,8 +126,8 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
     budget = parse_size(settings.max_retained_wal)
     source = Source(SourceDsn(settings)())
     try:
-        server, slot = source.server(), source.slot(settings.slot)
-        keyless = [str(table) for table in source.tables_without_key()]
+        server, slot = identify_server(source), find_slot(source, settings.slot)
+        keyless = [str(table) for table in tables_without_key(source)]
     finally:
         source.close()
     if slot is None:

@@ -63,7 +63,7 @@ def run(
     reads: Annotated[
         float,
         typer.Option("--reads", min=0.1, max=5, help="Reads per second and shard; all consumers share a limit of 5."),
-    ] = READS_A_SECOND,
+    ] = READS_PER_SECOND,
     sink: Annotated[str | None, typer.Option("--sink", help="A custom sink, as module:name.")] = None,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -78,12 +78,12 @@ def run(
     settings, factory = current_settings(context), find_factory(consumer, sink)
     if resume is not None:
         journal = resume_journal(resume, consumer, (since, until, table, where, into, in_place, dry_run))
-        isolated.run_replay(Shadow(settings, factory, resume, journal), reads, output_format)
+        isolated.run_replay(ShadowReplay(settings, factory, resume, journal), reads, output_format)
         return
     selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
     if in_place:
         refuse_filters(until, table, where, into)
-    begin = probe.begin(selected.since, datetime.now(UTC))
+    begin = probe.start_for(selected.since, datetime.now(UTC))
     if in_place:
         rewind(ReplayTarget(settings, consumer), probe, begin, output_format, dry_run=dry_run)
     elif dry_run:
@@ -93,7 +93,7 @@ def run(
             new_folder(settings, consumer, into),
             new_journal(consumer, settings, selected, begin, table, where),
         )
-        isolated.run_replay(Shadow(settings, factory, folder, journal), reads, output_format)
+        isolated.run_replay(ShadowReplay(settings, factory, folder, journal), reads, output_format)
 
 
 @app.command()
@@ -119,7 +119,7 @@ def stdout(
         to_stdout.write(journal, settings, resume)
         return
     selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
-    begin = probe.begin(selected.since, datetime.now(UTC))
+    begin = probe.start_for(selected.since, datetime.now(UTC))
     if dry_run:
         print_estimate(probe, begin, selected, output_format)
     else:

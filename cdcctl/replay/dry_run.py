@@ -43,5 +43,5 @@ def print_estimate(probe: Probe, begin: StartPosition, selected: Selection, outp
     output.note("only samples were read and nothing was written; filters do not reduce what is read")
 
 
-def _approximate(part: Part, number: int) -> str:
+def _approximate(part: ShardEstimate, number: int) -> str:
     return f"{'' if part.exact else '~'}{number:,}"

@@ -43,13 +43,13 @@ class ReplayTarget:
         table.refuse_while_alive(self.name, _WATCH_LOCAL if is_local(os.environ) else _WATCH_AWS)
         return table
 
-    def planned(self, probe: Probe, begin: StartPosition) -> Rewind:
+    def planned(self, probe: Probe, begin: StartPosition) -> RewindPlan:
         """Compute what a rewind would write."""
         shards = probe.shards()
         first = frontier(shards, has_records_since(probe, begin))
         return rewind_plan(shards, first, self.table.read() or {}, lambda shard: checkpoint_before(probe, shard, begin))
 
-    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[Rewind, Path]:
+    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[RewindPlan, Path]:
         """Rewind; returns what was written, and the backup file."""
         table = self.stopped()
         found = self.planned(probe, begin)

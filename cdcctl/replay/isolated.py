@@ -17,14 +17,14 @@ from consumers.replay.shadow import Journal, ShadowReplay, write_journal
 from consumers.stream.rate_limit import ReadRateLimiter
 
 
-def run_replay(shadow: Shadow, reads: float, output_format: Format) -> None:
-    """Replay into `shadow` and report. Raises what `Shadow.replay` raises, and typer.Exit after an interruption."""
+def run_replay(shadow: ShadowReplay, reads: float, output_format: Format) -> None:
+    """Replay into `shadow` and report. Raises what `ShadowReplay.replay` raises, and typer.Exit after an interruption."""
     selected = selection_of(shadow.journal)
     progress = ReplayProgress(end_time(selected))
     write_journal(shadow.folder, shadow.journal)
     with stop_on_signals() as stopping:
         try:
-            done = shadow.replay(selected, stopping.is_set, progress.update, Pace(reads))
+            done = shadow.replay(selected, stopping.is_set, progress.update, ReadRateLimiter(reads))
         except CdcError:
             progress.close()
             _print_resume_hint(shadow.journal, shadow.folder)

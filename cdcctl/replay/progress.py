@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cdcctl import output
-from consumers.stream.reader import SHARD_END, Page
+from consumers.stream.reader import SHARD_END, ShardPage
 
 _LOG_SECONDS = 15.0
 
@@ -27,7 +27,7 @@ class ReplayProgress:
     _logged: float = field(default_factory=time.monotonic)
     _bar: Any = None
 
-    def update(self, page: Page, count: int) -> None:
+    def update(self, page: ShardPage, count: int) -> None:
         """Record a page with `count` selected changes, and report."""
         self.count += count
         if page.checkpoint == SHARD_END:

@@ -71,7 +71,7 @@ def resume_journal(folder: Path, consumer: str, others: Sequence[object]) -> Jou
 def new_folder(settings: Settings, consumer: str, named: Path | None = None) -> Path:
     """Create a folder for a new replay, or check `named`. Raises UsageError when that already holds a replay."""
     if named is not None:
-        if (named / consumer).exists() or (named / FILE).exists():
+        if (named / consumer).exists() or (named / JOURNAL_FILE).exists():
             raise UsageError(f"{named} already holds a replay", "use another folder with --into, or --resume")
         return named
     plain = f"{consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S}"

@@ -40,7 +40,7 @@ def write(journal: Journal, settings: Settings, saved: Path | None = None) -> No
         _save(journal, saved or new_folder(settings, NAME))
         raise typer.Exit(130)
     if saved is not None:
-        (saved / FILE).unlink()
+        (saved / JOURNAL_FILE).unlink()
         with suppress(OSError):  # the folder holds other files
             saved.rmdir()
 

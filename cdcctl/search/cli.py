@@ -120,7 +120,7 @@ def reindex(
 
 def _stream(settings: Settings, moment: str, stopping: Callable[[], bool]) -> Catchup:
     start = parse_time(moment)
-    return catchup(settings, start, Probe(settings.stream).begin(Point(start), datetime.now(UTC)), stopping)
+    return catchup(settings, start, Probe(settings.stream).start_for(Point(start), datetime.now(UTC)), stopping)
 
 
 def _as_json(page: SearchPage, figures: IndexStats, settings: Settings, highlight: bool) -> dict[str, object]:
@@ -156,7 +156,7 @@ def _plain(snippet: str) -> str:
 
 def _behind(settings: Settings) -> float | None:
     """The greatest lag of the consumer's shards on this machine, in seconds; None when it has not run here."""
-    lags = [behind for report in read_reports(settings.folder, CONSUMER) if (behind := now_behind(report)) is not None]
+    lags = [behind for report in read_reports(settings.folder, CONSUMER) if (behind := seconds_behind(report)) is not None]
     return max(lags, default=None)
 
 

@@ -28,7 +28,7 @@ def ls(context: typer.Context, output_format: Output = Format.TABLE) -> None:
     """
     settings = current_settings(context)
     with closing(Source(SourceDsn(settings)())) as source:
-        slots = source.slots()
+        slots = list_slots(source)
     if output_format is Format.JSON:
         output.print_json([_plain(slot) for slot in slots])
     elif slots:
@@ -46,7 +46,7 @@ def create(context: typer.Context, name: Name = None) -> None:
     """
     settings = current_settings(context)
     with closing(Source(SourceDsn(settings)())) as source:
-        source.create_slot(name or settings.slot)
+        create_slot(source, name or settings.slot)
     text = f"[green]created[/] the slot {output.escape(name or settings.slot)}; it retains WAL until"
     output.note(f"{text} [bold]cdcctl producer run[/] reads it")
 
@@ -66,15 +66,15 @@ def drop(
     settings = current_settings(context)
     slot_name = name or settings.slot
     with closing(Source(SourceDsn(settings)())) as source:
-        slot = source.slot(slot_name)
+        slot = find_slot(source, slot_name)
         if slot is None:
             raise SlotLost(f"there is no slot {slot_name!r} on this server", "cdcctl slot ls")
-        behind = source.server().lsn - slot.confirmed
+        behind = identify_server(source).lsn - slot.confirmed
         lost = f"{output.file_size(behind)} of undelivered WAL"
         question = f"Drop the slot {slot_name!r} of database {slot.database!r}, with {lost}?"
         if not yes and not output.confirm(question):
             raise UsageError("nothing was dropped", "answer y, or use --yes")
-        source.drop_slot(slot_name)
+        drop_slot(source, slot_name)
     output.note(f"[green]dropped[/] the slot {output.escape(slot_name)}")
 
 

@@ -77,7 +77,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(record: Any) -> list[_Entry]:
-    unpacked, arrival = inside(record), record["ApproximateArrivalTimestamp"]
+    unpacked, arrival = expand_record(record), record["ApproximateArrivalTimestamp"]
     if record["Data"].startswith(GZIP):
         return [_Entry(record["SequenceNumber"], 0, unpacked[0].data, arrival, len(unpacked))]
     return [_Entry(change.sequence_number, change.sub_sequence_number, change.data, arrival) for change in unpacked]

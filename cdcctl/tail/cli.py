@@ -93,15 +93,15 @@ def tail(
 
         def feed_from(begin: StartPosition) -> Feed:
             reader = StreamReader(
-                settings.stream, begin, not follow, stopping.is_set, probe.client, only=only, pace=probe.pace
+                settings.stream, begin, not follow, stopping.is_set, probe.client, shard_filter=only, limiter=probe.limiter
             )
             reader.open()
-            return Feed(reader, selected, Rows() if output_format is TailFormat.PRETTY else None)
+            return Feed(reader, selected, RowHistory() if output_format is TailFormat.PRETTY else None)
 
         if last is not None:
             feed, seen = last_changes(feed_from, last, start, probe)
         else:
-            feed, seen = feed_from(LATEST if start is None else probe.begin(start, datetime.now(UTC))), []
+            feed, seen = feed_from(LATEST if start is None else probe.start_for(start, datetime.now(UTC))), []
         if output_format is TailFormat.PRETTY and follow and not stats:
             output.note(f"[dim]reading stream {output.escape(settings.stream)}; Ctrl-C stops[/]")
         feed.reader.stop_when_caught_up = not follow
@@ -111,7 +111,7 @@ def tail(
 
 
 def _show(
-    seen: Sequence[Seen], more: Iterable[tuple[Page, list[Seen]]], reader: StreamReader, printer: Printer,
+    seen: Sequence[FeedItem], more: Iterable[tuple[ShardPage, list[FeedItem]]], reader: StreamReader, printer: Printer,
     buffer: ReorderBuffer | None,
 ) -> None:  # fmt: skip
     try:

@@ -16,7 +16,7 @@ _STEPS_BACK = (timedelta(seconds=30), timedelta(minutes=10), timedelta(hours=3))
 
 def last_changes(
     feed_from: Callable[[StartPosition], Feed], count: int, since: Point | None, probe: Probe
-) -> tuple[Feed, list[Seen]]:
+) -> tuple[Feed, list[FeedItem]]:
     """The last `count` selected changes in commit order, and the feed that continues after them.
 
     With `since` earlier changes are ignored. Raises StreamError.
@@ -25,13 +25,13 @@ def last_changes(
     starts = (
         [StartPosition.at(now - back) for back in _STEPS_BACK] + [EARLIEST]
         if since is None
-        else [probe.begin(since, now)]
+        else [probe.start_for(since, now)]
     )
     for start in starts:
         feed = feed_from(start)
         feed.reader.stop_when_caught_up = True
         found = heapq.nlargest(count, _all(feed), key=_commit_order)
-        if len(found) >= count or feed.reader.stopping():
+        if len(found) >= count or feed.reader.stop_requested():
             break
     return feed, found[::-1]
 
@@ -41,7 +41,7 @@ def _all(feed: Feed) -> Iterable[FeedItem]:
         yield from found
 
 
-def _commit_order(seen: Seen) -> tuple[datetime, str]:
+def _commit_order(seen: FeedItem) -> tuple[datetime, str]:
     if seen.change is None:
         return seen.arrived, ""
     return seen.change.commit_time, seen.change.position.sort_key

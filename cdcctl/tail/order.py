@@ -30,12 +30,12 @@ class ReorderBuffer:
 
     window: timedelta
     by_transaction: bool = False
-    _heaps: dict[str, list[tuple[str, int, Seen]]] = field(default_factory=dict)
+    _heaps: dict[str, list[tuple[str, int, FeedItem]]] = field(default_factory=dict)
     _read_to: dict[str, datetime] = field(default_factory=dict)
     _latest: dict[Transaction, datetime] = field(default_factory=dict)
     _count: int = 0
 
-    def add(self, page: Page, changes: Iterable[Seen], shards: Iterable[str], now: datetime) -> list[Seen]:
+    def add(self, page: ShardPage, changes: Iterable[FeedItem], shards: Iterable[str], now: datetime) -> list[FeedItem]:
         """Add the changes of a page; returns those that are ready. `shards` are all shards being read."""
         ready = [seen for seen in changes if not self._push(seen)]
         reached = now if page.behind_ms == 0 else page.arrivals[-1] if page.arrivals else _NEVER
@@ -43,11 +43,11 @@ class ReorderBuffer:
         safe = min((self._read_to.get(shard, _NEVER) for shard in shards), default=now)
         return ready + self._pop_until(_NEVER if safe == _NEVER else safe - self.window)
 
-    def drain(self) -> list[Seen]:
+    def drain(self) -> list[FeedItem]:
         """Return all remaining changes in order."""
         return self._pop_until(datetime.max.replace(tzinfo=UTC))
 
-    def _push(self, seen: Seen) -> bool:
+    def _push(self, seen: FeedItem) -> bool:
         change = seen.change
         if change is None:  # an unreadable record has no position
             return False
@@ -59,21 +59,21 @@ class ReorderBuffer:
             self._latest[key] = max(self._latest.get(key, _NEVER), seen.arrived)
         return True
 
-    def _pop_until(self, safe: datetime) -> list[Seen]:
-        popped: list[Seen] = []
+    def _pop_until(self, safe: datetime) -> list[FeedItem]:
+        popped: list[FeedItem] = []
         while ready := [heap for heap in self._heaps.values() if heap and self._arrived(heap[0][2]) <= safe]:
             heap = ready[0] if len(ready) == 1 else min(ready, key=lambda heap: heap[0][2].arrived)
             popped.append(heapq.heappop(heap)[2])
         self._forget_transactions(popped)
         return popped
 
-    def _arrived(self, seen: Seen) -> datetime:
+    def _arrived(self, seen: FeedItem) -> datetime:
         if not self.by_transaction:
             return seen.arrived
         assert seen.change is not None
         return self._latest.get(transaction(seen.change), seen.arrived)
 
-    def _forget_transactions(self, popped: Iterable[Seen]) -> None:
+    def _forget_transactions(self, popped: Iterable[FeedItem]) -> None:
         if self.by_transaction:
             for seen in popped:
                 assert seen.change is not None

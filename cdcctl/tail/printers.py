@@ -17,7 +17,7 @@ from cdcctl import change_lines, output
 from cdcctl.tail.order import transaction
 from cdckit.change import Change
 from cdckit.packing import decompress
-from consumers.filters.feed import Seen
+from consumers.filters.feed import FeedItem
 
 _LIVE = timedelta(seconds=10)  # a change that arrived more recently counts as live
 
@@ -35,14 +35,14 @@ class View:
 class Printer(Protocol):
     """Prints to stdout."""
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the changes."""
 
     def close(self) -> None:
         """Print the end of the output."""
 
 
-def as_object(seen: Seen, view: View) -> Mapping[str, Any]:
+def as_object(seen: FeedItem, view: View) -> Mapping[str, Any]:
     """A change as an object for JSON; an unreadable record as an object with the error and its bytes."""
     if seen.change is None:
         return {
@@ -57,14 +57,14 @@ def as_object(seen: Seen, view: View) -> Mapping[str, Any]:
     return fields
 
 
-def _grouped(seen: Sequence[Seen], view: View) -> Iterable[Mapping[str, Any]]:
+def _grouped(seen: Sequence[FeedItem], view: View) -> Iterable[Mapping[str, Any]]:
     """One object per change, or per transaction; the changes of a transaction are adjacent."""
     if not view.transactions:
         return (as_object(item, view) for item in seen)
     return (_transaction(list(group), view) for _, group in itertools.groupby(seen, _group_key))
 
 
-def _group_key(seen: Seen) -> object:
+def _group_key(seen: FeedItem) -> object:
     return id(seen) if seen.change is None else transaction(seen.change)
 
 
@@ -85,7 +85,7 @@ class JsonLines:
 
     view: View
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the objects in one write."""
         output.print_json_lines(_grouped(seen, self.view))
 
@@ -100,7 +100,7 @@ class JsonArray:
     view: View
     _started: bool = False
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the next elements."""
         for item in _grouped(seen, self.view):
             output.print_plain(("," if self._started else "[") + output.json_line(item))
@@ -118,7 +118,7 @@ class Csv:
     view: View
     _header_printed: bool = False
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the rows; the last cell of an unreadable record is its error."""
         if not seen:
             return
@@ -151,7 +151,7 @@ class Raw:
 
     view: View
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the lines."""
         output.print_lines([self._text(item) for item in seen])
 
@@ -173,7 +173,7 @@ class Pretty:
     _day: date = field(default_factory=date.today)
     _last_transaction: object = None
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Print the lines."""
         groups = [list(group) for _, group in itertools.groupby(seen, _group_key)] if self.view.transactions else [seen]
         for group in groups:
@@ -185,7 +185,7 @@ class Pretty:
     def close(self) -> None:
         """Nothing to print."""
 
-    def _print_change(self, seen: Seen) -> None:
+    def _print_change(self, seen: FeedItem) -> None:
         change = seen.change
         if change is None:
             error = output.escape(str(seen.error).removeprefix("unreadable record: "))
@@ -216,7 +216,7 @@ class Pretty:
             self._day = day
             self._line(f"[dim]── {day.isoformat()} ──[/]")
 
-    def _lag(self, seen: Seen, change: Change) -> str:
+    def _lag(self, seen: FeedItem, change: Change) -> str:
         if not self.view.lag:
             return ""
         now = datetime.now(UTC)

@@ -29,7 +29,7 @@ class TableStats:
     lag: float = 0.0
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def add(self, seen: Seen, now: datetime) -> None:
+    def add(self, seen: FeedItem, now: datetime) -> None:
         """Count one change."""
         self.total += 1
         if seen.change is None:
@@ -65,7 +65,7 @@ class Statistics:
     _live: Any = None
     _started: float = field(default_factory=time.monotonic)
 
-    def show(self, seen: Sequence[Seen]) -> None:
+    def show(self, seen: Sequence[FeedItem]) -> None:
         """Count the changes and redraw the table."""
         now, counts = datetime.now(UTC), Counter[str]()
         for item in seen:

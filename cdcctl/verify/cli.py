@@ -58,14 +58,14 @@ def verify(
     ):
         fence = open_fence(source, settings, satellite, timeout, stopping.is_set)
         verification = Verification(source, settings, satellite, fence.wait, rate)
-        results, republished = verification.run(verification.tables(table or []), report), Repaired()
+        results, republished = verification.run(verification.tables(table or []), report), RepublishResult()
         if repair and not all(result.equal for result in results):
             results, republished = repair_differences(verification, results, report)
     if output_format is Format.JSON:
         output.print_json({**_to_json(satellite, results), "repaired": asdict(republished)})
     else:
         _print(satellite, results, limit)
-        if republished != Repaired():
+        if republished != RepublishResult():
             output.note(f"published again: {republished.rows} rows, {republished.deletions} deletions")
     if not all(result.equal for result in results):
         raise typer.Exit(1)

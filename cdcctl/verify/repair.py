@@ -17,12 +17,12 @@ _MAX_ROUNDS = 20  # one round repairs the keys found by one verification, a thou
 
 def repair_differences(
     verification: Verification, results: Sequence[TableResult], report: Callable[[Table, str], None]
-) -> tuple[list[TableResult], Repaired]:
+) -> tuple[list[TableResult], RepublishResult]:
     """Repair; returns the new results and what was published. Ends when all is equal, or a key differs again.
 
     Raises what `Verification.run` and `republish` raise. It can be run again after an error.
     """
-    latest, published = {result.table: result for result in results}, Repaired()
+    latest, published = {result.table: result for result in results}, RepublishResult()
     republished = set[tuple[Table, str]]()
     for _ in range(_MAX_ROUNDS):
         differing = {(item.table, item.key) for result in latest.values() for item in result.differences}
@@ -34,6 +34,6 @@ def repair_differences(
             keys = sorted(key for differing_table, key in differing if differing_table == table)
             report(table, f"publishing {len(keys)} rows again")
             repaired = republish(verification.settings, table, keys)
-            published = Repaired(published.rows + repaired.rows, published.deletions + repaired.deletions)
+            published = RepublishResult(published.rows + repaired.rows, published.deletions + repaired.deletions)
         latest |= {result.table: result for result in verification.run(tables, report)}
     return list(latest.values()), published

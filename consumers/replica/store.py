@@ -82,7 +82,7 @@ class ReplicaStore:
     def _write(self, table: str, change: Change, merged: RowState, stored: RowState | None) -> None:
         """Write the new values. A column whose value is no longer known becomes NULL."""
         cleared = set() if stored is None else stored.values.keys() - merged.values.keys()
-        new: dict[str, Value] = {name: value for name, value in merged.values.items() if value != KEPT}
+        new: dict[str, Value] = {name: value for name, value in merged.values.items() if value != STORED}
         new |= dict.fromkeys(cleared) | {name: change.key[name] for name in change.key if name not in new}
         names = ", ".join(map(quoted, new))
         placeholders = ", ".join(self._db.placeholder(table, name) for name in new)
@@ -115,7 +115,7 @@ class ReplicaStore:
 
     def _drop_values_below(self, table: str, where: tuple[str, str, str], stored: RowState, watermark: str) -> None:
         """Clear the columns that a row newer than the truncate still has from before it."""
-        lifted = above(stored, watermark)
+        lifted = apply_floor(stored, watermark)
         assert lifted is not None
         cleared = stored.values.keys() - lifted.values.keys()
         if cleared:
@@ -151,7 +151,7 @@ class ReplicaStore:
 
     def _watermark(self, table_key: Sequence[str]) -> str:
         found = self._db.execute("SELECT position FROM cdc_watermark WHERE source = ? AND tbl = ?", table_key)
-        return str(found[0][0]) if found else NOWHERE
+        return str(found[0][0]) if found else NO_POSITION
 
     def _store_state(self, where: tuple[str, str, str], state: RowState) -> None:
         stored = _Stored(state.position, state.deleted, state.base, list(state.values), dict(state.fills))

@@ -39,7 +39,7 @@ def split_by_size(items: Sequence[Any], max_bytes: int = MAX_UNPACKED_BYTES) -> 
     """Splits Kinesis' records into runs of about `max_bytes` expanded bytes; yields one empty run for no records."""
     start = size = 0
     for at, item in enumerate(items):
-        item_size = weight(item["Data"])
+        item_size = memory_size(item["Data"])
         if at > start and size + item_size > max_bytes:
             yield items[start:at]
             start, size = at, 0

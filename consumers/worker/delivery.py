@@ -80,7 +80,7 @@ class Delivery:
         self._share.record_read()
         try:
             data = record.data
-            change = decode(data) if not data.startswith(REFERENCE) else self._decode_reference(data)
+            change = decode(data) if not data.startswith(REFERENCE_PREFIX) else self._decode_reference(data)
             return Received(change, record.sequence_number, record.sub_sequence_number)
         except EnvelopeError as error:
             self._dead_letter(record, None, error)

@@ -92,7 +92,7 @@ def portions(
     """
     taken, size, ended = list[RawRecord](), 0, None
     for record in records:
-        record_size = weight(record.data)
+        record_size = memory_size(record.data)
         if taken and size + record_size > max_bytes:
             yield Portion(taken, size, _checkpoint_at(ended))
             taken, size = [], 0

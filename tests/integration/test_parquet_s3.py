@@ -91,16 +91,16 @@ def test_one_host_merges_at_a_time_and_an_expired_lease_is_taken_over(url: str) 
             compact_table(lake, ref, CompactionPolicy())
         with pytest.raises(SatelliteError), lease_lock(bucket, path):
             pass
-    assert bucket.seen(path) is None, "released"
+    assert bucket.version(path) is None, "released"
     assert bucket.put_if(path, b"left by a kill") is not None
     with pytest.raises(SatelliteError), lease_lock(bucket, path):
         pass
     while (left := bucket.version(path)) is None or left.age_seconds <= 0.5:
         threading.Event().wait(0.1)
     with lease_lock(bucket, path, seconds=0.5):
-        taken = bucket.seen(path)
+        taken = bucket.version(path)
         assert taken is not None
-        assert taken.tag != left.tag
+        assert taken.etag != left.etag
     assert compact_table(lake, ref, CompactionPolicy()).files_after == 1
 
 
@@ -108,8 +108,8 @@ def test_a_held_lease_is_renewed(url: str) -> None:
     bucket = Lake.at(url).bucket
     assert bucket is not None
     with lease_lock(bucket, "lock", seconds=0.2):
-        tags = {bucket.seen("lock")}
-        while len({found.tag for found in tags if found}) < 3:
+        tags = {bucket.version("lock")}
+        while len({found.etag for found in tags if found}) < 3:
             threading.Event().wait(0.02)
             tags.add(bucket.version("lock"))
     assert bucket.version("lock") is None

@@ -52,4 +52,4 @@ def entry(
 
 def folded(entries: Iterable[Entry]) -> bytes:
     """One record with all entries, as a snapshot's rows are sent."""
-    return gzip.compress(b"".join(plain(item.data) + b"\n" for item in entries), mtime=0)
+    return gzip.compress(b"".join(decompress(item.data) + b"\n" for item in entries), mtime=0)

@@ -23,7 +23,7 @@ def filled(
     settings: Settings, folder: Path, names: Sequence[str] = SATELLITES, kept: FileStream | None = None
 ) -> dict[str, list[str]]:
     """Apply the whole stream (or the file `kept`) to new satellites in `folder`; returns their dead letters' errors."""
-    openings = {name: Opening(settings, name, find_factory(name, None)) for name in names}
+    openings = {name: WorkerFactory(settings, name, find_factory(name, None)) for name in names}
     workers: dict[tuple[str, str], ShardWorker] = {}
     reader = kept or StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True)
     for page in reader.pages():
@@ -50,5 +50,5 @@ def differences(settings: Settings, folder: Path, names: Sequence[str] = SATELLI
     return found
 
 
-def _nothing(mark: Mark) -> None:
+def _nothing(mark: Checkpoint) -> None:
     """Checkpoint nothing: there are no leases."""

@@ -64,5 +64,5 @@ def test_estimates_with_many_splits_and_merges_are_fast() -> None:
     for number in range(0, 120, 3):
         left, right, merged = (str(number + more) for more in (1, 2, 3))
         shards += [shard(left, str(number)), shard(right, str(number)), shard(merged, left, right)]
-    parts = [Part(part["ShardId"], "", 1, 2_000_000, exact=True) for part in shards]
+    parts = [ShardEstimate(part["ShardId"], "", 1, 2_000_000, exact=True) for part in shards]
     assert seconds_to_read(parts, shards) == pytest.approx(81 * seconds_to_read(parts[:1], shards[:1]))

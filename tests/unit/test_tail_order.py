@@ -22,8 +22,8 @@ def second(number: float) -> datetime:
     return START + timedelta(seconds=number)
 
 
-def seen(shard: str, shown: Change, arrived: float) -> Seen:
-    return Seen(shard, RawRecord(b"", "", "0"), second(arrived), shown)
+def seen(shard: str, shown: Change, arrived: float) -> FeedItem:
+    return FeedItem(shard, RawRecord(b"", "", "0"), second(arrived), shown)
 
 
 # per transaction: the shard and the delay of each of its changes
@@ -32,20 +32,20 @@ LATE = st.lists(
 )
 
 
-def pages(late: list[list[tuple[str, int]]], sizes: list[int]) -> list[tuple[Page, list[Seen]]]:
+def pages(late: list[list[tuple[str, int]]], sizes: list[int]) -> list[tuple[ShardPage, list[FeedItem]]]:
     """The pages of all shards, read in turns of `sizes` records, up to the tip of every shard."""
-    unread: dict[str, list[Seen]] = {shard: [] for shard in SHARDS}
+    unread: dict[str, list[FeedItem]] = {shard: [] for shard in SHARDS}
     for at, group in enumerate(late):
         for index, (shard, delay) in enumerate(group):
             unread[shard].append(seen(shard, change("I", 1, at=at, index=index), at + delay))
     for records in unread.values():
         records.sort(key=lambda item: item.arrived)
-    result: list[tuple[Page, list[Seen]]] = []
+    result: list[tuple[ShardPage, list[FeedItem]]] = []
     turn = 0
     while any(unread.values()):
         shard, count = SHARDS[turn % 3], sizes[turn // 3 % len(sizes)]
         part, unread[shard] = unread[shard][:count], unread[shard][count:]
-        result.append((Page(shard, [], [item.arrived for item in part], 1 if unread[shard] else 0), part))
+        result.append((ShardPage(shard, [], [item.arrived for item in part], 1 if unread[shard] else 0), part))
         turn += 1
     return result
 
@@ -54,9 +54,9 @@ def pages(late: list[list[tuple[str, int]]], sizes: list[int]) -> list[tuple[Pag
 def test_the_order_is_the_commit_order_and_nothing_is_lost(
     late: list[list[tuple[str, int]]], sizes: list[int], by_transaction: bool
 ) -> None:
-    buffer, emitted = ReorderBuffer(timedelta(seconds=WINDOW), by_transaction), list[Seen]()
+    buffer, emitted = ReorderBuffer(timedelta(seconds=WINDOW), by_transaction), list[FeedItem]()
     end = second(len(late) + WINDOW)
-    batches = list[list[Seen]]()
+    batches = list[list[FeedItem]]()
     for page, records in pages(late, sizes):
         batches.append(buffer.add(page, records, SHARDS, end))
         emitted += batches[-1]
@@ -72,7 +72,7 @@ def test_the_order_is_the_commit_order_and_nothing_is_lost(
 
 def test_a_live_change_waits_for_the_window_and_no_longer() -> None:
     buffer = ReorderBuffer(timedelta(seconds=WINDOW))
-    tip = Page("a", [], [], 0)
+    tip = ShardPage("a", [], [], 0)
     assert buffer.add(tip, [seen("a", change("I", 1), 10)], ["a"], second(11)) == []
     assert buffer.add(tip, [], ["a"], second(14)) == []
     assert len(buffer.add(tip, [], ["a"], second(15))) == 1
@@ -80,13 +80,13 @@ def test_a_live_change_waits_for_the_window_and_no_longer() -> None:
 
 def test_an_unread_shard_delays_everything() -> None:
     buffer = ReorderBuffer(timedelta(seconds=WINDOW))
-    tip = Page("a", [], [], 0)
+    tip = ShardPage("a", [], [], 0)
     assert buffer.add(tip, [seen("a", change("I", 1), 1)], ["a", "b"], second(99)) == []
-    assert len(buffer.add(Page("b", [], [], 0), [], ["a", "b"], second(99))) == 1
+    assert len(buffer.add(ShardPage("b", [], [], 0), [], ["a", "b"], second(99))) == 1
 
 
 def test_the_previous_row_comes_from_earlier_changes() -> None:
-    rows = Rows()
+    rows = RowHistory()
     assert rows.before(change("I", 1, {"status": "new", "total": 1})) is None
     assert rows.before(change("U", 1, {"status": "paid"})) == {"id": 1, "status": "new", "total": 1}
     assert rows.before(change("U", 1, {"status": "sent"}, before={"id": 1, "status": "PAID"})) == {
@@ -102,16 +102,16 @@ def test_a_range_ends_after_the_slack_or_at_the_tip() -> None:
     until = Point(second(100))
     condition = StopCondition(until, lambda: second(500))
     beyond = int(SLACK.total_seconds()) + 101
-    assert not condition.done(Page("a", [], [], 9), [change("I", 1, at=101)])
-    assert condition.done(Page("a", [], [], 9), [change("I", 1, at=beyond)])
-    assert not condition.done(Page("b", [], [], 0), []), "the first read at the tip may have started before the end"
-    assert condition.done(Page("b", [], [], 0), [])
+    assert not condition.done(ShardPage("a", [], [], 9), [change("I", 1, at=101)])
+    assert condition.done(ShardPage("a", [], [], 9), [change("I", 1, at=beyond)])
+    assert not condition.done(ShardPage("b", [], [], 0), []), "the first read at the tip may have started before the end"
+    assert condition.done(ShardPage("b", [], [], 0), [])
     early = StopCondition(until, lambda: second(99))
-    assert not any(early.done(Page("a", [], [], 0), []) for _ in range(5)), "the end is in the future"
+    assert not any(early.done(ShardPage("a", [], [], 0), []) for _ in range(5)), "the end is in the future"
 
 
 def test_a_range_to_an_lsn_ends_when_any_shard_has_a_later_change() -> None:
     condition = StopCondition(Point(lsn=change("I", 1, at=7).position.commit_lsn), lambda: second(500))
-    assert not any(condition.done(Page("a", [], [], 0), [change("I", 1, at=7)]) for _ in range(5))
-    assert not condition.done(Page("b", [], [], 5), [change("I", 1, at=8)])
-    assert [condition.done(Page("a", [], [], 0), []) for _ in range(2)] == [False, True]
+    assert not any(condition.done(ShardPage("a", [], [], 0), [change("I", 1, at=7)]) for _ in range(5))
+    assert not condition.done(ShardPage("b", [], [], 5), [change("I", 1, at=8)])
+    assert [condition.done(ShardPage("a", [], [], 0), []) for _ in range(2)] == [False, True]

@@ -9,7 +9,7 @@ from cdcctl import output
 from cdcctl.demo.screenshots import screenshot
 from cdcctl.replay.progress import ReplayProgress
 from consumers.dead_letters import DeadLetter, DeadLetterStore, open_store
-from consumers.stream.reader import Page
+from consumers.stream.reader import ShardPage
 from consumers.stream.record import RawRecord
 from tests.support.terminal import INTERRUPT, on_terminal
 
@@ -90,16 +90,16 @@ def test_the_progress_bar_fits_the_terminal_and_shows_what_matters(width: int, m
 
 def test_progress_is_measured_from_the_slowest_shard() -> None:
     progress = ReplayProgress()
-    progress.update(Page("shardId-0", [], [], 400_000, "1"), 0)
-    progress.update(Page("shardId-1", [], [], 50_000, "1"), 0)
-    progress.update(Page("shardId-0", [], [datetime(2026, 11, 24, 10, tzinfo=UTC)], 100_000, "2"), 12_345)
+    progress.update(ShardPage("shardId-0", [], [], 400_000, "1"), 0)
+    progress.update(ShardPage("shardId-1", [], [], 50_000, "1"), 0)
+    progress.update(ShardPage("shardId-0", [], [datetime(2026, 11, 24, 10, tzinfo=UTC)], 100_000, "2"), 12_345)
     assert progress.text().startswith("75%  12,345 changes  ")
     assert "at 2026-11-24" in progress.text()
 
 
 def test_the_stream_after_the_end_of_the_range_does_not_count() -> None:
     progress = ReplayProgress(until=datetime.now(UTC))
-    progress.update(Page("shardId-0", [], [], 0, "1"), 0)
+    progress.update(ShardPage("shardId-0", [], [], 0, "1"), 0)
     assert progress.text().startswith("100%")
 
 

@@ -59,8 +59,8 @@ def group_changes(changes: Mapping[str, Change]) -> Sequence[ChangeGroup]:
 def to_arrow(groups: Iterable[ChangeGroup], columns: LakeSchema) -> Any:
     """One Arrow table with the lake's schema, ordered by position."""
     tables = [_table(group, columns) for group in groups]
-    ordered = len(tables) == 1 and _ascending(tables[0]["_position"].to_pylist())
-    return tables[0] if ordered else pa.concat_tables(tables).sort_by("_position")
+    ordered_values = len(tables) == 1 and _ascending(tables[0]["_position"].to_pylist())
+    return tables[0] if ordered_values else pa.concat_tables(tables).sort_by("_position")
 
 
 def _ascending(positions: list[str]) -> bool:

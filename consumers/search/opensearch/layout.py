@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from cdckit.change import Table, Value
-from cdckit.rows import NOWHERE, RowState, ordered
+from cdckit.rows import NO_POSITION, RowState, ordered_values
 from consumers.search.engine import StoredRow, TableWatermark
 from consumers.search.exact_json import decode, encode
 from consumers.search.mapping import IndexFields, IndexMapping, MappedRow, TableMapper
@@ -90,7 +90,7 @@ def row_body(row: StoredRow, mapper: TableMapper) -> dict[str, Any]:
 
     Raises PoisonChange when its transform fails.
     """
-    state, values = row.state, ordered(row.state)
+    state, values = row.state, ordered_values(row.state)
     indexed = None if state.deleted else mapper.index(MappedRow(row.source, row.table, row.key, values))
     body: dict[str, Any] = {
         "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": state.position,
@@ -103,7 +103,7 @@ def row_body(row: StoredRow, mapper: TableMapper) -> dict[str, Any]:
         body["base"] = state.base
     if state.fills:
         body["fills"] = encode(state.fills).decode()
-    if state.base == NOWHERE:
+    if state.base == NO_POSITION:
         body["columns"] = sorted(state.values)
     if indexed is not None:
         texts = {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}

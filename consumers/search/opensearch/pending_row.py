@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from cdckit.change import Change, Op, Table
-from cdckit.rows import above, join, merge
+from cdckit.rows import apply_floor, join, merge
 from consumers.search.engine import StoredRow
 from consumers.search.mapping import TableMapper
 from consumers.search.opensearch.bulk import DocumentWrite
@@ -40,7 +40,7 @@ class PendingRow:
         return self._changed(before, watermark) if self.joined is None else self._joined(before, self.joined, watermark)
 
     def _changed(self, before: StoredRow | None, watermark: str) -> StoredRow | None:
-        state = None if before is None else above(before.state, watermark)
+        state = None if before is None else apply_floor(before.state, watermark)
         newest: Change | None = None
         self.applied = 0
         for change in self.changes:
@@ -57,8 +57,8 @@ class PendingRow:
         return StoredRow(*self.table_key, self.key, state, commit_time)
 
     def _joined(self, before: StoredRow | None, other: StoredRow, watermark: str) -> StoredRow | None:
-        own = None if before is None else above(before.state, watermark)
-        others = above(other.state, watermark)
+        own = None if before is None else apply_floor(before.state, watermark)
+        others = apply_floor(other.state, watermark)
         state = join(own, others) if own is not None and others is not None else own or others
         if state is None:
             return None

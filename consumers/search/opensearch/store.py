@@ -22,7 +22,7 @@ from opensearchpy.helpers import scan
 
 from cdckit.change import Change, Op
 from cdckit.errors import TransientSinkError
-from cdckit.rows import NOWHERE
+from cdckit.rows import NO_POSITION
 from cdckit.sink import Outcome
 from consumers.search.engine import StoredRow, TableWatermark
 from consumers.search.exact_json import encode
@@ -165,7 +165,7 @@ class OpenSearchIndexStore:
         tables = {layout.table_id(*table_key): table_key for table_key in table_keys}
         found = self._read(list(tables))
         return {
-            table_key: str(found[name][0]["floor"]) if name in found else NOWHERE for name, table_key in tables.items()
+            table_key: str(found[name][0]["floor"]) if name in found else NO_POSITION for name, table_key in tables.items()
         }
 
     def _merge_row(self, row: PendingRow, name: str, found: Found | None, watermark: str) -> None:
@@ -193,7 +193,7 @@ class OpenSearchIndexStore:
         return watermark > before
 
     def _sweep(self, table_key: TableKey, watermark: str) -> None:
-        if watermark == NOWHERE:
+        if watermark == NO_POSITION:
             return
         self._client.indices.refresh(index=self.index)
         own = [{"term": {"kind": "row"}}, {"term": {"source": table_key[0]}}, {"term": {"table": str(table_key[1])}}]
@@ -214,14 +214,14 @@ class OpenSearchIndexStore:
                 seen.setdefault(row.table_key, set()).update(change.after or ())
         for table_key, columns in seen.items():
             if not self._columns.get(table_key, frozenset()).issuperset(columns):
-                self._change_table(table_key, NOWHERE, frozenset(columns))
+                self._change_table(table_key, NO_POSITION, frozenset(columns))
 
     def _change_table(self, table_key: TableKey, watermark: str, columns: frozenset[str] = frozenset()) -> str:
         """Raise a table's watermark and add to its known columns. Returns the previous watermark."""
         name = layout.table_id(*table_key)
         for _ in range(_MAX_TRIES):
             found = self._read([name]).get(name)
-            stored = layout.watermark_of(found[0]) if found else TableWatermark(*table_key, NOWHERE, (), "")
+            stored = layout.watermark_of(found[0]) if found else TableWatermark(*table_key, NO_POSITION, (), "")
             highest, known = max(stored.position, watermark), sorted(columns.union(stored.columns))
             wanted = replace(stored, position=highest, columns=known)
             write = DocumentWrite(name, found[1] if found else None, encode(layout.watermark_body(wanted)))

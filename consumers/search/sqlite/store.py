@@ -13,7 +13,7 @@ import msgspec
 
 from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
-from cdckit.rows import NOWHERE, RowState, above, ordered
+from cdckit.rows import NO_POSITION, RowState, apply_floor, ordered_values
 from cdckit.sink import Outcome
 from consumers.search.engine import StoredRow, TableWatermark
 from consumers.search.exact_json import decode, encode
@@ -126,8 +126,8 @@ class SqliteIndexStore:
         """The state of a table; None when the mapping does not index it."""
         found = self._tables.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
-            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
-            found = TableState(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
+            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NO_POSITION, "[]", 0.0)).fetchall()
+            found = TableState(number, source, table, NO_POSITION, frozenset(), 0.0, mapper)
             self._tables[source, table] = found
         return found
 
@@ -173,7 +173,7 @@ class SqliteIndexStore:
             state = row.state
             if state is None or not row.changed:
                 continue
-            indexed, values = None, ordered(state)
+            indexed, values = None, ordered_values(state)
             if not state.deleted:
                 indexed = table.mapper.index(MappedRow(table.source, table.table, key, values))
             shown = None if indexed is None or indexed.shown is values else encode(indexed.shown).decode()
@@ -220,7 +220,7 @@ class SqliteIndexStore:
         buffer = self._read(table, [key for (key,) in older_base])
         for row in buffer.rows.values():
             assert row.state is not None
-            row.state, row.changed = above(row.state, watermark), True
+            row.state, row.changed = apply_floor(row.state, watermark), True
         self._write(buffer)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 
 from cdckit.change import Change, Table
-from cdckit.rows import RowState, above, join, merge
+from cdckit.rows import RowState, apply_floor, join, merge
 from consumers.search.engine import StoredRow
 from consumers.search.mapping import TableMapper
 
@@ -69,7 +69,7 @@ class WriteBuffer:
         """Join the state of the row in another generation into the row."""
         row = self.rows.setdefault(other.key, BufferedRow())
         kept = structs.replace(other.state, values=self.table.mapper.without_excluded(other.state.values))
-        remaining = above(kept, self.table.watermark)
+        remaining = apply_floor(kept, self.table.watermark)
         if remaining is None:
             return
         state = remaining if row.state is None else join(row.state, remaining)
