@@ -16,7 +16,7 @@ _AWS = ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "
 
 @app.command()
 def show(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    """Show each setting, its value and where that came from; passwords are mask_password.
+    """Show each setting, its value and where that came from; passwords are masked.
 
     Example: [bold]cdcctl config show --stream orders -o json[/]
     """

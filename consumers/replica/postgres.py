@@ -28,7 +28,7 @@ class PostgresDialect:
     """One connection to the target database."""
 
     def __init__(self, dsn: str) -> None:
-        """Connect. Raises SatelliteError that names the server, its password mask_password."""
+        """Connect. Raises SatelliteError that names the server, its password masked."""
         self._types: dict[tuple[str, str], str] = {}
         try:
             self._connection = psycopg2.connect(dsn, application_name="cdc-replica", connect_timeout=10)
