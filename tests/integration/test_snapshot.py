@@ -115,11 +115,11 @@ def test_the_rows_come_first_and_then_the_stream(settings: Settings, postgres: D
 def test_a_paused_backfill_resumes_and_reads_no_finished_range_again(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
-        asked, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
+        request, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
         paused = lambda: bool(seen) and seen[-1] > 25_000  # noqa: E731
-        _, done = backfill(settings, asked, paused, lambda now: seen.append(now.rows))
+        _, done = backfill(settings, request, paused, lambda now: seen.append(now.rows))
         assert not done
-        rest, done = backfill(settings, replace(asked, rate=None), NEVER, SILENT)
+        rest, done = backfill(settings, replace(request, rate=None), NEVER, SILENT)
         assert done
     assert rest.before > 0
     keys = [change.key["id"] for change in on_stream(settings) if read(change) == "backfill"]
@@ -151,10 +151,10 @@ def test_a_reading_process_that_is_killed_is_replaced(
             os.kill(killed[0], signal.SIGKILL)
 
     with producing(settings, postgres):
-        asked = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
-        _, done = backfill(settings, asked, NEVER, kill_one)
+        request = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
+        _, done = backfill(settings, request, NEVER, kill_one)
     assert done
-    assert "a process that reads was killed by signal 9; again in" in caplog.text
+    assert "a worker process was killed by signal 9; next try in" in caplog.text
     keys = {change.key["id"] for change in on_stream(settings) if read(change) == "backfill"}
     assert keys == set(range(1, 60_001))
     assert readers(settings.stream) == []
