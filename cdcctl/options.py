@@ -96,7 +96,7 @@ def add_setting_flags(command: Any) -> None:
 
 
 def _setting_options() -> list[Any]:
-    return _build_options({**_CONFIG, **texts()}, _PREFIX, _store_flag, _PANEL)
+    return _build_options({**_CONFIG, **descriptions()}, _PREFIX, _store_flag, _PANEL)
 
 
 def _aws_options() -> list[Any]:
@@ -104,7 +104,9 @@ def _aws_options() -> list[Any]:
     return _build_options(_AWS, "aws_", _export_aws_variables, "AWS (also AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)")
 
 
-def _build_options(texts: Mapping[str, str], prefix: str, callback: Callable[..., None], panel: str) -> list[Any]:
+def _build_options(
+    descriptions: Mapping[str, str], prefix: str, callback: Callable[..., None], panel: str
+) -> list[Any]:
     """Options that pass their value to `callback`. Typer builds them from the signature of a placeholder function."""
 
     def placeholder() -> None: ...
@@ -117,9 +119,9 @@ def _build_options(texts: Mapping[str, str], prefix: str, callback: Callable[...
         )
 
     def type_of(name: str) -> Any:
-        return list[str] | None if name in list_settings else str | None
+        return list[str] | None if name in lists else str | None
 
-    keyword_only, list_settings = inspect.Parameter.KEYWORD_ONLY, list_settings()
+    keyword_only, lists = inspect.Parameter.KEYWORD_ONLY, list_settings()
     placeholder.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from cdckit.errors import EpochChanged, SlotLost, SourceError, StreamError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings, is_yes
+from cdckit.runtime.signals import sleep_until_stopped
 from producer.decoding.router import Router
 from producer.epoch import write_state
 from producer.kinesis.batching.aggregated import AggregatedBatcher
@@ -212,15 +213,9 @@ def _reconnect(
             raise
         except (SourceError, StreamError) as error:
             logger.warning("%s; next try in %.1f s", error.message, delay)
-        _sleep(delay, stopping)
+        sleep_until_stopped(delay, stopping)
         delay = min(delay * 2, _MAX_RETRY_SECONDS)
     return None
-
-
-def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not stopping() and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 def _relay(components: _Components, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]) -> None:
@@ -233,7 +228,7 @@ def _relay(components: _Components, origin: Origin, reader: SlotReader, stopping
     except StreamError as error:  # the stream could be listed before, so this is temporary
         logger.warning("%s; reconnecting", error.message)
         reader.close()
-        _sleep(0.5, stopping)
+        sleep_until_stopped(0.5, stopping)
         return
     components.metrics.follow(publisher)
     relay = Relay(

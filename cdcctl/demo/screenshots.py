@@ -43,7 +43,7 @@ def screenshot(command: Sequence[str], environ: Mapping[str, str], folder: Path,
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
     variables = {**os.environ, **environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "TZ": "UTC"}
     variables = {name: value for name, value in variables.items() if name not in _TERMINAL_OVERRIDES}
-    arguments = [sys.executable, "-m", "cdcctl.main", *command]
+    arguments = module_command("cdcctl.main", *command)
     with subprocess.Popen(arguments, env=variables, cwd=folder, stdin=slave, stdout=slave, stderr=slave):
         os.close(slave)
         text = b"".join(iter(lambda: _read(master), b"")).decode(errors="replace")

@@ -15,7 +15,6 @@ from cdcctl.options import Format, Output, current_settings
 from cdcctl.timespec import parse_rate
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
-from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.catalog import tables_without_key
@@ -83,7 +82,9 @@ def run_backfill(
     rate: Annotated[
         str | None, typer.Option("--rate", help="Maximum rows per second, like 5000/s.", show_default="unlimited")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Number of reading processes.")] = DEFAULT_WORKERS,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=16, help="Number of reading processes.")
+    ] = DEFAULT_WORKERS,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:

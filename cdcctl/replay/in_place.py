@@ -54,7 +54,7 @@ class ReplayTarget:
         table = self.stopped()
         found = self.planned(probe, begin)
         backup = self._back_up(table)
-        table.rewind(found.marks, found.dropped)
+        table.rewind(found.checkpoints, found.removed)
         return found, backup
 
     def swap(self, shadow: Path, journal: Journal) -> Path:
@@ -73,16 +73,16 @@ class ReplayTarget:
             )
         table = self.stopped()
         backup = self._back_up(table, live, replayed)
-        found = after(Probe(journal.stream).shards(), journal.marks, table.read() or {})
-        table.rewind(found.marks, found.dropped)
+        found = resume_plan(Probe(journal.stream).shards(), journal.checkpoints, table.read() or {})
+        table.rewind(found.checkpoints, found.removed)
         for path in ids:  # the store id is claimed beside the leases: the new folder takes it over
             shutil.copy2(live / path, replayed / path)
-        undo.exchange(live, replayed)
+        undo.swap_folders(live, replayed)
         return backup
 
     def undo(self) -> Path:
         """Restore the state before the last rewind or swap. Returns the backup file that was used."""
-        path, backup = undo.newest(self.settings.folder, self.name)
+        path, backup = undo.newest_backup(self.settings.folder, self.name)
         undo.undo(path, backup, self.stopped())
         return path
 

@@ -59,7 +59,7 @@ def list_replays(context: typer.Context, output_format: Output = Format.TABLE) -
     Example: [bold]cdcctl replay ls -o json[/]
     """
     folder = current_settings(context).folder / "replays"
-    found = [(path.parent, read_journal(path.parent)) for path in sorted(folder.glob(f"*/{FILE}"))]
+    found = [(path.parent, read_journal(path.parent)) for path in sorted(folder.glob(f"*/{JOURNAL_FILE}"))]
     if output_format is Format.JSON:
         output.print_json([{"folder": str(path), **asdict(journal)} for path, journal in found])
     elif found:

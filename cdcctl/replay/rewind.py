@@ -33,10 +33,10 @@ def rewind(consumer: ReplayTarget, probe: Probe, begin: StartPosition, output_fo
             {"rewound": found.checkpoints, "removed": found.removed, "backup": backup, "dry_run": dry_run}
         )
     else:
-        rows = [*found.marks.items(), *((shard, "recreated when its parents end") for shard in found.dropped)]
+        rows = [*found.checkpoints.items(), *((shard, "recreated when its parents end") for shard in found.removed)]
         output.print_table(["shard", "resumes after"], rows)
     name = consumer.name
-    if not found.marks:
+    if not found.checkpoints:
         output.note(f"no checkpoint changes: {name} has not read beyond that point")
     elif dry_run:
         output.note("dry run: nothing was written")

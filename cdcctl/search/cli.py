@@ -156,7 +156,9 @@ def _plain(snippet: str) -> str:
 
 def _behind(settings: Settings) -> float | None:
     """The greatest lag of the consumer's shards on this machine, in seconds; None when it has not run here."""
-    lags = [behind for report in read_reports(settings.folder, CONSUMER) if (behind := seconds_behind(report)) is not None]
+    lags = [
+        behind for report in read_reports(settings.folder, CONSUMER) if (behind := seconds_behind(report)) is not None
+    ]
     return max(lags, default=None)
 
 

@@ -41,7 +41,7 @@ def query_slot(settings: Settings) -> SlotState:
         source.close()
     if slot is None:
         raise SlotLost(f"there is no slot {settings.slot!r} on this server", "cdcctl producer run creates it")
-    verdict = judge(slot, parse_size(settings.max_retained_wal))
+    status = evaluate(slot, parse_size(settings.max_retained_wal))
     idle_seconds = None if idle is None else float(idle)
     return SlotState(
         slot.name, slot.database, slot.active_pid, idle_seconds, int(slot.confirmed), int(end), slot.retained,

@@ -93,7 +93,13 @@ def tail(
 
         def feed_from(begin: StartPosition) -> Feed:
             reader = StreamReader(
-                settings.stream, begin, not follow, stopping.is_set, probe.client, shard_filter=only, limiter=probe.limiter
+                settings.stream,
+                begin,
+                not follow,
+                stopping.is_set,
+                probe.client,
+                shard_filter=only,
+                limiter=probe.limiter,
             )
             reader.open()
             return Feed(reader, selected, RowHistory() if output_format is TailFormat.PRETTY else None)

@@ -35,7 +35,7 @@ class PostgresDialect:
             self._connection = psycopg2.connect(dsn, application_name="cdc-replica", connect_timeout=10)
         except psycopg2.Error as error:
             raise SatelliteError(
-                f"cannot connect to the replica at {masked(dsn)}: {_text(error)}",
+                f"cannot connect to the replica at {mask_password(dsn)}: {_text(error)}",
                 "fix [consumers.replica] dsn in cdc.toml, or start the server",
             ) from error
         self._connection.autocommit = True

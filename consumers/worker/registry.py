@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from cdckit.errors import ConsumerError
+from cdckit.runtime.extras import extra_needed
 from cdckit.runtime.user_code import load_object
 from cdckit.sink import SinkFactory
 

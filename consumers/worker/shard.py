@@ -131,7 +131,7 @@ class ShardWorker:
         self._delivery = Delivery(report.consumer, report.shard, sink, letters, self._share)
         sink_seconds = sink.flush_seconds if isinstance(sink, Paced) else 0.0
         self._flush_seconds = max(cadence.flush_seconds, sink_seconds)
-        self._max_records = sink.most_changes if isinstance(sink, Portioned) else MAX_UNFLUSHED
+        self._max_records = max_batch_changes(sink) or MAX_UNFLUSHED
         self._since_flush, self._since_checkpoint = _SinceFlush(), _SinceCheckpoint()
 
     @gc_disabled()

@@ -18,6 +18,7 @@ from pathlib import Path
 from cdckit.change import Table
 from cdckit.errors import SourceError
 from cdckit.runtime.settings import Settings
+from cdckit.runtime.signals import sleep_until_stopped
 from producer.kinesis.target import Target
 from producer.masking.masker import Masker
 from producer.postgres.catalog import Relation, relations
@@ -106,7 +107,7 @@ def run_snapshot(
                     raise
                 logger.warning("%s; next try in %.1f s", error.message, delay)
             exported = None
-            _sleep(delay, stopping)
+            sleep_until_stopped(delay, stopping)
             delay = min(2 * delay, _MAX_RETRY_SECONDS)
     finally:
         checkpoint.close(forget=done)
@@ -223,9 +224,3 @@ def _base(exported: ExportedSnapshot | None, worker: int) -> BaseSnapshot | None
 
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime())
-
-
-def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not stopping() and time.monotonic() < deadline:
-        time.sleep(0.1)

@@ -10,7 +10,7 @@ import psycopg2
 
 from cdckit.envelope import decode
 from cdckit.packing import compress
-from producer.postgres.replication_slot import OPTIONS
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS
 from tests.golden import encoding
 from tests.support.postgres import running_cluster
 
@@ -69,7 +69,7 @@ def main() -> int:
 
 def _messages() -> list[bytes]:
     """What a real slot gives for the transactions above."""
-    options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+    options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     with running_cluster() as cluster:
         connection = psycopg2.connect(cluster.dsn)
         connection.autocommit = True

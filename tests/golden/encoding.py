@@ -11,13 +11,13 @@ import msgspec
 
 from cdckit.aggregation import SubRecord, pack
 from cdckit.change import Change, Table
-from cdckit.claim_check import Kept, digest_of, reference
+from cdckit.claim_check import ObjectReference, digest_of, encode_reference
 from cdckit.envelope import VERSION, Metadata, MetadataWriter, inject
 from producer.decoding.router import Router
-from producer.masking.masker import Masks
-from producer.postgres.catalog import Cell, Shape
+from producer.masking.masker import Masker
+from producer.postgres.catalog import Column, Relation
 from producer.records import Origin, Record
-from producer.snapshot.copy_encoder import Image, Under, stamper_of
+from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext, metadata_writer
 
 FOLDER = Path(__file__).parent / f"v{VERSION}"
 ORIGIN = Origin("main", 1, "7312345678901234567", 1, "cdc")
@@ -26,9 +26,9 @@ OBJECT_URL = "s3://example-bucket/cdc/main/{digest}.json.gz"
 _READ_TIME = re.compile(rb',"time":"[^"]*"')
 _GOLDEN_TIME = b',"time":"2026-11-28T12:00:00.000001+00:00"'
 _INTEGER, _TEXT, _NUMERIC = 23, 25, 1700
-_SHAPE = Shape(
+_SHAPE = Relation(
     Table("public", "orders"),
-    [Cell("id", "integer", _INTEGER), Cell("customer", "text", _TEXT), Cell("total", "numeric(30,2)", _NUMERIC)],
+    [Column("id", "integer", _INTEGER), Column("customer", "text", _TEXT), Column("total", "numeric(30,2)", _NUMERIC)],
     ["id"],
     2,
     1,
@@ -49,7 +49,7 @@ def lines(name: str) -> list[bytes]:
 def records(messages: Sequence[bytes]) -> list[Record]:
     """What the producer publishes of these messages of a slot."""
     router = Router(ORIGIN, prefixes=[PREFIX])
-    routed = [record for message in messages for record in router.take(message)]
+    routed = [record for message in messages for record in router.handle(message)]
     return [msgspec.structs.replace(record, data=_READ_TIME.sub(_GOLDEN_TIME, record.data)) for record in routed]
 
 
@@ -70,20 +70,22 @@ def rewritten(record: bytes) -> bytes:
 
 def snapshot_rows() -> bytes:
     """Rows that a snapshot read with COPY: the text inside a folded record, one line per row."""
-    context = Under(stamper_of(ORIGIN, "snapshot"), "0/17", "2026-11-28 12:00:00.000001+00")
-    return Image(_SHAPE, ORIGIN.source, Masks()).rows(COPY_LINES, context, 0).text
+    context = SnapshotContext(metadata_writer(ORIGIN, "snapshot"), "0/17", "2026-11-28 12:00:00.000001+00")
+    return CopyEncoder(_SHAPE, ORIGIN.source, Masker()).rows(COPY_LINES, context, 0).text
 
 
 def aggregated(records_: Sequence[Record]) -> bytes:
     """One KPL record of these; the last one has an explicit hash key, as the copies of a truncate do."""
-    plain = [SubRecord(record.partition_key, record.data) for record in records_[:-1]]
-    return pack([*plain, SubRecord(records_[-1].partition_key, records_[-1].data, "0")])
+    decompress = [SubRecord(record.partition_key, record.data) for record in records_[:-1]]
+    return pack([*decompress, SubRecord(records_[-1].partition_key, records_[-1].data, "0")])
 
 
 def claim_check_of(record: Record, body: bytes) -> bytes:
     """The reference to an oversized change whose stored object is `body`."""
     digest = digest_of(body)
-    return reference(record.data, record.table, Kept(OBJECT_URL.format(digest=digest), digest, len(record.data)))
+    return encode_reference(
+        record.data, record.table, ObjectReference(OBJECT_URL.format(digest=digest), digest, len(record.data))
+    )
 
 
 def as_json(change: Change) -> bytes:

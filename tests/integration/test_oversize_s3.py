@@ -120,7 +120,7 @@ def test_a_bucket_that_is_not_there_stops_the_producer_and_the_slot_waits(
     settings: Settings, postgres: Database, bucket: Bucket
 ) -> None:
     postgres.run(f"INSERT INTO docs VALUES (1, {NOISE.format(7)})")
-    with pytest.raises(StreamError, match="cannot be kept in s3://not-there-at-all/x") as raised:
+    with pytest.raises(StreamError, match="cannot be stored in s3://not-there-at-all/x") as raised:
         run(replace(settings, oversize="s3://not-there-at-all/x"), lambda: False)
     assert "the slot waits" in raised.value.hint
     with producing(replace(settings, oversize=f"s3://{bucket.name}"), postgres):

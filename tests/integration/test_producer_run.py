@@ -110,7 +110,7 @@ def test_expired_credentials_are_waited_out_metrics_tell_and_sigterm_drains(
 
 
 def test_every_built_in_type_arrives_verbatim(postgres: Database, cloud: Cloud, stream: str) -> None:
-    """The record is wal2json's own text, byte for byte, and one key more; the kit reads it."""
+    """The record is wal2json's own text, byte for byte, plus one key; the kit reads it."""
     postgres.run(*TYPES.split(";"))
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("SET LOCAL timezone = 'UTC'", EDGES)
@@ -143,7 +143,7 @@ def test_every_built_in_type_arrives_verbatim(postgres: Database, cloud: Cloud, 
 def test_a_stream_that_goes_away_as_the_relay_begins_is_waited_for(
     postgres: Database, cloud: Cloud, stream: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was listed at the start, cannot be for a moment when the slot is being read already, and then again."""
+    """The stream can be listed at the start, then not for a moment while the slot is read already, then again."""
     whole, asked = Stream.shards, count(1)
 
     def shards(self: Stream) -> ShardMap:

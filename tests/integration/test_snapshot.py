@@ -1,4 +1,4 @@
-"""Snapshot, backfill and repair on a real source and stream: what is read loses to every change it did not see."""
+"""Snapshot, backfill and repair on a real source and stream: rows lose to every change that their read did not see."""
 
 import contextlib
 import logging
@@ -43,7 +43,7 @@ from tests.support.scale import scale
 
 pytestmark = pytest.mark.integration
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
-SILENT: Callable[[SnapshotProgress], None] = lambda _figures: None  # noqa: E731
+SILENT: Callable[[SnapshotProgress], None] = lambda _progress: None  # noqa: E731
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def settings(postgres: Database, cloud: Cloud, stream: str, tmp_path: Path) -> S
 
 @contextmanager
 def producing(settings: Settings, postgres: Database, *, snapshot: bool = False) -> Iterator[None]:
-    """A producer in a thread; at the end all that was committed is on the stream."""
+    """Run a producer in a thread; at the end all that was committed is on the stream."""
     stopping, errors = threading.Event(), list[BaseException]()
 
     def work() -> None:
@@ -112,24 +112,24 @@ def test_the_rows_come_first_and_then_the_stream(settings: Settings, postgres: D
     assert len(on_stream(settings)) == 25_012, "a second start reads nothing again"
 
 
-def test_a_paused_backfill_goes_on_and_reads_no_finished_range_again(settings: Settings, postgres: Database) -> None:
+def test_a_paused_backfill_resumes_and_reads_no_finished_range_again(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
-        asked, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
+        request, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
         paused = lambda: bool(seen) and seen[-1] > 25_000  # noqa: E731
-        _, done = backfill(settings, asked, paused, lambda now: seen.append(now.rows))
+        _, done = backfill(settings, request, paused, lambda now: seen.append(now.rows))
         assert not done
-        rest, done = backfill(settings, replace(asked, rate=None), NEVER, SILENT)
+        rest, done = backfill(settings, replace(request, rate=None), NEVER, SILENT)
         assert done
     assert rest.before > 0
     keys = [change.key["id"] for change in on_stream(settings) if read(change) == "backfill"]
     assert set(keys) == set(range(1, 60_001))
     assert len(keys) < 60_000 + 60_000 - rest.before + 1
-    assert list((settings.folder / "fills").iterdir()) == [], "the next one begins anew"
+    assert list((settings.folder / "fills").iterdir()) == [], "the next one starts from the beginning"
 
 
 def readers(stream: str) -> list[int]:
-    """The processes that read for a fill into this stream."""
+    """Return the worker processes of a snapshot into this stream."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -151,16 +151,16 @@ def test_a_reading_process_that_is_killed_is_replaced(
             os.kill(killed[0], signal.SIGKILL)
 
     with producing(settings, postgres):
-        asked = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
-        _, done = backfill(settings, asked, NEVER, kill_one)
+        request = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
+        _, done = backfill(settings, request, NEVER, kill_one)
     assert done
-    assert "a process that reads was killed by signal 9; again in" in caplog.text
+    assert "a worker process was killed by signal 9; next try in" in caplog.text
     keys = {change.key["id"] for change in on_stream(settings) if read(change) == "backfill"}
     assert keys == set(range(1, 60_001))
     assert readers(settings.stream) == []
 
 
-def test_no_reading_process_outlives_a_fill_that_is_killed(settings: Settings, postgres: Database) -> None:
+def test_no_worker_outlives_a_snapshot_that_is_killed(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
         command = [sys.executable, "-m", "cdcctl.main", "producer", "backfill", "docs", "--rate", "1000/s"]
@@ -170,7 +170,7 @@ def test_no_reading_process_outlives_a_fill_that_is_killed(settings: Settings, p
         wait_until(lambda: not readers(settings.stream))
 
 
-def test_a_fill_that_is_told_to_stop_at_once_stops(settings: Settings, postgres: Database) -> None:
+def test_a_snapshot_that_is_stopped_at_once_stops(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
     with producing(settings, postgres):
         figures, done = backfill(settings, BackfillRequest(select_tables(settings, ["docs"])), lambda: True, SILENT)
@@ -186,7 +186,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
-def test_only_what_was_asked_for(settings: Settings, postgres: Database) -> None:
+def test_only_the_requested_tables(settings: Settings, postgres: Database) -> None:
     docs(postgres, 100)
     postgres.run("CREATE TABLE keyless (a integer, b text)", "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     with pytest.raises(SlotLost, match="there is no slot"):
@@ -270,7 +270,7 @@ def test_one_process_at_a_time_and_a_cut_off_line_is_no_line(tmp_path: Path) -> 
     progress = SnapshotCheckpoint(path)
     progress.begin(Plan(1, []))
     progress.finished(0, 3, 17)
-    with pytest.raises(UsageError, match="running already"):
+    with pytest.raises(UsageError, match="already running"):
         SnapshotCheckpoint(path)
     progress.close()
     with path.open("ab") as file:

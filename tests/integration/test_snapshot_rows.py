@@ -1,4 +1,4 @@
-"""Rows that are read must be what wal2json says of them: the same names, types and values, to the last character."""
+"""Rows that are read equal wal2json's inserts: the same names, types and values, to the last character."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -57,8 +57,8 @@ def under() -> SnapshotContext:
     return SnapshotContext(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
 
 
-def told(payload: bytes) -> dict[str, Any]:
-    """What a wal2json record says, values as their very text."""
+def contents(payload: bytes) -> dict[str, Any]:
+    """Return what a wal2json record contains, values as their exact text."""
     parts = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
     return {
         name: [
@@ -77,7 +77,7 @@ def source(postgres: Database) -> Iterator[Source]:
 
 
 @pytest.mark.parametrize("key", ["pk", "none", "full"])
-def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Source, key: str) -> None:
+def test_every_type_is_encoded_as_wal2json_does(postgres: Database, source: Source, key: str) -> None:
     postgres.run(_SCHEMA)
     if key != "pk":
         postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
@@ -91,7 +91,7 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
     lines = read(source, image)
     assert len(changes) == len(lines) == 3
     for change, line in zip(changes, image.rows(lines, under(), 0).lines(), strict=True):
-        mine, wal2json = told(line), told(change)
+        mine, wal2json = contents(line), contents(change)
         assert [pair for pair in zip_longest(mine.pop("columns"), wal2json.pop("columns")) if pair[0] != pair[1]] == []
         assert mine == wal2json
     for change, record in zip(changes, image.rows(lines, under(), 7).records(), strict=True):
@@ -120,7 +120,7 @@ def test_every_type_is_masked_as_in_the_changes(postgres: Database, source: Sour
     image = image_of(source, 'Odd "T%b', f"*.*.*={rule}")
     lines = image.rows(read(source, image), under(), 0).lines()
     assert len(changes) == len(lines) == 3
-    assert [told(line) for line in lines] == [told(change) for change in changes]
+    assert [contents(line) for line in lines] == [contents(change) for change in changes]
 
 
 def test_a_masked_column_that_is_gone_stops_the_reading(postgres: Database, source: Source) -> None:

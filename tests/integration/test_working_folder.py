@@ -14,7 +14,7 @@ from cdcctl.sandbox import aws
 from cdckit.runtime.settings import Settings, environ_of
 from consumers.kcl import launcher, properties
 from producer.service import run
-from producer.snapshot.backfill import Asked, backfill, chosen
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
 
@@ -88,7 +88,9 @@ def test_snapshot_workers(planted: PlantedFolder, settings: Settings, postgres: 
         while not postgres.query(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{settings.slot}' AND active"):
             assert producer.is_alive()
             time.sleep(0.1)
-        figures, done = backfill(settings, Asked(chosen(settings, ["docs"])), lambda: False, lambda _figures: None)
+        figures, done = backfill(
+            settings, BackfillRequest(select_tables(settings, ["docs"])), lambda: False, lambda _figures: None
+        )
     finally:
         stopping.set()
         producer.join()

@@ -12,7 +12,7 @@ from producer.records import Origin
 
 
 class WalStream:
-    """One slot of one database, read by SQL. `records` and `changes` consume what was committed since the last call."""
+    """Reads one slot of one database by SQL. `records` and `changes` consume what was committed since the last call."""
 
     def __init__(self, dsn: str, slot: str, source: str = "main") -> None:
         self.source = Source(dsn)
@@ -21,7 +21,7 @@ class WalStream:
         create_slot(self.source, slot)
 
     def records(self) -> list[bytes]:
-        """The records' bytes, as Kinesis would hold them."""
+        """Return the records' bytes, as Kinesis would hold them."""
         options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
         query = f"SELECT data FROM pg_logical_slot_get_changes('{self._slot}', NULL, NULL, {options})"
         found: list[bytes] = []
@@ -30,7 +30,7 @@ class WalStream:
         return found
 
     def changes(self) -> Sequence[Change]:
-        """The same, as a sink gets them."""
+        """Return the changes, as a sink receives them."""
         return [decode(record) for record in self.records()]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Law 1, acknowledge late: the position never passes a transaction that the stream has not wholly accepted."""
+"""Law 1, acknowledge late: the position never passes a transaction whose records are not all accepted."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def commit(tracker: AckTracker, end: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=20), st.data())
 def test_never_past_what_is_unaccepted(transactions: list[tuple[int, bool]], data: st.DataObject) -> None:
-    """Each has so many records; where it says so, what is read from its middle on is counted by another ticket."""
+    """`read` holds each transaction's record count; with a True, its second half is counted by another group."""
     tracker, records = AckTracker(), list[tuple[int, AckGroup]]()
     for number, (size, parted) in enumerate(transactions, 1):
         tracker.open_begin = begin(number * 10)
@@ -75,7 +75,7 @@ def test_transactions_without_records_take_no_memory_behind_one_that_waits() -> 
     assert tracker.advance() == 99_990
 
 
-def test_many_small_transactions_share_a_ticket_and_are_acknowledged_when_all_are_accepted() -> None:
+def test_many_small_transactions_share_a_group_and_are_acknowledged_when_all_are_accepted() -> None:
     tracker = AckTracker()
     group = tracker.next_group()
     for number in range(1, 101):

@@ -1,4 +1,4 @@
-"""A change that is kept beside the stream: the reference leads back to it, and nothing else passes for it."""
+"""Claim checks: a reference leads to the stored change, and nothing else passes for that change."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ TABLE = Table("public", "orders")
 
 
 def kept(folder: Path, value: str = "x" * 5000) -> tuple[bytes, bytes]:
-    """The whole record and its reference."""
+    """Return the whole record and its reference."""
     whole = entry("I", 7, value, 9)
     oversize = open_claim_check(folder.as_uri(), "main")
     assert oversize is not None
@@ -69,9 +69,9 @@ def test_missing_and_altered_objects_are_dead_letters_until_they_are_back(tmp_pa
     records = [RawRecord(data, "k", str(number)) for number, data in enumerate((missing, altered), 1)]
     assert delivery.deliver(records) == []
     assert ["is missing" in letters.read()[0].error, "was altered" in letters.read()[1].error] == [True, True]
-    told = [(letter.table, letter.position) for letter in letters.read()]
-    assert told == [(str(TABLE), str(position_and_time(data)[0])) for data in (missing, altered)], (
-        "which table is to be published anew"
+    positions = [(letter.table, letter.position) for letter in letters.read()]
+    assert positions == [(str(TABLE), str(position_and_time(data)[0])) for data in (missing, altered)], (
+        "which table to publish again"
     )
     gone.write_bytes(backup)
     done = redrive(letters.read(), letters, lambda: sink)
@@ -89,11 +89,11 @@ def test_a_store_that_refuses_ends_the_process_instead_of_draining_into_dead_let
         Fetcher().decode(reference)
 
 
-def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path) -> None:
+def test_an_object_that_decompresses_to_more_than_the_reference_says_is_refused(tmp_path: Path) -> None:
     _, reference = kept(tmp_path)
-    told = decode_reference(reference)
-    assert told is not None
-    lying = reference.replace(f'"bytes":{told.bytes}'.encode(), b'"bytes":100')
+    stored = decode_reference(reference)
+    assert stored is not None
+    lying = reference.replace(f'"bytes":{stored.bytes}'.encode(), b'"bytes":100')
     with pytest.raises(EnvelopeError, match="decompresses to more"):
         Fetcher().decode(lying)
 
@@ -103,7 +103,7 @@ def test_an_object_that_unfolds_to_more_than_was_told_is_refused(tmp_path: Path)
     ("file:///tmp", 10, "not a file"),
     ("file:///etc/hostname", 10, "altered"),  # another file of the host is no change
     ("http://169.254.169.254/latest/meta-data", 10, "neither file:// nor s3://"),
-    ("file:///nowhere", 10**15, "no such value"),  # leave to unfold for ever
+    ("file:///nowhere", 10**15, "no such value"),  # would take forever to decompress
     ("file:///nowhere", -1, "no such value"),
 ])  # fmt: skip
 def test_a_forged_reference_reads_nothing_that_was_not_kept(tmp_path: Path, url: str, size: int, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Which server the stream follows: another one, or one whose LSNs went backwards, is refused until told otherwise."""
+"""Another server, or one whose LSNs went backwards, is refused without --new-epoch."""
 
 from dataclasses import replace
 
@@ -31,8 +31,8 @@ def test_a_failover_that_kept_the_slot_only_changes_the_timeline() -> None:
     ("server", "said"),
     [(replace(SERVER, system="42"), "42 answers"), (replace(SERVER, lsn=Lsn(3999)), "WAL ends at 0/F9F")],
 )
-def test_another_server_is_refused_until_told(server: Server, said: str) -> None:
-    with pytest.raises(EpochChanged, match=said) as raised:
+def test_another_server_is_refused_without_new_epoch(server: Server, message: str) -> None:
+    with pytest.raises(EpochChanged, match=message) as raised:
         decide(server)
     assert "--new-epoch" in raised.value.hint
     assert decide(server, new=True).epoch == 4

@@ -1,4 +1,4 @@
-"""Rows that were read go folded: whatever the stream refuses or divides anew, each arrives where it belongs."""
+"""Folded rows: whatever the stream refuses or redistributes, each row arrives in its shard."""
 
 import random
 import threading
@@ -28,7 +28,7 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Stream:
-    """Accepts what it is told to; may be called by several threads. `shards` are what it really has."""
+    """Answers as planned; several threads may call it. `shards` are the stream's real ones."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Stream:
         with self._lock:
             self.requests.append(count)
             if self.fails(len(self.requests)):
-                raise RequestFailed("ConnectionClosedError", "as told")
+                raise RequestFailed("ConnectionClosedError", "as planned")
             return [self._answer(bytes(entry)) for entry in _raws.decode(b"[%b]" % entries)]
 
     def _answer(self, entry: bytes) -> EntryResult:
@@ -83,7 +83,7 @@ def rows(first: int, count: int, size: int = 10) -> RowBatch:
 
 
 def published(stream: Stream, parts: Sequence[RowBatch], bounds: StreamLimits | None = None) -> Publisher:
-    """All of these by a publisher that takes the stream for what it was at first; one row goes by itself."""
+    """Publish all rows with a publisher that only knows the stream's first shards; one row goes by itself."""
     known = [stream.shards]
     target = Target("s", stream, lambda: known.pop() if known else stream.shards, bounds or StreamLimits())
     lanes, ticket = target.batcher(FoldedBatcher), AckGroup()

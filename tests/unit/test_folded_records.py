@@ -108,7 +108,7 @@ def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_
 def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
     bench = Bench(tmp_path, MemorySink(), Cadence(0, 3600, checkpoint_records=20_000))
     bench.process(*(folded(range(MAX_FOLDED_CHANGES), place) for place in range(1, 8)))
-    assert bench.marks == [Mark("2", 0), Mark("4", 0), Mark("6", 0)]
+    assert bench.checkpoints == [Checkpoint("2", 0), Checkpoint("4", 0), Checkpoint("6", 0)]
 
 
 def test_a_page_is_expanded_in_parts(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_page_is_cut_short_when_a_stop_is_requested(tmp_path: Path) -> None:
     """What was applied is flushed, and checkpointed up to the end of a record; the rest is not applied."""
     sink = MemorySink()
     sink.max_changes = 300  # type: ignore[attr-defined]
-    bench, asked = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
+    bench, answers = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
     page = [folded(range(at, at + 500), 1 + at // 500) for at in range(0, 2_000, 500)]
     assert not bench.worker.process(page, 0, bench.checkpoints.append, lambda: next(answers))
     assert len(sink.rows) == 1_200

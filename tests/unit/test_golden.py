@@ -9,9 +9,9 @@ import pytest
 
 from cdckit.aggregation import unpack
 from cdckit.change import Change
-from cdckit.claim_check import kept_in, restored
+from cdckit.claim_check import decode_reference, restore
 from cdckit.envelope import decode
-from cdckit.packing import plain, unfold
+from cdckit.packing import decompress, split_folded
 from tests.golden import encoding
 from tests.golden.encoding import lines, read
 
@@ -38,12 +38,12 @@ def test_records_are_decoded_to_the_same_changes() -> None:
 
 
 def test_a_compressed_record() -> None:
-    assert plain(read("compressed.gz")) == RECORDS[0]
+    assert decompress(read("compressed.gz")) == RECORDS[0]
     assert encoding.as_json(decode(read("compressed.gz"))) == lines("decoded.jsonl")[0]
 
 
 def test_a_folded_record() -> None:
-    assert unfold(read("folded.gz")) == lines("folded.jsonl")
+    assert split_folded(read("folded.gz")) == lines("folded.jsonl")
     assert encoding.snapshot_rows() == read("folded.jsonl")
     assert [decode(line).annotation for line in lines("folded.jsonl")] == [{"read": "snapshot"}] * 2
 
@@ -59,9 +59,9 @@ def test_an_aggregated_record() -> None:
 
 def test_a_reference_and_its_object() -> None:
     golden, body = read("reference.json"), read("oversized.json.gz")
-    kept = kept_in(golden)
+    kept = decode_reference(golden)
     assert kept is not None
-    assert restored(kept, body) == RECORDS[0]
+    assert restore(kept, body) == RECORDS[0]
     oversized = encoding.records(lines("messages.jsonl"))[0]
     assert encoding.claim_check_of(oversized, body) == golden
 

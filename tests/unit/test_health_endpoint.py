@@ -22,7 +22,7 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_health_is_lost_when_the_slot_hears_nothing_and_comes_back() -> None:
+def test_health_is_lost_while_the_relay_does_not_report_and_returns() -> None:
     metrics, port = ProducerMetrics("main"), free_port()
     with serve_endpoint(metrics, f"127.0.0.1:{port}"):
         assert get(port, "/health") == (200, "ok\n")

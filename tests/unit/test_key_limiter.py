@@ -1,4 +1,4 @@
-"""Law 3, order per key: whatever is refused, whenever it is answered, no two entries of a key swap."""
+"""Law 3, order per key: no two entries of a key swap, whatever is refused and in whatever order answers arrive."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Masks: hidden everywhere in a row's text, keys stay keys, and what cannot be meant is refused."""
+"""Masks hide values everywhere in a row's text, keys stay keys, and masks that do not fit are refused."""
 
 import json
 import stat
@@ -129,7 +129,7 @@ def test_a_key_that_became_one_later_is_refused_too() -> None:
         routed("users.phone=last4", row("I", ANN, pk="phone"))
 
 
-def test_globs_that_match_nothing_yet_are_told_and_quoted_names_are_no_globs() -> None:
+def test_globs_that_match_nothing_yet_are_reported_and_quoted_names_are_no_globs() -> None:
     idle = check_masks(parse_masks('public.new_*.email=hash,"Odd.Sch"."T,x"."C=*"=null'), [
         TableColumn(Table("Odd.Sch", "T,x"), "C=*", key=False)
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""The bar of a fill: one format_line whatever the terminal's width, and out of the way of log lines."""
+"""The progress bar of a snapshot: one line at any terminal width, and log lines appear above it."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 
 def seen(text: str) -> list[str]:
-    """The lines that a terminal shows in the end."""
+    """The lines that a terminal shows at the end."""
     return [part.rpartition("\r\x1b[2K")[2] for part in text.split("\n")]
 
 

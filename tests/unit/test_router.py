@@ -117,7 +117,7 @@ def test_partition_keys_of_two_tables_never_meet() -> None:
     assert partition_key("s", other.table, {"id": 1}) == "s/public.o/[1]"
 
 
-def test_a_message_that_is_asked_for_is_a_record_and_others_only_count() -> None:
+def test_a_published_message_is_a_record_and_others_only_count() -> None:
     other, asked = message("other", "x"), message("outbox", '{"key":"k1","body":1}')
     first, sent, last = routed(row("I", "a"), other, asked, row("I", "b"), prefixes=("outbox",))
     change = decode(sent.data)
@@ -129,7 +129,7 @@ def test_a_message_that_is_asked_for_is_a_record_and_others_only_count() -> None
     assert [decode(one.data).position.index for one in routed(row("I", "a"), other, asked, row("I", "b"))] == [0, 3]
 
 
-def test_a_message_outside_a_transaction_stands_where_it_was_written() -> None:
+def test_a_message_outside_a_transaction_has_its_own_position() -> None:
     [record] = routed(message("outbox", "plain", transactional=False), prefixes=("outbox",))
     change = decode(record.data)
     assert (str(change.position), record.partition_key) == ("2:0/32:0", "shop/pg_logical_message.outbox/")
@@ -141,8 +141,8 @@ NAMES = st.text(min_size=1, max_size=20)
 
 
 @given(st.data())
-def test_the_quick_way_and_the_parser_agree(data: st.DataObject) -> None:
-    """Whatever is in names and values, even wal2json's own punctuation: key and table are those that a parser finds."""
+def test_the_key_scanner_and_the_parser_agree(data: st.DataObject) -> None:
+    """For any names and values, even wal2json's own punctuation, key and table are those that a parser finds."""
     names = data.draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     kinds = {name: data.draw(st.sampled_from(["integer", "text", "numeric", "bigint"])) for name in names}
     pk = data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True))

@@ -76,7 +76,7 @@ def test_a_table_that_is_not_named_has_no_effect_and_is_accounted_for(tmp_path: 
 
 
 def test_a_message_is_not_indexed(tmp_path: Path) -> None:
-    outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGES}.fence"))
+    outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGE_SCHEMA}.fence"))
     assert outcome == Outcome(applied=1)
     assert stats(tmp_path).tables == {}
 

@@ -1,4 +1,4 @@
-"""Flags over environment over file over default; bad input says what mends it; secrets are mask_password."""
+"""Flags over environment over file over default; bad input says what mends it; secrets are masked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The slot's state against its budgets."""
+"""The slot's status by its WAL limits."""
 
 import pytest
 

@@ -104,7 +104,9 @@ def test_a_range_ends_after_the_slack_or_at_the_tip() -> None:
     beyond = int(SLACK.total_seconds()) + 101
     assert not condition.done(ShardPage("a", [], [], 9), [change("I", 1, at=101)])
     assert condition.done(ShardPage("a", [], [], 9), [change("I", 1, at=beyond)])
-    assert not condition.done(ShardPage("b", [], [], 0), []), "the first read at the tip may have started before the end"
+    assert not condition.done(ShardPage("b", [], [], 0), []), (
+        "the first read at the tip may have started before the end"
+    )
     assert condition.done(ShardPage("b", [], [], 0), [])
     early = StopCondition(until, lambda: second(99))
     assert not any(early.done(ShardPage("a", [], [], 0), []) for _ in range(5)), "the end is in the future"

@@ -124,7 +124,7 @@ def dsl(query: Query) -> dict[str, Any]:
     """The query in OpenSearch's own language; words are only ever values in it."""
     if isinstance(query, Term):
         kind = "phrase_prefix" if query.prefix else "phrase"
-        fields = [query.field] if query.field else [f"{name}^{weight}" for name, memory_size in _WEIGHTS.items()]
+        fields = [query.field] if query.field else [f"{name}^{weight}" for name, weight in _WEIGHTS.items()]
         return {"multi_match": {"query": query.text, "type": kind, "fields": fields}}
     if isinstance(query, And):
         return {"bool": {"must": [dsl(part) for part in query.parts]}}

@@ -165,7 +165,8 @@ class OpenSearchIndexStore:
         tables = {layout.table_id(*table_key): table_key for table_key in table_keys}
         found = self._read(list(tables))
         return {
-            table_key: str(found[name][0]["floor"]) if name in found else NO_POSITION for name, table_key in tables.items()
+            table_key: str(found[name][0]["floor"]) if name in found else NO_POSITION
+            for name, table_key in tables.items()
         }
 
     def _merge_row(self, row: PendingRow, name: str, found: Found | None, watermark: str) -> None:
