@@ -18,7 +18,7 @@ from consumers.stream.rate_limit import ReadRateLimiter
 
 
 def run_replay(shadow: ShadowReplay, reads: float, output_format: Format) -> None:
-    """Replay into `shadow` and report. Raises what `ShadowReplay.replay` raises, and typer.Exit after an interruption."""
+    """Replay into `shadow` and report. Raises what `ShadowReplay.replay` raises, and typer.Exit when interrupted."""
     selected = selection_of(shadow.journal)
     progress = ReplayProgress(end_time(selected))
     write_journal(shadow.folder, shadow.journal)
