@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from cdckit.errors import UsageError
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.replica.dialect import Dialect
@@ -33,7 +35,10 @@ class ReplicaSink:
 
     def __init__(self, dialect: Dialect) -> None:
         """The dialect, with its connection, is the sink's to close."""
-        self._store, self._done = Store(dialect), Outcome()
+        with ExitStack() as on_error:
+            on_error.callback(dialect.close)
+            self._store, self._done = Store(dialect), Outcome()
+            on_error.pop_all()
 
     def apply(self, batch: Batch) -> None:
         """Durable when this returns. Raises TransientSinkError when the database is busy or away."""

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -83,7 +83,10 @@ class SqliteWriter:
     def __init__(self, path: Path) -> None:
         """Open that generation, or the one that has followed it."""
         self._store = _opened_for_writing(path)
-        self._follow(meta(self._store.connection, "successor"))
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            self._follow(meta(self._store.connection, "successor"))
+            on_error.pop_all()
 
     @property
     def mapping(self) -> IndexMapping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -54,8 +55,12 @@ class Store:
         self.path = path
         self.connection = connect(path)
         self._commits = Commits(self.connection, path)
-        self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
-        self._mapper = Mapper(self.mapping)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            with translated(path):
+                self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
+            self._mapper = Mapper(self.mapping)
+            on_error.pop_all()
         self._scopes: dict[tuple[str, Table], Scope] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
