@@ -22,14 +22,15 @@ root=$(mktemp -d /var/tmp/cdckit-root.XXXXXX)
 child=
 cleanup() {
     [ -z "$child" ] || { kill -KILL "$child" 2>/dev/null && wait "$child" 2>/dev/null || true; }
-    rm -rf --one-file-system "$root"
+    rm -rf --one-file-system "$root" "$root.log"
 }
 trap cleanup EXIT
 trap 'exit 143' TERM INT
 
-# Waits for a command in the background: a signal is handled at once.
-await() {
-    "$@" </dev/null &
+# Runs a command with mounts and processes in namespaces of their own: all of them end with it, whatever ends it.
+# The shell waits for it in the background, so that it handles a signal at once.
+contained() {
+    unshare --mount --pid --fork --kill-child "$@" </dev/null &
     child=$!
     local status=0
     wait "$child" || status=$?
@@ -37,10 +38,9 @@ await() {
     return "$status"
 }
 
-# Mounts and processes are in namespaces of their own: all of them end with the command, whatever ends it.
 # shellcheck disable=SC2016
 inside() {
-    await unshare --mount --pid --fork --kill-child bash -euc '
+    contained bash -euc '
         root=$1; shift
         mount --rbind /dev "$root/dev"
         mount -t tmpfs tmpfs "$root/dev/shm"
@@ -76,9 +76,8 @@ eval "$(apt-config shell apt_proxy Acquire::http::Proxy)"
 script=/usr/share/debootstrap/scripts/$release
 [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
 echo "cdc: making a clean root of Debian $release ..." >&2
-await debootstrap --variant=minbase --include=ca-certificates "$release" "$root" "$mirror" "$script" \
-    >"$root.log" 2>&1 || { reason=$(tail -n 1 "$root.log"); rm -f "$root.log"; skip "$reason"; }
-rm -f "$root.log"
+contained debootstrap --variant=minbase --include=ca-certificates "$release" "$root" "$mirror" "$script" \
+    >"$root.log" 2>&1 || { skip "$(tail -n 1 "$root.log")"; }
 
 mkdir -p "$root/usr/local/share/ca-certificates" "$root/root/project"
 cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
