@@ -6,7 +6,7 @@ ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
 
-.PHONY: help demo test chaos fuzz bench lint install system servers lock package docs clean
+.PHONY: help demo test unit chaos fuzz bench lint install system servers lock package docs clean
 
 help:  ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -16,6 +16,9 @@ demo: install system  ## Run the whole way of a change on this machine (ARGS='-o
 
 test: install system servers  ## Run the whole test suite (ARGS='-k name' WORKERS=1)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+unit: install  ## Run the unit tests, which need no server (ARGS='-k name' WORKERS=1)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
 
 chaos: install system servers  ## The nemesis, then every kill test in full (only the nemesis: MINUTES=2 SEED=7; only tests: ARGS='-k name')
 	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.opensearch",
     "tests.lambda_package",
     "tests.calling",
+    "tests.sinks",
 ]
 
 settings.register_profile("untimed", deadline=None)

@@ -1,6 +1,7 @@
 """The audit log: every change once, in whatever order it comes; its chains, anchors and segments prove themselves."""
 
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,21 +91,20 @@ def test_any_order_with_duplicates_is_the_same_history(order: list[Change], agai
 
 
 def test_a_redelivery_in_one_batch_is_superseded(tmp_path: Path) -> None:
-    outcome = deliver(open_log(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
+    with closing(open_log(tmp_path)) as sink:
+        outcome = deliver(sink, HISTORY[0], HISTORY[0], HISTORY[1])
     assert (outcome.applied, outcome.superseded) == (2, 1)
 
 
 def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
     import sqlite3
 
-    sink = open_log(tmp_path)
-    deliver(sink, *HISTORY)
-    sink.close()
-    connection = sqlite3.connect(tmp_path / "audit.sqlite")
-    for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            connection.execute(statement)
-    connection.close()
+    with closing(open_log(tmp_path)) as sink:
+        deliver(sink, *HISTORY)
+    with closing(sqlite3.connect(tmp_path / "audit.sqlite")) as connection:
+        for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
 
 
 def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tmp_path: Path) -> None:
@@ -117,9 +117,11 @@ def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tm
     assert log.history(tmp_path, row) == before
     assert log.find(tmp_path, log.Filter(limit=30)) == newest
     assert broken(tmp_path) == []
-    outcome = deliver(open_log(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
+    with closing(open_log(tmp_path)) as sink:
+        outcome = deliver(sink, *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
     assert (outcome.applied, outcome.superseded) == (0, 59)
-    deliver(open_log(tmp_path), change("U", 1, {"n": 1}, at=1000))
+    with closing(open_log(tmp_path)) as sink:
+        deliver(sink, change("U", 1, {"n": 1}, at=1000))
     assert broken(tmp_path) == [], "the chain goes on after the seal"
     with opened(tmp_path) as audit:
         assert audit.segments.expire(datetime.now(UTC).isoformat())
@@ -136,6 +138,7 @@ def test_a_running_consumer_sees_segments_that_were_sealed_after_it_looked(tmp_p
         with opened(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
             audit.seal(START.replace(minute=before // 60).isoformat())
         assert deliver(sink, again).superseded == 1
+    sink.close()
     with opened(tmp_path) as audit:
         assert sum(one.last for one in audit.prove()) == 4
 
