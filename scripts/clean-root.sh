@@ -46,7 +46,7 @@ inside() {
         mount -t tmpfs tmpfs "$root/dev/shm"
         mount --rbind /sys "$root/sys"
         mount -t proc proc "$root/proc"
-        exec chroot "$root" env -i "$@"
+        exec chroot "$root" env -i --default-signal=INT,QUIT "$@"  # a shell has a background command ignore them
     ' bash "$root" "${variables[@]}" "$@"
 }
 
