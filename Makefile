@@ -6,7 +6,7 @@ ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
 
-.PHONY: help demo test chaos fuzz bench lint prose install system servers lock package docs clean
+.PHONY: help demo test unit chaos fuzz bench lint prose install system servers lock package docs clean
 
 help:  ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -16,6 +16,9 @@ demo: install system  ## Run the full pipeline on this machine and verify the re
 
 test: install system servers  ## Run all tests (ARGS='-k name' WORKERS=1)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+unit: install  ## Run the unit tests, which need no server (ARGS='-k name' WORKERS=1)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
 
 chaos: install system servers  ## Run the nemesis, then all kill tests in full (nemesis only: MINUTES=2 SEED=7; tests only: ARGS='-k name')
 	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))
@@ -56,6 +59,8 @@ lock: install  ## Resolve the dependencies again and write the requirements*.loc
 		--python-version 3.11 --extra producer pyproject.toml --constraint requirements.lock -o requirements-lambda.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --extra all pyproject.toml --constraint requirements.lock -o requirements-image.lock
+	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 tests/servers/opensearch/java.in -o tests/servers/opensearch/java.lock
 
 package: install  ## Build the Lambda function's zip (ARCH=arm64 PYTHON_VERSION=3.13 ADD=global-bundle.pem)
 	@$(PY) scripts/lambda_package.py --arch $(ARCH) --python $(PYTHON_VERSION) $(addprefix --add ,$(ADD))

@@ -33,6 +33,10 @@ for name in "$@"; do
             mvn -q -B -C -f "tests/servers/$name/pom.xml" dependency:copy-dependencies \
                 -DincludeScope=runtime -DoutputDirectory="$PWD/$folder"
         fi
+        if [ -e "tests/servers/$name/java.lock" ]; then  # a Java of its own: the machine's may be too new for it
+            .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --target "$folder/java" \
+                -r "tests/servers/$name/java.lock"
+        fi
         for archive in "$folder"/*.tar.gz; do
             [ -e "$archive" ] && tar -xzf "$archive" -C "$folder" --strip-components=1 && rm "$archive"
         done

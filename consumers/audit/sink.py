@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
@@ -22,15 +23,19 @@ def open_sink(context: SinkContext) -> Sink:
     if context.shadow:  # a replay's log has its own anchors, segments and keys
         options = AuditOptions(anchor_seconds=options.anchor_seconds)
     segments = SegmentStore(open_objects(options.segments, folder))
+    anchors = open_objects(options.anchors, folder, options.anchor_lock_days)
     store = AuditStore(folder, create=True, in_segments=segments.contains)
-    key_folder = options.key_folder(folder)
-    keys.signing_key(key_folder)
-    anchorer = Anchorer(
-        open_objects(options.anchors, folder, options.anchor_lock_days),
-        lambda: keys.signing_key(key_folder),
-        lambda: (store.log_id, *store.head(context.shard)),
-        options.anchor_seconds,
-    )
+    with ExitStack() as on_error:
+        on_error.callback(store.close)
+        key_folder = options.key_folder(folder)
+        keys.signing_key(key_folder)
+        anchorer = Anchorer(
+            anchors,
+            lambda: keys.signing_key(key_folder),
+            lambda: (store.log_id, *store.head(context.shard)),
+            options.anchor_seconds,
+        )
+        on_error.pop_all()
     return AuditSink(store, anchorer, folder, context.shard)
 
 
@@ -55,5 +60,7 @@ class AuditSink:
 
     def close(self) -> None:
         """Anchor the entries since the last anchor, and close the log."""
-        self._anchorer.anchor(self._shard)
-        self._store.close()
+        try:
+            self._anchorer.anchor(self._shard)
+        finally:
+            self._store.close()

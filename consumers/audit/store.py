@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,15 @@ class AuditStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._in_segments = in_segments
         self.connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            self._open(path)
-        except sqlite3.DatabaseError as error:
-            raise SatelliteError(
-                f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
-            ) from error
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            try:
+                self._open(path)
+            except sqlite3.DatabaseError as error:
+                raise SatelliteError(
+                    f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
+                ) from error
+            on_error.pop_all()
 
     def _open(self, path: Path) -> None:
         """Prepare the file. When two processes switch a new file to WAL at once, one gets "locked" without a wait."""

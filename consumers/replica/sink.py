@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from cdckit.errors import UsageError
 from cdckit.runtime.extras import extra_needed
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
@@ -35,7 +37,10 @@ class ReplicaSink:
 
     def __init__(self, dialect: Dialect) -> None:
         """Take over the dialect and its connection: `close` closes it."""
-        self._store, self._done = ReplicaStore(dialect), Outcome()
+        with ExitStack() as on_error:
+            on_error.callback(dialect.close)
+            self._store, self._done = ReplicaStore(dialect), Outcome()
+            on_error.pop_all()
 
     def apply(self, batch: Batch) -> None:
         """Apply the batch; durable on return. Raises TransientSinkError when the database is busy or not reachable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,12 @@ class SqliteDialect:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = sqlite3.connect(folder / REPLICA_FILE, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            with ExitStack() as on_error:
+                self._connection = sqlite3.connect(folder / REPLICA_FILE, timeout=_BUSY_SECONDS, isolation_level=None)
+                on_error.callback(self._connection.close)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                on_error.pop_all()
         except sqlite3.Error as error:
             raise SatelliteError(
                 f"{folder / REPLICA_FILE} cannot be opened: {error}",

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -158,10 +159,8 @@ def rows(folder: Path) -> dict[int, str]:
 
 
 def _query(folder: Path, query: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(folder / "ledger" / FILE, timeout=60) as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return found
+    with closing(sqlite3.connect(folder / "ledger" / FILE, timeout=60)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def test_the_history_is_the_same_for_the_same_seed() -> None:

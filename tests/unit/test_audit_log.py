@@ -1,6 +1,7 @@
 """The audit log: each change once in any order of delivery; verification of its chains, anchors and segments."""
 
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,21 +79,20 @@ def test_any_order_with_duplicates_gives_the_same_history(order: list[Change], a
 
 
 def test_a_redelivery_in_one_batch_is_superseded(tmp_path: Path) -> None:
-    outcome = deliver(audit_sink(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
+    with closing(audit_sink(tmp_path)) as sink:
+        outcome = deliver(sink, HISTORY[0], HISTORY[0], HISTORY[1])
     assert (outcome.applied, outcome.superseded) == (2, 1)
 
 
 def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
     import sqlite3
 
-    sink = audit_sink(tmp_path)
-    deliver(sink, *HISTORY)
-    sink.close()
-    connection = sqlite3.connect(tmp_path / "audit.sqlite")
-    for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            connection.execute(statement)
-    connection.close()
+    with closing(audit_sink(tmp_path)) as sink:
+        deliver(sink, *HISTORY)
+    with closing(sqlite3.connect(tmp_path / "audit.sqlite")) as connection:
+        for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
 
 
 def test_sealed_entries_are_queried_and_verified_and_not_logged_again(tmp_path: Path) -> None:
@@ -105,9 +105,11 @@ def test_sealed_entries_are_queried_and_verified_and_not_logged_again(tmp_path: 
     assert log.history(tmp_path, row) == before
     assert log.find(tmp_path, log.EntryFilter(limit=30)) == newest
     assert broken(tmp_path) == []
-    outcome = deliver(audit_sink(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
+    with closing(audit_sink(tmp_path)) as sink:
+        outcome = deliver(sink, *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
     assert (outcome.applied, outcome.superseded) == (0, 59)
-    deliver(audit_sink(tmp_path), change("U", 1, {"n": 1}, at=1000))
+    with closing(audit_sink(tmp_path)) as sink:
+        deliver(sink, change("U", 1, {"n": 1}, at=1000))
     assert broken(tmp_path) == [], "the chain continues after the seal"
     with open_log(tmp_path) as audit:
         assert audit.segments.expire(datetime.now(UTC).isoformat())
@@ -124,6 +126,7 @@ def test_a_running_consumer_sees_segments_that_were_sealed_later(tmp_path: Path)
         with open_log(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
             audit.seal(START.replace(minute=before // 60).isoformat())
         assert deliver(sink, again).superseded == 1
+    sink.close()
     with open_log(tmp_path) as audit:
         assert sum(proof.last for proof in audit.verify()) == 4
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,8 @@ def open_replica(folder: Path, **options: object) -> Sink:
 
 
 def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "replica.sqlite") as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return found
+    with closing(sqlite3.connect(folder / "replica.sqlite")) as connection:
+        return connection.execute(query).fetchall()
 
 
 def test_in_order_the_tables_are_the_source_s(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from consumers.search.sink import SearchSink, open_sink
 from consumers.search.sqlite.background_commits import BackgroundCommits
 from tests.support.scale import scale
 from tests.support.search_histories import HOSTILE, Step, batches, histories
+from tests.support.sinks import closed_at_end
 
 ORDERS = Table("public", "orders")
 
@@ -29,7 +30,7 @@ ORDERS = Table("public", "orders")
 def opened(folder: Path, shard: str = "shardId-000000000000") -> SearchSink:
     sink = open_sink(SinkContext("search", shard, folder))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
 def rows(folder: Path) -> dict[str, Mapping[str, Value]]:

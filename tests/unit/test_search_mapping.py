@@ -18,6 +18,7 @@ from consumers.search.mapping import MappedRow
 from consumers.search.options import read_options
 from consumers.search.query import open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
+from tests.support.sinks import closed_at_end
 
 
 def options(toml: str) -> Mapping[str, Any]:
@@ -28,7 +29,7 @@ def options(toml: str) -> Mapping[str, Any]:
 def opened(folder: Path, toml: str = "[consumers.search]") -> SearchSink:
     sink = open_sink(SinkContext("search", "shard-0", folder, options(toml)))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
 def ask(folder: Path, text: str, **more: Any) -> SearchPage:

@@ -19,6 +19,7 @@ from consumers.search.sink import SearchSink, open_sink
 from consumers.search.sqlite import generations
 from consumers.search.sqlite.generations import SqliteGenerations
 from consumers.search.sqlite.store import SqliteIndexStore
+from tests.support.sinks import closed_at_end
 
 TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 
@@ -26,7 +27,7 @@ TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 def opened(folder: Path, options: Mapping[str, Any] | None = None) -> SearchSink:
     sink = open_sink(SinkContext("search", "shard-0", folder, options or {}))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
 def keys(folder: Path, text: str) -> list[str]:

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -85,7 +85,10 @@ class SqliteWriter:
     def __init__(self, path: Path) -> None:
         """Open this generation, or its newest successor."""
         self._store = _open_store(path)
-        self._follow(meta(self._store.connection, "successor"))
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            self._follow(meta(self._store.connection, "successor"))
+            on_error.pop_all()
 
     @property
     def mapping(self) -> IndexMapping:

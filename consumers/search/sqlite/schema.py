@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cdckit.errors import SatelliteError, TransientSinkError
@@ -45,8 +45,7 @@ CREATE TABLE document (
 def create(path: Path, mapping: IndexMapping, started: float, origin: str) -> None:
     """Create an empty generation, completely or not at all."""
     temporary = path.with_suffix(f".{os.getpid()}")
-    with translated(path):
-        connection = sqlite3.connect(temporary, isolation_level=None)
+    with translated(path), closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         tokenizer = _TOKENIZERS[mapping.tokenizer]
@@ -54,28 +53,32 @@ def create(path: Path, mapping: IndexMapping, started: float, origin: str) -> No
         notes = [("mapping", mapping.encode()), ("started", repr(started)), ("origin", origin)]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", notes)
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.close()
     temporary.replace(path)
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a generation. Raises SatelliteError when it is damaged, of another version, or missing."""
-    with translated(path):
+    with translated(path), ExitStack() as on_error:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,  # see `background_commits`
         )  # fmt: skip
+        on_error.callback(connection.close)
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()
+        _check(version, path)
+        on_error.pop_all()
+    return connection
+
+
+def _check(version: int, path: Path) -> None:
     if version != VERSION:
-        connection.close()
         newer = version > VERSION
         raise SatelliteError(
             f"{path} was made by {'a newer' if newer else 'another'} version ({version}, this one reads {VERSION})",
             "upgrade cdckit" if newer else "delete the folder and run: cdcctl replay search --in-place --from earliest",
         )
-    return connection
 
 
 def meta(connection: sqlite3.Connection, name: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,12 @@ class SqliteIndexStore:
         self.path = path
         self.connection = connect(path)
         self._commits = BackgroundCommits(self.connection, path)
-        self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
-        self._mapper = Mapper(self.mapping)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            with translated(path):
+                self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
+            self._mapper = Mapper(self.mapping)
+            on_error.pop_all()
         self._tables: dict[tuple[str, Table], TableState] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
