@@ -47,7 +47,7 @@ def main() -> None:
     (_DOCS / "performance.md").write_text("\n".join(parts))
 
 
-_GROWTH = ("backlog.", "shards.")
+_GROWTH = ("backlog.", "shards.", "sandbox.")
 
 
 _DRAINS = (

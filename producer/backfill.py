@@ -28,18 +28,26 @@ from producer.stream import Stream, kinesis_client
 logger = logging.getLogger(__name__)
 
 
+class _SlotNeeded:
+    """A backfill makes no slot, and what was there before is its own matter."""
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+
+    def make_slot(self, _source: Source, _origin: Origin) -> None:
+        raise SlotLost(
+            f"there is no slot {self._slot!r}: changes made meanwhile would be lost", "start cdcctl producer run first"
+        )
+
+    def first_run(self, _origin: Origin) -> None:
+        """Nothing more than the rows that were asked for."""
+
+
 @contextmanager
 def opened(settings: Settings) -> Iterator[Where]:
     """Source and stream, checked as the producer checks them. Raises SourceError, StreamError, UsageError."""
     stream, dsn, masks = Stream(kinesis_client(), settings.stream), SourceDsn(settings), open_masks(settings)
-
-    def no_slot(_source: Source, _origin: Origin) -> None:
-        raise SlotLost(
-            f"there is no slot {settings.slot!r}: changes made meanwhile would be lost",
-            "start cdcctl producer run first",
-        )
-
-    origin = prepare(replace(settings, dsn=dsn()), stream, masks, make_slot=no_slot)
+    origin = prepare(replace(settings, dsn=dsn()), stream, masks, past=_SlotNeeded(settings.slot))
     target = stream.target(keep=open_oversize(settings.oversize, settings.source))
     try:
         yield Where(settings, dsn, origin, masks, target)

@@ -1,5 +1,8 @@
 """``--snapshot initial``: the rows that are there at the slot's beginning, then the stream, with nothing between them.
 
+Where the slot was made before (by ``cdcctl local up``, ``cdcctl slot create`` or SQL) and nothing was published yet,
+its beginning has no snapshot that could still be read: the rows are read as a backfill, while changes flow.
+
 The stream's tag ``cdc.snapshot.SOURCE`` says whether it was finished, so that a producer anywhere knows. After a kill
 the exported snapshot is gone: what the progress file does not hold as done is read as a backfill, while changes flow.
 Where that file is gone too (another host), all tables are.
@@ -43,6 +46,12 @@ class Initial:
             return
         self._note(origin, _RUNNING)  # first: a slot without this note would begin with no past, for ever
         self._exported = Exported(self._dsn(), self._settings.slot)
+
+    def first_run(self, origin: Origin) -> None:
+        """The slot is there, but nothing of this source was published yet: when wanted, its rows are due."""
+        if self._asked and not self._stream.tag(self._tag):
+            logger.info("the slot %r is there already: the snapshot is read while changes flow", self._settings.slot)
+            self._note(origin, _RUNNING)  # before the stream's record of the source: a kill in between repeats this
 
     def due(self, origin: Origin) -> bool:
         """Whether there is something left to do; says so when it is not asked for. Raises StreamError."""

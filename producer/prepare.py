@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
@@ -21,19 +21,29 @@ logger = logging.getLogger(__name__)
 _NO_MASKS = Masks()
 
 
+class Past(Protocol):
+    """What is to be published of the time before the slot."""
+
+    def make_slot(self, source: Source, origin: Origin, /) -> None:
+        """Make the slot."""
+
+    def first_run(self, origin: Origin, /) -> None:
+        """The slot is there already, and the stream has no record of this source: nothing was published yet."""
+
+
 def prepare(
     settings: Settings,
     stream: Stream,
     masks: Masks = _NO_MASKS,
     *,
     new_epoch: bool = False,
-    make_slot: Callable[[Source, Origin], None] | None = None,
+    past: Past | None = None,
 ) -> Origin:
     """Check the server against the stream's record of it, make the slot at the first run, write the record.
 
-    The slot is made (by `make_slot`, where that is given) before the record: dying between the two repeats the first
-    run, and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that
-    cannot be meant.
+    The slot is made (by `past`, where that is given) before the record: dying between the two repeats the first run,
+    and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that cannot
+    be meant.
     """
     pin_key(masks, stream, settings.source)
     source = Source(settings.dsn)
@@ -45,10 +55,12 @@ def prepare(
         wanted = Wanted(settings.source, settings.slot)
         origin = decide_origin(recorded, server, wanted, slot_exists=slot is not None, new_epoch=new_epoch)
         if slot is None:
-            make_slot(source, origin) if make_slot else source.create_slot(settings.slot)
+            past.make_slot(source, origin) if past else source.create_slot(settings.slot)
             logger.info("created the slot %r: changes from now on are published", settings.slot)
         else:
             _check_slot(slot, server)
+            if recorded is None and past:
+                past.first_run(origin)
         _warn_of_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
     finally:
         source.close()

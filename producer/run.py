@@ -75,7 +75,7 @@ def run(
 ) -> Result:
     """Relay changes until `stopping`. The first start must succeed; later failures of PostgreSQL are waited out.
 
-    With `snapshot`, a slot that is made now is preceded by the rows that are there; see `producer.initial`.
+    With `snapshot`, the rows that are there are published at the source's first run; see `producer.initial`.
 
     Raises SourceError (also SlotInUse, SlotLost, EpochChanged), StreamError (also RecordTooLarge) and UsageError with
     what mends them. What the stream had not accepted is then not acknowledged, and comes again at the next start.
@@ -86,7 +86,7 @@ def run(
     target = stream.target(keep=open_oversize(settings.oversize, settings.source))
     dsn, masks = SourceDsn(settings), open_masks(settings)
     initial = Initial(settings, dsn, stream, asked=snapshot)
-    origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch, make_slot=initial.make_slot)
+    origin = prepare(replace(settings, dsn=dsn()), stream, masks, new_epoch=new_epoch, past=initial)
     meter = Meter(settings.source)
     mark = _Mark(stream, origin, meter)
     parts = _Parts(settings, dsn, target, masks, meter, pace)

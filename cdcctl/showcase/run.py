@@ -121,9 +121,7 @@ class Demonstration:
 
     def _start(self) -> None:
         output.note("starting a private PostgreSQL and a local AWS …")
-        known = state.find(self.folder / "local")
-        if known is not None:
-            known.stop()
+        state.reset(self.folder / "local")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "cdc.toml").write_text("# the demo's settings are in its environment\n")

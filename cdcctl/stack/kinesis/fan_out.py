@@ -79,11 +79,10 @@ class Subscription:
         event: dict[str, Any] = {"ContinuationSequenceNumber": number, "MillisBehindLatest": found.behind}
         if found.place is None:
             event["ChildShards"] = children(self.stream["shards"], self.shard)
-        if self.cbor:
-            records = [in_cbor(line) for line in found.lines]
-        else:
-            records = [json.loads(line) for line in found.lines]
-        return self._message("SubscribeToShardEvent", encode({"Records": records, **event}, cbor=self.cbor))
+        record = in_cbor if self.cbor else json.loads
+        return self._message(
+            "SubscribeToShardEvent", encode({"Records": list(map(record, found.lines)), **event}, cbor=self.cbor)
+        )
 
     def _message(self, kind: str, payload: bytes) -> bytes:
         content = "application/x-amz-cbor-1.1" if self.cbor else "application/json"

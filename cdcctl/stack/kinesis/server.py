@@ -7,6 +7,7 @@ records, reads and reshards are ours. What is used of ministack's module is in t
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -140,7 +141,7 @@ class Server:
 
 def install(folder: Path) -> Server:
     """Put our Kinesis in the place of ministack's."""
-    server = Server(Store.of_environment(folder), kinesis.handle_request)
+    server = Server(Store(folder), kinesis.handle_request)
     load = kinesis.load_persisted_state
 
     def load_all(state: Any) -> None:
@@ -184,8 +185,6 @@ def _reply(status: int, body: bytes, cbor: bool, error: str = "") -> Answer:
 
 
 def _base64(data: Any) -> str:
-    import base64
-
     if isinstance(data, bytes):
         return base64.b64encode(data).decode()
     raise ValueError(f"not data: {data!r}")

@@ -1,4 +1,4 @@
-"""A stream's shards, open and closed, in the dictionary that ministack keeps and saves: splits, merges, and who is whose child."""
+"""A stream's shards, open and closed, in the dictionary that ministack keeps and saves; splits and merges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cdcctl.stack.kinesis.sequence import milliseconds
 
 KEYS = 2**128
 Shard = dict[str, Any]
-"""Of ministack: starting_hash_key, ending_hash_key, starting_sequence_number, parent_shard_id, adjacent_parent_shard_id.
+"""Of ministack: starting_ and ending_hash_key, starting_sequence_number, parent_ and adjacent_parent_shard_id.
 
 A closed shard has an ``ending_sequence_number`` too, which ministack does not know.
 """
@@ -45,14 +45,11 @@ def parents(shard: Shard) -> list[str]:
 
 def shown(name: str, shard: Shard) -> dict[str, Any]:
     """A shard as ListShards has it."""
-    found = {
-        "ShardId": name,
-        "HashKeyRange": _range(shard),
-        "SequenceNumberRange": {"StartingSequenceNumber": shard["starting_sequence_number"]},
-    }
+    numbers = {"StartingSequenceNumber": shard["starting_sequence_number"]}
     if not is_open(shard):
-        found["SequenceNumberRange"]["EndingSequenceNumber"] = shard["ending_sequence_number"]
-    return found | dict(zip(("ParentShardId", "AdjacentParentShardId"), parents(shard), strict=False))
+        numbers["EndingSequenceNumber"] = shard["ending_sequence_number"]
+    of = dict(zip(("ParentShardId", "AdjacentParentShardId"), parents(shard), strict=False))
+    return {"ShardId": name, "HashKeyRange": _range(shard), "SequenceNumberRange": numbers, **of}
 
 
 def children(shards: Shards, name: str) -> list[dict[str, Any]]:

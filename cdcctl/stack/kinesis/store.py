@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,19 +24,19 @@ Stream = dict[str, Any]
 """Of ministack: StreamARN, RetentionPeriodHours, shards."""
 
 
+def keep_bytes() -> int:
+    """The bound on a stream: ``CDC_SANDBOX_KEEP_BYTES``, else 4 GiB."""
+    return int(os.environ.get(KEEP) or KEEP_BYTES)
+
+
 @dataclass(slots=True)
 class Store:
     """Every stream keeps `keep_bytes` at most: then its oldest files go, before their retention ends."""
 
     folder: Path
-    keep_bytes: int = KEEP_BYTES
+    keep_bytes: int = field(default_factory=keep_bytes)
     sequence: Sequence = field(default_factory=Sequence)
     _logs: dict[tuple[str, str], Log] = field(default_factory=dict)
-
-    @classmethod
-    def of_environment(cls, folder: Path) -> Store:
-        """Bounded as ``CDC_SANDBOX_KEEP_BYTES`` says."""
-        return cls(folder, int(os.environ.get(KEEP) or KEEP_BYTES))
 
     def log(self, stream: Stream, name: str) -> Log:
         """The records of one shard. A shard of the same name of an earlier stream began at another number."""
@@ -70,8 +71,6 @@ class Store:
 
     def forget(self, arn: str) -> None:
         """Remove all records of a stream that was deleted."""
-        import shutil
-
         self._logs = {key: log for key, log in self._logs.items() if key[0] != arn}
         shutil.rmtree(self.folder / quote(arn, safe=""), ignore_errors=True)
 

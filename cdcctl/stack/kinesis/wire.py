@@ -1,4 +1,4 @@
-"""Requests and answers as they travel: JSON, or the CBOR of AWS's Java SDK; the records in between stay lines of JSON."""
+"""Requests and answers as they travel: JSON, or the CBOR of AWS's Java SDK. Stored records are lines of JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plain(body: bytes, *, cbor: bool) -> dict[str, Any]:
     """A request as a dictionary. Raises ValueError when it is none."""
     found = cbor2.loads(body) if cbor and body else json.loads(body or b"{}")
     if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004 -- a bad request, not a bad type of ours
+        raise ValueError("not an object")
     return found
 
 
