@@ -22,7 +22,7 @@ Made by `make bench` from [benchmarks/results/latest.json](../benchmarks/results
 peers. Each row is a ratio of two figures from the same run: compare ratios, not figures, with another machine.
 `QUICK=1 make bench` takes about five minutes (its rows say so); `make bench ARGS='--only producer'` measures one part.
 
-The producers drain into a stub that only answers PutRecords, for every local AWS slows as it stores more. Against a
+The producers drain into a stub that only answers PutRecords, for a local AWS takes a core of its own. Against a
 *limit* (the server's own decoding, an engine's own bulk load, `COPY`) 1 cannot be reached; against a *peer* it should
 be passed.
 """
