@@ -4,11 +4,14 @@ import json
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import cbor2
 import pytest
 
 from cdcctl.stack import aws
@@ -251,3 +254,52 @@ def test_the_records_of_an_older_sandbox_are_still_there(tmp_path: Path) -> None
         assert sandbox.read("shardId-000000000000")[0] == [7, 7, 7, 8]
     finally:
         sandbox.daemon.stop()
+
+
+def test_the_cbor_of_the_java_sdk_carries_bytes_and_milliseconds(sandbox: Sandbox) -> None:
+    def ask(action: str, **asked: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            sandbox.cloud.url, cbor2.dumps(asked),
+            {"X-Amz-Target": f"Kinesis_20131202.{action}", "Content-Type": "application/x-amz-cbor-1.1"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request) as answer:
+            assert answer.headers["Content-Type"] == "application/x-amz-cbor-1.1"
+            found: dict[str, Any] = cbor2.loads(answer.read())
+        return found
+
+    entries = [{"Data": bytes([n, 255]), "PartitionKey": f"é{n}"} for n in range(9)]
+    assert ask("PutRecords", StreamName="s", Records=entries)["FailedRecordCount"] == 0
+    ask("PutRecord", StreamName="s", Data=b"\x09\xff", PartitionKey="é9", ExplicitHashKey="0")
+    found = []
+    for shard in ask("ListShards", StreamName="s", ShardFilter={"Type": "AT_LATEST"})["Shards"]:
+        place = {"ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+        page = ask("GetRecords", ShardIterator=ask("GetShardIterator", StreamName="s", **place)["ShardIterator"])
+        found += page["Records"]
+    assert {record["PartitionKey"]: record["Data"] for record in found} == {f"é{n}": bytes([n, 255]) for n in range(10)}
+    assert all(abs(record["ApproximateArrivalTimestamp"] / 1000 - time.time()) < 60 for record in found)
+
+
+BAD = [
+    ("PutRecords", b'{"StreamName":"s","Records":[]}', "ValidationException"),
+    ("PutRecords", b'{"StreamName":"s","Records":[{"Data":"!","PartitionKey":"a"}]}', "SerializationException"),
+    ("PutRecords", b'{"StreamName":"s","Records":[{"Data":"","PartitionKey":""}]}', "ValidationException"),
+    ("PutRecords", b'{"StreamName":"other","Records":[]}', "ResourceNotFoundException"),
+    ("PutRecord", b'{"StreamName":"s","Data":"AA==","PartitionKey":"a","ExplicitHashKey":"x"}', "InvalidArgument"),
+    ("GetRecords", b'{"ShardIterator":"none"}', "InvalidArgumentException"),
+    ("GetRecords", b"[]", "SerializationException"),
+    ("GetShardIterator", b'{"StreamName":"s","ShardId":"shardId-9","ShardIteratorType":"LATEST"}', "ResourceNot"),
+    ("GetShardIterator", b'{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"X"}', "Invalid"),
+    ("UpdateShardCount", b'{"StreamName":"s","TargetShardCount":0}', "InvalidArgumentException"),
+    ("UpdateShardCount", b'{"StreamName":"s","TargetShardCount":"x"}', "Exception"),
+    ("SplitShard", b'{"StreamName":"s","ShardToSplit":"shardId-000000000000"}', "InvalidArgumentException"),
+    ("ListShards", b'{"StreamName":"s","ShardFilter":{"Type":"X"}}', "InvalidArgumentException"),
+]
+
+
+def test_a_bad_request_is_refused_with_a_code(sandbox: Sandbox) -> None:
+    for action, body, code in BAD:
+        headers = {"X-Amz-Target": f"Kinesis_20131202.{action}", "Content-Type": "application/x-amz-json-1.1"}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(sandbox.cloud.url, body, headers))
+        assert refused.value.code == 400, (action, body)
+        assert code in json.loads(refused.value.read())["__type"], (action, body)

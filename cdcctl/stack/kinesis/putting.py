@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from cdcctl.stack.kinesis.refused import Refused
+from cdcctl.stack.kinesis.refused import Refused, invalid
 from cdcctl.stack.kinesis.sequence import milliseconds
+from cdcctl.stack.kinesis.shards import KEYS
 from cdcctl.stack.kinesis.store import Store, Stream, shard_of
 from cdcctl.stack.kinesis.wire import Entry, Record, line
 
@@ -42,10 +43,16 @@ def _check(entries: list[Entry]) -> None:
         raise _too_long("records", _RECORDS)
     if any(not 0 < len(entry.PartitionKey) <= _KEY for entry in entries):
         raise _too_long("partitionKey", _KEY)
+    if any(not _is_hash_key(entry.ExplicitHashKey or "0") for entry in entries):
+        raise invalid("an ExplicitHashKey is a number below 2^128")
     if any(len(entry.Data) > _RECORD_BYTES for entry in entries):
         raise _too_long("data", _RECORD_BYTES)
     if sum(len(entry.Data) + len(entry.PartitionKey.encode()) for entry in entries) > _REQUEST_BYTES:
         raise Refused("ValidationException", "Records total payload size exceeds 5 MB limit")
+
+
+def _is_hash_key(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 40 and int(text) < KEYS
 
 
 def _too_long(what: str, most: int) -> Refused:

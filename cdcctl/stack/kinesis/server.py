@@ -50,14 +50,16 @@ class Server:
         cbor = "cbor" in headers.get("content-type", "")
         try:
             found = self._answer(action, body, cbor)
+            return found or await self._handed_on(action, cbor, (method, path, headers, body, query))
         except Refused as error:
             return _reply(400, encode({"__type": error.code, "message": error.message}, cbor=cbor), cbor, error.code)
         except ValueError as error:
             message = f"Could not decode request body: {error}"
             return _reply(400, encode({"__type": "SerializationException", "message": message}, cbor=cbor), cbor)
-        if found is not None:
-            return found
-        status, theirs, answer = await self._theirs(method, path, headers, body, query)
+
+    async def _handed_on(self, action: str, cbor: bool, request: tuple[str, str, dict[str, str], bytes, Any]) -> Answer:
+        status, theirs, answer = await self._theirs(*request)
+        body = request[3]
         if action in ("ListShards", "DescribeStreamSummary") and status == 200:
             answer = _corrected(action, plain(body, cbor=cbor), plain(answer, cbor=cbor), cbor)
         if action.startswith(_CHANGES) and status == 200:
