@@ -61,5 +61,5 @@ docs: install system  ## Make the reference page and the images in docs/
 	@.venv/bin/cdcctl demo --svg docs/demo.svg >/dev/null
 
 clean:  ## Remove what was built, and the sandbox
-	-@[ -x .venv/bin/cdcctl ] && for data in .cdc .cdc/demo; do .venv/bin/cdcctl local reset --yes --data $$data; done; true
+	-@[ -x .venv/bin/cdcctl ] && for data in .cdc .cdc/demo; do .venv/bin/cdcctl local down --data $$data; .venv/bin/cdcctl local reset --yes --data $$data; done 2>/dev/null; true
 	rm -rf .venv .cdc build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

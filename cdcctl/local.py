@@ -62,9 +62,11 @@ def reset(
     Example: [bold]cdcctl local reset --yes[/]
     """
     data = settings(context).folder
-    if running := leftovers.running(data):
-        raise CdcError(f"still running: {', '.join(running)}", "stop it first (Ctrl-C)")
     stack, folders = state.find(stack_folder(settings(context))), leftovers.kept(data)
+    if running := [*leftovers.running(data), *(leftovers.readers(stack) if stack else [])]:
+        raise CdcError(
+            f"still running: {', '.join(running)}", "stop it with Ctrl-C (cdcctl local down: what a demo left)"
+        )
     elsewhere = [stack.cluster.folder] if stack and not stack.cluster.folder.is_relative_to(data) else []
     if not folders and not elsewhere:
         output.note(f"nothing to delete in {output.escape(str(data))}")

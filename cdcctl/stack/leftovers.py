@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+from contextlib import closing
 from pathlib import Path
+
+from cdcctl.stack.state import Stack
+from producer.source import Source
 
 _FOLDERS = ("local", "run", "status", "dead-letters", "fills", "replays")
 _SATELLITES = ("search", "parquet", "audit", "replica")
@@ -22,6 +26,14 @@ def kept(data: Path) -> list[Path]:
 def running(data: Path) -> list[str]:
     """The consumers whose daemons hold their locks."""
     return sorted({lock.stem.rpartition("-")[0] for lock in (data / "run").glob("*.lock") if _is_held(lock)})
+
+
+def readers(stack: Stack) -> list[str]:
+    """The producers: who reads a slot of the sandbox's database."""
+    if not stack.cluster.running:
+        return []
+    with closing(Source(stack.cluster.dsn)) as source:
+        return [f"the producer of slot {slot.name!r}" for slot in source.slots() if slot.active_pid is not None]
 
 
 def _is_held(lock: Path) -> bool:

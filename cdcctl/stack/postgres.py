@@ -17,6 +17,7 @@ from cdckit.errors import CdcError, SourceError
 
 DATABASE = "shop"
 USER = "cdc"
+_NOTE = "elsewhere"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -152,12 +153,19 @@ def _reachable(folder: Path) -> Path:
     return folder
 
 
+def home(folder: Path) -> Path:
+    """Where the cluster that belongs to `folder` lies: there, or where its note says."""
+    note = folder / _NOTE
+    known = Path(note.read_text().strip()) if note.exists() else folder
+    return known if known.is_dir() else folder
+
+
 def _elsewhere(folder: Path) -> Path:
-    note = folder / "elsewhere"
-    if note.exists() and (known := Path(note.read_text().strip())).is_dir():
+    known = home(folder)
+    if known != folder:
         return known
     made = Path(tempfile.mkdtemp(prefix="cdc-postgres-", dir="/var/tmp"))
-    note.write_text(f"{made}\n")
+    (folder / _NOTE).write_text(f"{made}\n")
     return made
 
 

@@ -80,6 +80,7 @@ def reset(folder: Path) -> None:
     if known is not None:
         known.stop()
         known.cluster.remove()
+    shutil.rmtree(postgres.home(folder / "postgres"), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -101,15 +101,19 @@ class Terminals:
     def __post_init__(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("CDC_", "AWS_"))}
         self.environ = {**clean, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        exported = self.shown("\n".join([*self.first, "env -0"]))
+        self.environ = dict(line.split("=", 1) for line in exported.split("\0") if line)
 
     def shell(self, command: str) -> list[str]:
-        return ["bash", "-c", "\n".join([*self.first, f"exec {command}"])]
+        return ["bash", "-c", command]
 
     def start(self, command: str) -> Path:
         log = self.folder / f"{len(self.running)}.log"
         with log.open("w") as sink:
             self.running.append(
-                subprocess.Popen(self.shell(command), cwd=self.folder, env=self.environ, stdout=sink, stderr=sink)
+                subprocess.Popen(
+                    self.shell(f"exec {command}"), cwd=self.folder, env=self.environ, stdout=sink, stderr=sink
+                )
             )
         return log
 

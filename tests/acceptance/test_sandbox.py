@@ -147,6 +147,11 @@ def test_reset_is_refused_while_a_consumer_runs(whole: Whole) -> None:
     refused = whole.cdcctl("local", "reset", "--yes")
     assert refused.returncode != 0
     assert "still running: audit" in refused.stderr
+    whole.parts.running.pop("audit").stop(25)
+    whole.parts.start("producer", ["producer", "run"])
+    whole.wait(lambda: (slot := whole.source.slot("cdc")) is not None and slot.active_pid is not None)
+    refused = whole.cdcctl("local", "reset", "--yes")
+    assert "the producer of slot 'cdc'" in refused.stderr
     assert whole.stack.running["postgres"]
 
 

@@ -22,7 +22,7 @@ from ministack.services import kinesis
 from cdcctl.stack.kinesis import putting, reading, shards
 from cdcctl.stack.kinesis.fan_out import Subscription
 from cdcctl.stack.kinesis.refused import Refused, invalid, not_found
-from cdcctl.stack.kinesis.store import Store, Stream, oldest
+from cdcctl.stack.kinesis.store import Store, Stream
 from cdcctl.stack.kinesis.wire import Entry, Put, Record, decode, encode, line, plain, with_records
 
 _CHANGES = ("Create", "Delete", "Increase", "Decrease", "Add", "Remove", "Start", "Stop", "Register", "Deregister")
@@ -58,8 +58,12 @@ class Server:
             return _reply(400, encode({"__type": "SerializationException", "message": message}, cbor=cbor), cbor)
 
     async def _handed_on(self, action: str, cbor: bool, request: tuple[str, str, dict[str, str], bytes, Any]) -> Answer:
-        status, theirs, answer = await self._theirs(*request)
         body = request[3]
+        if action in ("ListShards", "DescribeStream", "DescribeStreamSummary"):
+            _, stream = kinesis._resolve_stream(plain(body, cbor=cbor))
+            if stream is not None:
+                self._store.trim(stream)  # closed shards whose retention is over are not listed
+        status, theirs, answer = await self._theirs(*request)
         if action in ("ListShards", "DescribeStreamSummary") and status == 200:
             answer = _corrected(action, plain(body, cbor=cbor), plain(answer, cbor=cbor), cbor)
         if action.startswith(_CHANGES) and status == 200:
@@ -170,7 +174,7 @@ def _corrected(action: str, asked: dict[str, Any], answer: dict[str, Any], cbor:
     if action == "DescribeStreamSummary" and stream is not None:
         answer["StreamDescriptionSummary"]["OpenShardCount"] = len(shards.open_shards(stream["shards"]))
     elif stream is not None and asked.get("ShardFilter"):
-        names = set(shards.wanted(stream["shards"], asked["ShardFilter"], oldest(stream)))
+        names = set(shards.wanted(stream["shards"], asked["ShardFilter"]))
         answer["Shards"] = [shard for shard in answer["Shards"] if shard["ShardId"] in names]
     return encode(answer, cbor=cbor)
 

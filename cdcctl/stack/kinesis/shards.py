@@ -61,17 +61,16 @@ def children(shards: Shards, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def wanted(shards: Shards, chosen: dict[str, Any] | None, horizon: int) -> Iterator[str]:
-    """The shards that a ShardFilter names; `horizon` is the oldest moment that the stream keeps, in milliseconds."""
-    kind = (chosen or {}).get("Type", "FROM_TRIM_HORIZON")
-    moment = int(float((chosen or {}).get("Timestamp", 0)) * 1000)
+def wanted(shards: Shards, chosen: dict[str, Any]) -> Iterator[str]:
+    """The shards that a ShardFilter names; closed shards whose retention is over are gone already."""
+    kind, moment = str(chosen.get("Type")), int(float(chosen.get("Timestamp") or 0) * 1000)
     for name, shard in sorted(shards.items()):
         began = milliseconds(shard["starting_sequence_number"])
         ended = None if is_open(shard) else milliseconds(shard["ending_sequence_number"])
         yes = {
-            "AFTER_SHARD_ID": name > (chosen or {}).get("ShardId", ""),
+            "AFTER_SHARD_ID": name > str(chosen.get("ShardId")),
             "AT_LATEST": ended is None,
-            "AT_TRIM_HORIZON": began <= horizon or not any(parent in shards for parent in parents(shard)),
+            "AT_TRIM_HORIZON": not any(parent in shards for parent in parents(shard)),
             "FROM_TRIM_HORIZON": True,
             "AT_TIMESTAMP": began <= moment and (ended is None or ended >= moment),
             "FROM_TIMESTAMP": ended is None or ended >= moment,
