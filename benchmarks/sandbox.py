@@ -133,8 +133,8 @@ class _Samples:
         while not self._done.wait(0.25):
             for name, lags in self.lags.items():
                 now = datetime.now(UTC)
-                newest = [datetime.fromisoformat(one.commit_time) for one in read_reports(self._folder, name)]
-                lags.append(max((now - commit).total_seconds() for commit in newest))
+                applied = [one.commit_time for one in read_reports(self._folder, name) if one.commit_time]
+                lags.append(max((now - datetime.fromisoformat(commit)).total_seconds() for commit in applied))
 
 
 def _latencies(folder: Path, name: str) -> Counter[int]:

@@ -67,6 +67,8 @@ class LocalAws:
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
             "PERSIST_STATE": "1",
+            "IOT_MTLS_ENABLED": "0",  # it would listen on every interface
+            "SFTP_ENABLED": "0",
             "STATE_DIR": str(self.folder / "state"),
         }
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | settings

@@ -141,6 +141,7 @@ class Terminals:
             part.wait(60)
 
 
+@pytest.mark.timeout(480)
 def test_the_steps_of_the_readme_show_a_row_and_a_change(folder: Path) -> None:
     """As a newcomer types them, in their order."""
     (activate, *first), steps = readme_steps()
