@@ -134,7 +134,8 @@ class _Samples:
             for name, lags in self.lags.items():
                 now = datetime.now(UTC)
                 applied = [one.commit_time for one in read_reports(self._folder, name) if one.commit_time]
-                lags.append(max((now - datetime.fromisoformat(commit)).total_seconds() for commit in applied))
+                if applied:
+                    lags.append(max((now - datetime.fromisoformat(commit)).total_seconds() for commit in applied))
 
 
 def _latencies(folder: Path, name: str) -> Counter[int]:
