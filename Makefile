@@ -70,5 +70,5 @@ docs: install system  ## Generate the reference page and the images in docs/
 	@.venv/bin/cdcctl demo --svg docs/demo.svg >/dev/null
 
 clean:  ## Remove build output, caches and the sandbox
-	-@[ -x .venv/bin/cdcctl ] && .venv/bin/cdcctl local down 2>/dev/null; true
+	-@[ -x .venv/bin/cdcctl ] && for data in .cdc .cdc/demo; do .venv/bin/cdcctl local down --data $$data; .venv/bin/cdcctl local reset --yes --data $$data; done
 	rm -rf .venv .cdc build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

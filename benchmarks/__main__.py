@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import Row, page
 
 MODULES = (
-    "producer", "order", "snapshot", "kit", "search", "parquet", "audit", "tail", "way", "shards", "backlog",
+    "producer", "order", "snapshot", "kit", "search", "parquet", "audit", "tail", "way", "shards", "backlog", "sandbox",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
@@ -26,17 +26,27 @@ logger = logging.getLogger(__name__)
 _NO_MASKS = Masker()
 
 
+class FirstRun(Protocol):
+    """What happens when the stream has no record of the source yet."""
+
+    def create_slot(self, source: Source, origin: Origin, /) -> None:
+        """Create the missing slot."""
+
+    def first_run(self, origin: Origin, /) -> None:
+        """The slot exists already, and nothing of this source was published yet."""
+
+
 def prepare(
     settings: Settings,
     stream: Stream,
     masker: Masker = _NO_MASKS,
     *,
     new_epoch: bool = False,
-    slot_creator: Callable[[Source, Origin], None] | None = None,
+    first_run: FirstRun | None = None,
 ) -> Origin:
     """Check the server against the stream's record of it, create the slot on the first run, write the record.
 
-    The slot is created (by `slot_creator`, if given) before the record is written: a crash between the two repeats the
+    The slot is created (by `first_run`, if given) before the record is written: a crash between the two repeats the
     first run and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask
     that does not fit the tables.
     """
@@ -50,10 +60,12 @@ def prepare(
         requested = RequestedSlot(settings.source, settings.slot)
         origin = decide_origin(recorded, server, requested, slot_exists=slot is not None, new_epoch=new_epoch)
         if slot is None:
-            slot_creator(source, origin) if slot_creator else create_slot(source, settings.slot)
+            first_run.create_slot(source, origin) if first_run else create_slot(source, settings.slot)
             logger.info("created the slot %r: changes from now on are published", settings.slot)
         else:
             _check_slot(slot, server)
+            if recorded is None and first_run:
+                first_run.first_run(origin)
         _warn_about_keyless_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
     finally:
         source.close()

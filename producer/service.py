@@ -91,9 +91,7 @@ def run(
     target = open_target(stream, open_claim_check(settings.oversize, settings.source))
     dsn, masker = SourceDsn(settings), open_masker(settings)
     initial = InitialSnapshot(settings, dsn, stream, requested=snapshot)
-    origin = prepare(
-        replace(settings, dsn=dsn()), stream, masker, new_epoch=new_epoch, slot_creator=initial.create_slot
-    )
+    origin = prepare(replace(settings, dsn=dsn()), stream, masker, new_epoch=new_epoch, first_run=initial)
     metrics = ProducerMetrics(settings.source)
     recorder = _PositionRecorder(stream, origin, metrics)
     components = _Components(settings, dsn, target, masker, metrics, limits)

@@ -120,9 +120,7 @@ class DemoRun:
 
     def _start(self) -> None:
         output.note("starting a private PostgreSQL and a local AWS …")
-        earlier = state.find(self.folder / "local")
-        if earlier is not None:
-            earlier.stop()
+        state.reset(self.folder / "local")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "cdc.toml").write_text("# the demo's settings are in its environment\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +73,16 @@ def up(folder: Path, settings: Settings) -> Stack:
     _make_stream(stack, settings.stream)
     _make_slot(stack, settings.slot)
     return stack
+
+
+def reset(folder: Path) -> None:
+    """Stop what runs and delete all of it, also a cluster that lies elsewhere; no error when there is nothing."""
+    known = find(folder)
+    if known is not None:
+        known.stop()
+        known.cluster.remove()
+    shutil.rmtree(postgres.home(folder / "postgres"), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def find(folder: Path) -> Stack | None:

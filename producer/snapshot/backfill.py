@@ -31,18 +31,28 @@ from producer.snapshot.progress import ProgressCallback, SnapshotProgress
 logger = logging.getLogger(__name__)
 
 
+class _SlotRequired:
+    """A backfill creates no slot, and publishes no other rows than the requested ones."""
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+
+    def create_slot(self, _source: Source, _origin: Origin, /) -> None:
+        raise SlotLost(
+            f"there is no slot {self._slot!r}: changes made during the backfill would be lost",
+            "start cdcctl producer run first",
+        )
+
+    def first_run(self, _origin: Origin, /) -> None:
+        """Nothing else is due."""
+
+
 @contextmanager
 def open_endpoints(settings: Settings) -> Iterator[Endpoints]:
     """Check source and stream as the producer does, and open them. Raises SourceError, StreamError, UsageError."""
     stream, dsn, masker = Stream(kinesis_client(), settings.stream), SourceDsn(settings), open_masker(settings)
 
-    def no_slot(_source: Source, _origin: Origin) -> None:
-        raise SlotLost(
-            f"there is no slot {settings.slot!r}: changes made during the backfill would be lost",
-            "start cdcctl producer run first",
-        )
-
-    origin = prepare(replace(settings, dsn=dsn()), stream, masker, slot_creator=no_slot)
+    origin = prepare(replace(settings, dsn=dsn()), stream, masker, first_run=_SlotRequired(settings.slot))
     target = open_target(stream, open_claim_check(settings.oversize, settings.source))
     try:
         yield Endpoints(settings, dsn, origin, masker, target)

@@ -1,5 +1,8 @@
 """``--snapshot initial``: publishes the rows that exist at the slot's start, then the stream continues without a gap.
 
+When the slot was created before (by ``cdcctl local up``, ``cdcctl slot create`` or SQL) and nothing was published yet,
+the snapshot at its start can no longer be read: the rows are read as a backfill, while changes flow.
+
 The stream's tag ``cdc.snapshot.SOURCE`` says whether it is finished, so that a producer on any host knows. After a
 crash the exported snapshot is lost: ranges that the checkpoint does not list as finished are read as a backfill, while
 changes flow. Where the checkpoint is missing too (another host), all tables are.
@@ -45,6 +48,12 @@ class InitialSnapshot:
             return
         self._note(origin, _RUNNING)  # first: a slot without this tag would never get its snapshot
         self._exported = ExportedSnapshot(self._dsn(), self._settings.slot)
+
+    def first_run(self, origin: Origin) -> None:
+        """The slot exists, but nothing of this source was published yet: its rows are due when requested."""
+        if self._requested and not self._stream.tag(self._tag):
+            logger.info("the slot %r exists already: the snapshot is read while changes flow", self._settings.slot)
+            self._note(origin, _RUNNING)  # before the stream's record of the source: a crash in between repeats this
 
     def due(self, origin: Origin) -> bool:
         """True when a requested snapshot is unfinished; log it when it was not requested. Raises StreamError."""

@@ -1,10 +1,14 @@
-"""The parts run separately: tail and replay, the plain MultiLangDaemon, bad input, and the help."""
+"""The parts by hand: the README's steps as they are written, replay, the plain MultiLangDaemon, and bad input."""
 
 import json
 import os
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,94 @@ def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) 
         finally:
             daemon.terminate()
     assert all(lease.checkpoint.isdigit() for lease in (LeaseTable("cdc-search").read() or {}).values())
+
+
+def readme_steps() -> tuple[list[str], list[str]]:
+    """The commands of the README's "By hand", in their order: those for each terminal, and the steps."""
+    section = (ROOT / "README.md").read_text().partition("## By hand\n")[2].partition("\n## ")[0]
+    blocks = [block for block in section.split("\n\n") if block.startswith("    ")]
+    each, steps = ([line.strip() for line in block.splitlines()] for block in blocks[:2])
+    return each, steps
+
+
+@dataclass
+class Terminals:
+    """Shells that begin with the README's first lines; what runs until Ctrl-C goes on in one of its own."""
+
+    folder: Path
+    first: list[str]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("CDC_", "AWS_"))}
+        self.environ = {**clean, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        exported = self.shown("\n".join([*self.first, "env -0"]))
+        self.environ = dict(line.split("=", 1) for line in exported.split("\0") if line)
+
+    def shell(self, command: str) -> list[str]:
+        return ["bash", "-c", command]
+
+    def start(self, command: str) -> Path:
+        log = self.folder / f"{len(self.running)}.log"
+        with log.open("w") as sink:
+            self.running.append(
+                subprocess.Popen(
+                    self.shell(f"exec {command}"), cwd=self.folder, env=self.environ, stdout=sink, stderr=sink
+                )
+            )
+        return log
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.shell(command), cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+
+    def shown(self, command: str) -> str:
+        done = self.run(command)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def wait(self, look: Callable[[], str], text: str) -> None:
+        deadline = time.monotonic() + 90
+        while text not in (found := look()):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        for part in self.running:
+            part.terminate()
+        for part in self.running:
+            part.wait(60)
+
+
+@pytest.mark.timeout(480)
+def test_the_steps_of_the_readme_show_a_row_and_a_change(folder: Path) -> None:
+    """As a newcomer types them, in their order."""
+    (activate, *first), steps = readme_steps()
+    assert activate == "source .venv/bin/activate"
+    terminals, tailed = Terminals(folder, first), folder
+    try:
+        for step in steps:
+            command, _, remark = (part.strip() for part in step.partition("  #"))
+            if "terminal" in remark:
+                tailed = terminals.start(command)
+            elif command.startswith("cdcctl search query"):
+                while (found := terminals.run(command)).returncode:  # the consumer is still starting, and it says so
+                    assert "cdcctl consumer run search" in found.stderr
+                terminals.wait(partial(terminals.shown, command), "A first change")
+                terminals.wait(tailed.read_text, "A first change")
+            elif "jsonl" in command:
+                titles = [json.loads(line)["after"]["title"] for line in terminals.shown(command).splitlines()]
+                assert titles == ["A first row", "A first change"]
+            else:
+                if "UPDATE" in command:
+                    terminals.wait(tailed.read_text, "A first row")
+                terminals.shown(command)
+            assert {part.poll() for part in terminals.running} <= {None}, "all run until they are stopped"
+    finally:
+        terminals.stop()
+        assert run_cdcctl("local", "reset", "--yes", environ={}, folder=folder).returncode == 0
 
 
 def whole_java() -> str:

@@ -1,6 +1,6 @@
 """Fixture plugin: a Kinesis that splits and merges as AWS's does (kinesis-local) with DynamoDB Local for the leases.
 
-ministack, the default of the other tests, deletes a split shard's records.
+The other tests' local AWS reshards too, by code of ours (`cdcctl.sandbox.kinesis`); this one is somebody else's.
 """
 
 import hashlib

@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from consumers.worker.registry import find_factory
 
 from cdckit.errors import SatelliteError
 from cdckit.sink import SinkContext
+from consumers.worker.registry import find_factory
 
 
 def damaged(path: Path) -> None:
