@@ -9,26 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 
 from cdcctl import output
 from cdcctl.verification.run import open_fence
 from cdckit.errors import CdcError
 from cdckit.settings import Settings
-from consumers.begin import Begin
 from producer.backfill import Asked, backfill, chosen
 from producer.credentials import SourceDsn
 from producer.fill import Figures
 from producer.source import Source
 from producer.telling import telling
 
-_SLACK = timedelta(seconds=60)  # between this clock and Kinesis'
 _PATIENCE = 6 * 3600.0
-
-
-def from_now() -> Begin:
-    """Where such a consumer begins: a little before now."""
-    return Begin.at(datetime.now(UTC) - _SLACK)
 
 
 @contextmanager

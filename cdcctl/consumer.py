@@ -5,23 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdcctl import output
-from cdcctl.bootstrap import bootstrapping, from_now
 from cdcctl.context import Format, Output, config_environ, settings
 from cdcctl.moments import parse_moment, parse_rate
-from cdcctl.scaffold import write_package
 from cdckit.errors import UsageError
+from cdckit.settings import Settings
 from cdckit.signals import stop_on_signals
 from consumers.begin import EARLIEST, LATEST, Begin
 from consumers.figures import now_behind, read_reports
 from consumers.launcher import Launch, Launcher
-from consumers.metrics import serve_metrics
 from consumers.points import OLDEST
 from consumers.registry import consumer_names, find_factory
 
@@ -84,17 +82,16 @@ def run(
     for item in names:
         find_factory(item, sink)
     pace = parse_rate(rate)
-    start = from_now() if bootstrap and begin is None else _begin(begin or OLDEST_NAME)
+    start = Begin.a_little_before_now() if bootstrap and begin is None else _begin(begin or OLDEST_NAME)
     environ = config_environ(context)
     launches = [
-        Launch(item, found, sink, start, fan_out, max_shards, take_over, environ, verbose)
+        Launch(item, found, sink, start, fan_out, max_shards, take_over, environ, verbose, workers)
         for item in names
         for _ in range(workers)
     ]
-    stop_metrics = None if metrics_port is None else serve_metrics(metrics_port, found.folder, names)
-    filling = bootstrapping(found, names, pace) if bootstrap else nullcontext()
+    stop_metrics = None if metrics_port is None else _serve_metrics(metrics_port, found, names)
     try:
-        with filling:
+        with _bootstrapping(found, names, pace) if bootstrap else nullcontext():
             status = supervise(launches)
         if status:
             raise typer.Exit(status)
@@ -112,6 +109,8 @@ def new(
 
     Example: [bold]cdcctl consumer new slack-alerts[/]
     """
+    from cdcctl.scaffold import write_package  # noqa: PLC0415 -- `run` starts sooner without it
+
     folder = into or Path(name)
     for path in write_package(name, folder):
         output.print_plain(str(path))
@@ -161,6 +160,18 @@ def supervise(launches: Sequence[Launch]) -> int:
         for launcher in launchers:
             launcher.stop()
         return max(run.result() for run in runs)
+
+
+def _bootstrapping(found: Settings, names: Sequence[str], rate: float | None) -> AbstractContextManager[None]:
+    from cdcctl.bootstrap import bootstrapping  # noqa: PLC0415 -- it loads the producer and every satellite
+
+    return bootstrapping(found, names, rate)
+
+
+def _serve_metrics(port: int, found: Settings, names: Sequence[str]) -> Callable[[], None]:
+    from consumers.metrics import serve_metrics  # noqa: PLC0415 -- only --metrics-port needs it
+
+    return serve_metrics(port, found.folder, names)
 
 
 def _begin(text: str) -> Begin:

@@ -45,7 +45,8 @@ Emit = Callable[[str], None]
 class Launch:
     """What to run: a consumer by name, or a sink of one's own under that name.
 
-    `begin` counts only while the application has no leases. `most_shards` bounds what one daemon takes.
+    `begin` counts only while the application has no leases. `most_shards` bounds what one daemon takes. `daemons` of
+    this consumer start together and share the shards.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Launch:
     take_over: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     verbose: bool = False
+    daemons: int = 1
 
     @property
     def application(self) -> str:
@@ -136,7 +138,7 @@ class Launcher:
         leases = LeaseTable(launch.application)
         leases.release_leader(properties.worker_id(launch.name, self._worker))
         if properties.is_local(os.environ):
-            leases.seed(self._seeds, launch.begin.kind)
+            leases.seed(self._seeds, launch.begin.kind, self._first_owner())
         command = java.command(self._java, self._write_properties())
         environ, self._take_over = self._environ(), False
         child = subprocess.Popen(
@@ -152,6 +154,11 @@ class Launcher:
             for line in lines:
                 self._pass_on(line.rstrip())
         return child.wait()
+
+    def _first_owner(self) -> str:
+        """Who owns the seeded leases: this worker when it takes all shards; else the KCL's leader shares them out."""
+        alone = self._launch.daemons == 1 and self._launch.most_shards is None
+        return properties.worker_id(self._launch.name, self._worker) if alone else ""
 
     def _write_properties(self) -> Path:
         launch = self._launch

@@ -75,11 +75,15 @@ class LeaseTable:
                 return moved
         return []
 
-    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON") -> bool:
-        """Make the tables with one unowned lease a shard, unless they exist: the KCL then starts in seconds.
+    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON", owner: str = "") -> bool:
+        """Make the tables with one lease per shard, unless they exist: the KCL then starts in seconds.
 
         With an empty lease table the KCL waits a random 1–30 s and lists the shards first. True when it was done.
         Of two workers that start together one seeds; a lease that is there already is left as it is.
+
+        `owner` is the worker that reads all of them: it renews its own leases at its start, as after a restart,
+        instead of waiting until the leader has seen its metrics and assigned them. If it never starts, the leases
+        expire as any others do.
         """
         if self.read() is not None:
             return False
@@ -88,7 +92,7 @@ class LeaseTable:
             for shard in shards:
                 self._client.put_item(
                     TableName=self.application,
-                    Item=_seeded(shard, checkpoint),
+                    Item=_seeded(shard, checkpoint, owner),
                     ConditionExpression="attribute_not_exists(leaseKey)",
                 )
         except (
@@ -220,11 +224,13 @@ def _lease(item: Mapping[str, Any]) -> Lease:
     )
 
 
-def _seeded(shard: str, checkpoint: str) -> dict[str, Any]:
+def _seeded(shard: str, checkpoint: str, owner: str = "") -> dict[str, Any]:
+    owned = {"leaseOwner": {"S": owner}} if owner else {}
     return {
         "leaseKey": {"S": shard},
         "checkpoint": {"S": checkpoint},
         "checkpointSubSequenceNumber": {"N": "0"},
         "leaseCounter": {"N": "0"},
         "ownerSwitchesSinceCheckpoint": {"N": "0"},
+        **owned,
     }
