@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from cdckit.errors import ConsumerError
 
 MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
-_HEAP = "-Xmx256m"
+FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")  # a small heap, a quick start
 
 
 def find_java(configured: str = "") -> str:
@@ -54,10 +55,15 @@ def jars() -> Path:
     return folder
 
 
-def command(java: str, properties: Path) -> list[str]:
-    """The daemon's command: small heap, quick start."""
+def class_path() -> str:
+    """The daemon's class path."""
+    return f"{jars()}/*"
+
+
+def command(java: str, properties: Path, flags: Sequence[str] = ()) -> list[str]:
+    """The daemon's command; `flags` are the JVM's, beside those that every daemon has."""
     logback = str(files("kcl_properties") / "logback.xml")
     return [
-        java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", _HEAP, "-cp", f"{jars()}/*", MAIN,
+        java, *FLAGS, *flags, "-cp", class_path(), MAIN,
         "--properties-file", str(properties), "--log-configuration", logback,
     ]  # fmt: skip

@@ -15,15 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cdckit.errors import ConsumerError
 from cdckit.settings import Settings
-from consumers import java, properties
+from consumers import class_archive, java, properties
 from consumers.begin import EARLIEST, Begin
 from consumers.figures import read_reports
 from consumers.leases import LeaseTable
@@ -36,6 +36,7 @@ _CAUSE = re.compile(r"(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
 _TELL_CHILDREN_AFTER, _KILL_AFTER = 1.0, 20.0
 _BACKOFF_MOST = 30.0
 _STEADY = 20.0  # seconds after which a daemon counts as having started well
+_ARCHIVE_AFTER = 20.0  # seconds: the start at hand needs the processors itself
 _SET_PARENT_DEATH_SIGNAL = 1
 
 Emit = Callable[[str], None]
@@ -87,6 +88,7 @@ class Launcher:
         self._telling = False  # the last line that was passed on was an error of the daemon: its causes are too
         self._java = java.find_java(launch.settings.java)
         java.jars()
+        self._archive = class_archive.find(self._java)
         self._seeds = launch.begin.seeds(list_shards(launch.settings.stream))
         self._folder = launch.settings.folder / "run"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +97,10 @@ class Launcher:
 
     def run(self) -> int:
         """Run until `stop`; 0 after a graceful end, ConsumerError's exit status when the consumer gave up for good."""
+        with self._making_archive():
+            return self._run()
+
+    def _run(self) -> int:
         delay = 1.0
         if self._launch.begin != EARLIEST and LeaseTable(self._launch.application).read():
             self._emit("it has checkpoints and goes on from there: --from and --bootstrap move a first start only")
@@ -107,6 +113,7 @@ class Launcher:
                 self._emit(f"stopped for good: {given_up}")
                 return ConsumerError.exit_code
             delay = 1.0 if time.monotonic() - started > _STEADY else delay
+            self._archive = None  # a start without it shows whether it was the reason
             self._emit(f"the daemon ended with status {status}; again in {delay:.0f} s")
             if self._stopping.wait(delay):
                 return 0
@@ -129,6 +136,22 @@ class Launcher:
         """The daemon's process id while it runs."""
         return None if self._child is None or self._child.poll() is not None else self._child.pid
 
+    @contextmanager
+    def _making_archive(self) -> Iterator[None]:
+        """On a laptop, make the class-data archive that is missing, a while after the start; ends with the block."""
+        making: list[subprocess.Popen[bytes] | None] = []
+        timer = threading.Timer(_ARCHIVE_AFTER, lambda: making.append(class_archive.start_making(self._java)))
+        timer.daemon = True
+        if self._archive is None and properties.is_local(os.environ):
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for process in filter(None, making):
+                _signal_group(process, signal.SIGTERM)
+                process.wait()
+
     def _given_up_since(self, moment: float) -> str:
         reports = read_reports(self._launch.settings.folder, self._launch.name)
         return next((one.stopped for one in reports if one.stopped and one.updated >= moment), "")
@@ -139,7 +162,7 @@ class Launcher:
         leases.release_leader(properties.worker_id(launch.name, self._worker))
         if properties.is_local(os.environ):
             leases.seed(self._seeds, launch.begin.kind, self._first_owner())
-        command = java.command(self._java, self._write_properties())
+        command = java.command(self._java, self._write_properties(), class_archive.flags(self._archive))
         environ, self._take_over = self._environ(), False
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -223,7 +246,7 @@ def _later(seconds: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-def _signal_group(daemon: subprocess.Popen[str], number: int) -> None:
+def _signal_group(daemon: subprocess.Popen[Any], number: int) -> None:
     if daemon.poll() is None:  # its process id is its group's while it lives
         with suppress(ProcessLookupError):
             os.killpg(daemon.pid, number)
