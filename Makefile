@@ -6,16 +6,19 @@ ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
 
-.PHONY: help demo test chaos fuzz bench lint install system servers lock package docs clean
+.PHONY: help demo test test-lowest chaos fuzz bench lint install system servers lock package docs clean
 
 help:  ## Show these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 demo: install system  ## Run the whole way of a change on this machine (ARGS='-o json', ARGS=--keep)
 	@.venv/bin/cdcctl demo $(ARGS)
 
 test: install system servers  ## Run the whole test suite (ARGS='-k name' WORKERS=1)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-lowest: install system  ## Run the unit tests and the demo on the lowest versions of the dependencies (ONLY=unit)
+	@scripts/test-lowest.sh $(ONLY)
 
 chaos: install system servers  ## The nemesis, then every kill test in full (only the nemesis: MINUTES=2 SEED=7; only tests: ARGS='-k name')
 	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))
@@ -45,7 +48,7 @@ servers: install
 
 lock: install  ## Resolve the dependencies anew into requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
+		--python-version 3.11 --extra local --extra dev pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 requirements-build.in -o requirements-build.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
