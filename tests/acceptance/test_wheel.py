@@ -46,7 +46,7 @@ def installed(tmp_path: Path) -> Path:
 
 def test_the_wheel_runs_the_demo_from_an_empty_folder(installed: Path, folder: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDC_", "PYTHON"))}
-    where = [installed, "-c", "import cdckit; print(cdckit.__file__)"]
+    where = [str(installed), "-c", "import cdckit; print(cdckit.__file__)"]
     place = subprocess.run(where, cwd=folder, env=environ, capture_output=True, text=True, check=True).stdout
     assert not Path(place.strip()).is_relative_to(ROOT)
     done = subprocess.run(
