@@ -6,10 +6,10 @@ ARCH = x86_64
 PYTHON_VERSION = 3.13
 ADD =
 
-.PHONY: help demo test unit chaos fuzz bench lint prose install system servers lock package docs clean
+.PHONY: help demo test unit test-lowest chaos fuzz bench lint prose install system servers lock package docs clean
 
 help:  ## Show these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 demo: install system  ## Run the full pipeline on this machine and verify the result (ARGS='-o json', ARGS=--keep)
 	@.venv/bin/cdcctl demo $(ARGS)
@@ -19,6 +19,9 @@ test: install system servers  ## Run all tests (ARGS='-k name' WORKERS=1)
 
 unit: install  ## Run the unit tests, which need no server (ARGS='-k name' WORKERS=1)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
+
+test-lowest: install system  ## Run the unit tests and the demo on the lowest versions of the dependencies (ONLY=unit)
+	@scripts/test-lowest.sh $(ONLY)
 
 chaos: install system servers  ## Run the nemesis, then all kill tests in full (nemesis only: MINUTES=2 SEED=7; tests only: ARGS='-k name')
 	$(if $(if $(MINUTES)$(SEED),,$(ARGS)),,$(PY) -m tests.nemesis --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED)))
@@ -52,7 +55,7 @@ servers: install
 
 lock: install  ## Resolve the dependencies again and write the requirements*.lock files
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 --extra all --extra local --extra dev pyproject.toml --constraint constraints.txt -o requirements.lock
+		--python-version 3.11 --extra all --extra local --extra dev pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 requirements-build.in -o requirements-build.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from cdcctl.demo.parts import Parts
-
 from benchmarks import Row
 from benchmarks.search_latency import at_share, environment
+from cdcctl.demo.child_processes import Parts
 from cdcctl.sandbox import state
 from cdckit.settings import Settings
 from consumers.worker.status import merged_latencies, quantile, read_reports
 from producer.postgres.connection import Source
+from producer.postgres.server import identify_server
+from producer.postgres.slots import find_slot
 from tests.support.postgres import open_folder
 
 _SATELLITES = ("search", "parquet", "audit", "replica")
@@ -73,9 +74,9 @@ def _store(local: state.Stack, source: Source, count: int) -> None:
     """Put so many changes on the stream, and wait until the slot is read to its end."""
     for first in range(0, count, 50_000):
         source.query(f"INSERT INTO notes SELECT n, {_TEXT} FROM generate_series({first}, {first + 49_999}) n")
-    end = source.server().lsn
+    end = identify_server(source).lsn
     deadline = time.monotonic() + 900
-    while (slot := source.slot(Settings().slot)) is None or slot.confirmed < end:
+    while (slot := find_slot(source, Settings().slot)) is None or slot.confirmed < end:
         assert time.monotonic() < deadline, "the producer does not catch up"
         time.sleep(0.5)
     assert local.cloud.stored.bytes > count * 200

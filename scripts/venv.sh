@@ -25,4 +25,5 @@ echo "cdc: creating .venv with the locked dependencies …" >&2
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --require-hashes -r requirements.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+.venv/bin/python -m consumers.kcl.class_archive
 echo "$want" > "$stamp"

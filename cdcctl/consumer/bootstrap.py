@@ -9,25 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 
 from cdcctl import output
 from cdcctl.verify.run import open_fence
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
-from consumers.stream.start import StartPosition
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
 from producer.snapshot.progress import SnapshotProgress, progress_reporter
 
-_SLACK = timedelta(seconds=60)  # tolerated difference between the clocks of this machine and of Kinesis
 _CATCH_UP_TIMEOUT = 6 * 3600.0
-
-
-def start_now() -> StartPosition:
-    """The start position of a consumer that is bootstrapped: a little before now."""
-    return StartPosition.at(datetime.now(UTC) - _SLACK)
 
 
 @contextmanager

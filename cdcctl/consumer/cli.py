@@ -5,23 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdcctl import output
-from cdcctl.consumer.bootstrap import bootstrap_in_background, start_now
-from cdcctl.consumer.scaffold import write_package
 from cdcctl.options import Format, Output, config_environment, current_settings
 from cdcctl.timespec import parse_rate, parse_time
 from cdckit.errors import UsageError
+from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import stop_on_signals
 from consumers.kcl.launcher import Launch, Launcher
 from consumers.stream.points import OLDEST
 from consumers.stream.start import EARLIEST, LATEST, StartPosition
-from consumers.worker.metrics import serve_metrics
 from consumers.worker.registry import consumer_names, find_factory
 from consumers.worker.status import read_reports, seconds_behind
 
@@ -85,15 +83,15 @@ def run(
     for consumer in names:
         find_factory(consumer, sink)
     backfill_rate = parse_rate(rate)
-    start = start_now() if bootstrap and begin is None else _parse_start(begin or EARLIEST_NAME)
+    start = StartPosition.a_little_before_now() if bootstrap and begin is None else _parse_start(begin or EARLIEST_NAME)
     environ = config_environment(context)
     launches = [
-        Launch(consumer, settings, sink, start, fan_out, max_shards, take_over, environ, verbose)
+        Launch(consumer, settings, sink, start, fan_out, max_shards, take_over, environ, verbose, workers)
         for consumer in names
         for _ in range(workers)
     ]
-    stop_metrics = None if metrics_port is None else serve_metrics(metrics_port, settings.folder, names)
-    background = bootstrap_in_background(settings, names, backfill_rate) if bootstrap else nullcontext()
+    stop_metrics = None if metrics_port is None else _serve_metrics(metrics_port, settings, names)
+    background = _bootstrap(settings, names, backfill_rate) if bootstrap else nullcontext()
     try:
         with background:
             status = supervise(launches)
@@ -114,6 +112,8 @@ def new(
     Example: [bold]cdcctl consumer new slack-alerts[/]
     """
     folder = into or Path(name)
+    from cdcctl.consumer.scaffold import write_package  # noqa: PLC0415 -- `run` starts sooner without it
+
     for path in write_package(name, folder):
         output.print_plain(str(path))
     module = name.replace("-", "_")
@@ -162,6 +162,18 @@ def supervise(launches: Sequence[Launch]) -> int:
         for launcher in launchers:
             launcher.stop()
         return max(run.result() for run in runs)
+
+
+def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None) -> AbstractContextManager[None]:
+    from cdcctl.consumer.bootstrap import bootstrap_in_background  # noqa: PLC0415 -- it loads the producer
+
+    return bootstrap_in_background(settings, names, rate)
+
+
+def _serve_metrics(port: int, settings: Settings, names: Sequence[str]) -> Callable[[], None]:
+    from consumers.worker.metrics import serve_metrics  # noqa: PLC0415 -- only --metrics-port needs it
+
+    return serve_metrics(port, settings.folder, names)
 
 
 def _parse_start(text: str) -> StartPosition:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cdcctl.sandbox.state import Stack
 from producer.postgres.connection import Source
+from producer.postgres.slots import list_slots
 
 _FOLDERS = ("local", "run", "status", "dead-letters", "fills", "replays")
 _SATELLITES = ("search", "parquet", "audit", "replica")
@@ -33,7 +34,7 @@ def readers(stack: Stack) -> list[str]:
     if not stack.cluster.running:
         return []
     with closing(Source(stack.cluster.dsn)) as source:
-        return [f"the producer of slot {slot.name!r}" for slot in source.slots() if slot.active_pid is not None]
+        return [f"the producer of slot {slot.name!r}" for slot in list_slots(source) if slot.active_pid is not None]
 
 
 def _is_held(lock: Path) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 from cdckit.errors import ConsumerError
 
-_MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
-_HEAP = "-Xmx256m"
+MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
+FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")  # a small heap, a quick start
 
 
 def find_java(configured: str = "") -> str:
@@ -55,10 +56,15 @@ def find_jars() -> Path:
     return folder
 
 
-def daemon_command(java: str, properties: Path) -> list[str]:
-    """The command that starts the daemon, with a small heap and a quick start."""
+def class_path() -> str:
+    """The daemon's class path."""
+    return f"{find_jars()}/*"
+
+
+def daemon_command(java: str, properties: Path, flags: Sequence[str] = ()) -> list[str]:
+    """The command that starts the daemon. `flags` are for the JVM, in addition to those that every daemon has."""
     logback = str(files("kcl_properties") / "logback.xml")
     return [
-        java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", _HEAP, "-cp", f"{find_jars()}/*", _MAIN_CLASS,
+        java, *FLAGS, *flags, "-cp", class_path(), MAIN_CLASS,
         "--properties-file", str(properties), "--log-configuration", logback,
     ]  # fmt: skip

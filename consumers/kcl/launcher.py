@@ -15,16 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cdckit.errors import ConsumerError
 from cdckit.runtime.child_process import SAFE_PATH
 from cdckit.runtime.settings import Settings
-from consumers.kcl import java, properties
+from consumers.kcl import class_archive, java, properties
 from consumers.kcl.leases import LeaseTable
 from consumers.stream.shards import list_shards
 from consumers.stream.start import EARLIEST, StartPosition
@@ -39,6 +39,7 @@ _CAUSE = re.compile(r"(Caused by: )?([a-z]\w*\.)+\w*(Exception|Error)\b")
 _SIGNAL_CHILDREN_SECONDS, _KILL_SECONDS = 1.0, 20.0  # after `stop`
 _MAX_BACKOFF = 30.0
 _STEADY_SECONDS = 20.0  # a daemon that ran this long has started well: the backoff starts again
+_ARCHIVE_SECONDS = 20.0  # the archive is made this long after a start, which needs the processors itself
 _SET_PARENT_DEATH_SIGNAL = 1
 
 Emit = Callable[[str], None]
@@ -48,7 +49,8 @@ Emit = Callable[[str], None]
 class Launch:
     """What to run: a consumer by its name, or the user's own `sink` under that name.
 
-    `start` counts only while the application has no leases. One daemon takes at most `max_shards` shards.
+    `start` counts only while the application has no leases. One daemon takes at most `max_shards` shards. `daemons` of
+    this consumer start together and share the shards.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Launch:
     take_over: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     verbose: bool = False
+    daemons: int = 1
 
     @property
     def application(self) -> str:
@@ -88,6 +91,7 @@ class Launcher:
         self._passing_error = False  # the last line was an error of the daemon: its causes are passed on too
         self._java = java.find_java(launch.settings.java)
         java.find_jars()
+        self._archive = class_archive.find(self._java)
         self._seeds = launch.start.seeds(list_shards(launch.settings.stream))
         self._folder = launch.settings.folder / "run"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +100,10 @@ class Launcher:
 
     def run(self) -> int:
         """Runs until `stop`; returns 0 after a graceful end, ConsumerError's status after a permanent stop."""
+        with self._making_archive():
+            return self._run()
+
+    def _run(self) -> int:
         delay = 1.0
         if self._launch.start != EARLIEST and LeaseTable(self._launch.application).read():
             self._emit("continuing from its checkpoints: --from and --bootstrap apply to a first start only")
@@ -108,6 +116,7 @@ class Launcher:
                 self._emit(f"stopped permanently: {reason}")
                 return ConsumerError.exit_code
             delay = 1.0 if time.monotonic() - started > _STEADY_SECONDS else delay
+            self._archive = None  # a start without it shows whether it was the reason
             self._emit(f"the daemon ended with status {status}; starting it again in {delay:.0f} s")
             if self._stopping.wait(delay):
                 return 0
@@ -130,6 +139,22 @@ class Launcher:
         """The daemon's process id while it runs."""
         return None if self._child is None or self._child.poll() is not None else self._child.pid
 
+    @contextmanager
+    def _making_archive(self) -> Iterator[None]:
+        """On a local endpoint, makes a missing class-data archive a while after the start; ends with the block."""
+        making: list[subprocess.Popen[bytes] | None] = []
+        timer = threading.Timer(_ARCHIVE_SECONDS, lambda: making.append(class_archive.start_making(self._java)))
+        timer.daemon = True
+        if self._archive is None and properties.is_local(os.environ):
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for process in filter(None, making):
+                _signal_group(process, signal.SIGTERM)
+                process.wait()
+
     def _permanent_stop_since(self, moment: float) -> str:
         reports = read_reports(self._launch.settings.folder, self._launch.name)
         return next((report.stopped for report in reports if report.stopped and report.updated >= moment), "")
@@ -139,8 +164,8 @@ class Launcher:
         leases = LeaseTable(launch.application)
         leases.release_leader(properties.worker_id(launch.name, self._worker))
         if properties.is_local(os.environ):
-            leases.seed(self._seeds, launch.start.kind)
-        command = java.daemon_command(self._java, self._write_properties())
+            leases.seed(self._seeds, launch.start.kind, self._first_owner())
+        command = java.daemon_command(self._java, self._write_properties(), class_archive.flags(self._archive))
         environ, self._take_over = self._environ(), False
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -155,6 +180,11 @@ class Launcher:
             for line in lines:
                 self._forward(line.rstrip())
         return child.wait()
+
+    def _first_owner(self) -> str:
+        """The owner of the seeded leases: this worker if it takes all shards; else the KCL's leader assigns them."""
+        alone = self._launch.daemons == 1 and self._launch.max_shards is None
+        return properties.worker_id(self._launch.name, self._worker) if alone else ""
 
     def _write_properties(self) -> Path:
         launch = self._launch
@@ -219,7 +249,7 @@ def _schedule(seconds: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-def _signal_group(daemon: subprocess.Popen[str], number: int) -> None:
+def _signal_group(daemon: subprocess.Popen[Any], number: int) -> None:
     if daemon.poll() is None:  # while it runs, its process id is its group's
         with suppress(ProcessLookupError):
             os.killpg(daemon.pid, number)

@@ -75,11 +75,15 @@ class LeaseTable:
                 return moved
         return []
 
-    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON") -> bool:
-        """Makes the tables, with one lease per shard and no owners, unless they exist. Returns whether it made them.
+    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON", owner: str = "") -> bool:
+        """Makes the tables, with one lease per shard, unless they exist. Returns whether it made them.
 
         The KCL then starts in seconds: with an empty lease table it waits a random 1–30 s and lists the shards first.
         When two workers start together, one of them seeds; an existing lease stays unchanged.
+
+        `owner` is the worker that reads all of them: it renews its own leases at its start, as after a restart,
+        instead of waiting until the leader has seen its metrics and assigned them. If it never starts, the leases
+        expire like any others.
         """
         if self.read() is not None:
             return False
@@ -88,7 +92,7 @@ class LeaseTable:
             for shard in shards:
                 self._client.put_item(
                     TableName=self.application,
-                    Item=_unowned_lease(shard, checkpoint),
+                    Item=_seeded_lease(shard, checkpoint, owner),
                     ConditionExpression="attribute_not_exists(leaseKey)",
                 )
         except (
@@ -138,7 +142,7 @@ class LeaseTable:
         leases = self.read() or {}
         for shard, checkpoint in checkpoints.items():
             counter = leases[shard].counter if shard in leases else 0
-            item = {**_unowned_lease(shard, checkpoint), "leaseCounter": {"N": str(counter + 1)}}
+            item = {**_seeded_lease(shard, checkpoint), "leaseCounter": {"N": str(counter + 1)}}
             self._put(item, counter)
         for shard in removed:
             self._delete(shard)
@@ -220,11 +224,13 @@ def _lease(item: Mapping[str, Any]) -> Lease:
     )
 
 
-def _unowned_lease(shard: str, checkpoint: str) -> dict[str, Any]:
+def _seeded_lease(shard: str, checkpoint: str, owner: str = "") -> dict[str, Any]:
+    owned = {"leaseOwner": {"S": owner}} if owner else {}
     return {
         "leaseKey": {"S": shard},
         "checkpoint": {"S": checkpoint},
         "checkpointSubSequenceNumber": {"N": "0"},
         "leaseCounter": {"N": "0"},
         "ownerSwitchesSinceCheckpoint": {"N": "0"},
+        **owned,
     }

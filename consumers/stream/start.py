@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consumers.stream.shards import Shard, is_open, parents
+
+_SLACK = timedelta(seconds=60)  # between this clock and Kinesis'
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class StartPosition:
     def at(cls, moment: datetime) -> StartPosition:
         """Starts at the first record that arrived at `moment` or later."""
         return cls("AT_TIMESTAMP", moment)
+
+    @classmethod
+    def a_little_before_now(cls) -> StartPosition:
+        """Starts now, minus the tolerated difference between this clock and the clock of Kinesis."""
+        return cls.at(datetime.now(UTC) - _SLACK)
 
     @property
     def properties(self) -> Mapping[str, str]:

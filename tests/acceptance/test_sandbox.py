@@ -15,6 +15,7 @@ import pytest
 from cdckit.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from producer.postgres.connection import Source
+from producer.postgres.slots import drop_slot, find_slot
 from tests.acceptance.conftest import Whole, run_cdcctl
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
@@ -72,7 +73,7 @@ def test_a_reshard_loses_nothing_and_the_kcl_finishes_the_parents_first(whole: W
 def test_the_rows_that_are_there_are_published_though_local_up_made_the_slot(whole: Whole) -> None:
     whole.source.query("CREATE TABLE before (id int PRIMARY KEY, t text)")
     whole.source.query("INSERT INTO before SELECT n, 'old' FROM generate_series(1, 100) n")
-    slot = whole.find_slot(source, "cdc")
+    slot = find_slot(whole.source, "cdc")
     assert slot is not None
     whole.source.query("SELECT pg_replication_slot_advance('cdc', pg_current_wal_lsn())")  # the slot has none of it
     whole.parts.start("producer", ["producer", "run", "--snapshot", "initial"])
@@ -96,14 +97,14 @@ def test_the_rows_that_are_there_are_published_though_local_up_made_the_slot(who
 
 def test_a_slot_that_is_gone_is_not_made_again_by_a_snapshot_or_local_up(whole: Whole) -> None:
     whole.parts.start("producer", ["producer", "run", "--snapshot", "initial"])
-    whole.wait(lambda: (slot := whole.find_slot(source, "cdc")) is not None and slot.active_pid is not None)
+    whole.wait(lambda: (slot := find_slot(whole.source, "cdc")) is not None and slot.active_pid is not None)
     whole.wait(lambda: "cdc.source.main" in tags())
     whole.parts.stop()
-    whole.drop_slot(source, "cdc")
+    drop_slot(whole.source, "cdc")
     refused = whole.cdcctl("producer", "run", "--snapshot", "initial")
     assert refused.returncode == 3
     assert "is gone" in refused.stderr
-    assert whole.find_slot(source, "cdc") is None
+    assert find_slot(whole.source, "cdc") is None
 
 
 def test_reset_starts_again_from_nothing(folder: Path) -> None:
@@ -149,7 +150,7 @@ def test_reset_is_refused_while_a_consumer_runs(whole: Whole) -> None:
     assert "still running: audit" in refused.stderr
     whole.parts.running.pop("audit").stop(25)
     whole.parts.start("producer", ["producer", "run"])
-    whole.wait(lambda: (slot := whole.find_slot(source, "cdc")) is not None and slot.active_pid is not None)
+    whole.wait(lambda: (slot := find_slot(whole.source, "cdc")) is not None and slot.active_pid is not None)
     refused = whole.cdcctl("local", "reset", "--yes")
     assert "the producer of slot 'cdc'" in refused.stderr
     assert whole.stack.running["postgres"]

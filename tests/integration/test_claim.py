@@ -56,3 +56,12 @@ def test_seeding_twice_leaves_the_leases_unchanged(application: str) -> None:
     leases = table.read()
     assert leases is not None
     assert leases["shardId-000000000000"].checkpoint == "TRIM_HORIZON"
+
+
+def test_an_owner_may_be_seeded_and_is_not_taken_for_alive(application: str) -> None:
+    table = LeaseTable(f"{application}-owned")
+    assert table.seed(["shardId-000000000000", "shardId-000000000001"], owner="host-search-0") is True
+    leases = table.read()
+    assert leases is not None
+    assert {(lease.owner, lease.checkpoint) for lease in leases.values()} == {("host-search-0", "TRIM_HORIZON")}
+    assert table.live_leases(0.5) == []

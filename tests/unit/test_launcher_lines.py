@@ -41,3 +41,17 @@ def test_lines(verbose: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         "Error: Could not find or load main class X",
     ]
     assert not any(re.match(r"\s+at ", line) for line in emitted)
+
+
+@pytest.mark.parametrize(
+    ("launch", "owner"),
+    [
+        (Launch("audit", Settings()), True),
+        (Launch("audit", Settings(), daemons=2), False),
+        (Launch("audit", Settings(), max_shards=1), False),
+    ],
+)
+def test_only_a_daemon_that_takes_all_shards_owns_the_seeded_leases(launch: Launch, owner: bool) -> None:
+    launcher = Launcher.__new__(Launcher)
+    launcher._launch, launcher._worker = launch, 0
+    assert launcher._first_owner().endswith("-audit-0") is owner
