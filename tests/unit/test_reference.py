@@ -35,6 +35,17 @@ def test_every_command_flag_and_argument_has_a_help_text() -> None:
     assert [path for path, command in leaves(build()) if "Example:" not in (command.help or "")] == []
 
 
+def test_no_help_text_spells_out_a_default() -> None:
+    """On a terminal rich removes ``[default: …]`` from a help text: use `show_default`, which Typer prints."""
+    spelled_out = [
+        f"{path} {parameter.name}"
+        for path, command in leaves(build())
+        for parameter in command.params
+        if "[default" in (parameter.help or "")
+    ]
+    assert spelled_out == []
+
+
 def test_the_page_names_every_command_and_every_flag() -> None:
     text = page(build())
     for path, command in leaves(build()):
