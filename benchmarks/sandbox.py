@@ -19,7 +19,7 @@ from typing import Self
 
 from benchmarks import Row
 from benchmarks.search_latency import at_share, environment
-from cdcctl.demo.child_processes import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox import state
 from cdckit.settings import Settings
 from consumers.worker.status import merged_latencies, quantile, read_reports
@@ -60,11 +60,11 @@ def rows(quick: bool) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _parts(folder: Path, local: state.Stack, stack: ExitStack) -> Parts:
+def _parts(folder: Path, local: state.Stack, stack: ExitStack) -> ChildProcesses:
     environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
     (folder / "cdc.toml").write_text("")
     stack.enter_context(environment(environ))
-    parts = Parts(folder / "logs", environ)
+    parts = ChildProcesses(folder / "logs", environ)
     stack.callback(parts.stop)
     parts.start("producer", ["producer", "run"])
     return parts
@@ -85,7 +85,7 @@ def _store(local: state.Stack, source: Source, count: int) -> None:
 _TEXT = "repeat('probe' || n || ' and some words beside it ', 3)"
 
 
-def _follow(folder: Path, parts: Parts, source: Source) -> None:
+def _follow(folder: Path, parts: ChildProcesses, source: Source) -> None:
     """Start the consumers at the stream's end; each has applied a change when this returns."""
     for name in _SATELLITES:
         parts.start(name, ["consumer", "run", name, "--from", "latest"])
