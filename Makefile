@@ -62,8 +62,6 @@ lock: install  ## Resolve the dependencies again and write the requirements*.loc
 		--python-version 3.11 --extra producer pyproject.toml --constraint requirements.lock -o requirements-lambda.lock
 	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --extra all pyproject.toml --constraint requirements.lock -o requirements-image.lock
-	$(PY) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 tests/servers/opensearch/java.in -o tests/servers/opensearch/java.lock
 
 package: install  ## Build the Lambda function's zip (ARCH=arm64 PYTHON_VERSION=3.13 ADD=global-bundle.pem)
 	@$(PY) scripts/lambda_package.py --arch $(ARCH) --python $(PYTHON_VERSION) $(addprefix --add ,$(ADD))

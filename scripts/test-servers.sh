@@ -5,15 +5,29 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-need_maven() {
-    command -v mvn >/dev/null 2>&1 && return 0
-    command -v apt-get >/dev/null 2>&1 || { echo "cdc: Maven (mvn) is missing: install it, then run the command again" >&2; exit 1; }
+# need PROGRAM PACKAGE: installs a Debian package
+need() {
+    command -v apt-get >/dev/null 2>&1 || { echo "cdc: $1 is missing: install it, then run the command again" >&2; exit 1; }
     if [ "$(id -u)" = 0 ]; then as_root=""; elif command -v sudo >/dev/null 2>&1; then as_root="sudo"; else
-        echo "cdc: Maven (mvn) is missing: run apt-get install maven as root" >&2; exit 1
+        echo "cdc: $1 is missing: run apt-get install $2 as root" >&2; exit 1
     fi
-    echo "cdc: installing Maven by apt-get …" >&2
+    echo "cdc: installing $1 by apt-get …" >&2
     $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends maven >/dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+}
+
+need_maven() {
+    command -v mvn >/dev/null 2>&1 || need "Maven (mvn)" maven
+}
+
+# Prints a Java that OpenSearch 2 runs on: 11 to 23, since 24 has no security manager.
+opensearch_java() {
+    for java in "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+        [ -x "$java" ] || continue
+        version=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+        if [ "${version:-0}" -ge 11 ] && [ "$version" -le 23 ]; then echo "$java"; return 0; fi
+    done
+    return 1
 }
 
 for name in "$@"; do
@@ -33,9 +47,9 @@ for name in "$@"; do
             mvn -q -B -C -f "tests/servers/$name/pom.xml" dependency:copy-dependencies \
                 -DincludeScope=runtime -DoutputDirectory="$PWD/$folder"
         fi
-        if [ -e "tests/servers/$name/java.lock" ]; then  # a Java of its own: the machine's may be too new for it
-            .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --target "$folder/java" \
-                -r "tests/servers/$name/java.lock"
+        if [ "$name" = opensearch ]; then
+            opensearch_java >/dev/null || need "Java 21, for OpenSearch," openjdk-21-jre-headless
+            opensearch_java > "$folder/java"
         fi
         for archive in "$folder"/*.tar.gz; do
             [ -e "$archive" ] && tar -xzf "$archive" -C "$folder" --strip-components=1 && rm "$archive"

@@ -15,6 +15,7 @@ from cdcctl.options import Format, Output, current_settings
 from cdcctl.timespec import parse_rate
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime import logs
+from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
 from producer.postgres.catalog import tables_without_key
@@ -66,7 +67,7 @@ def run(
     settings = current_settings(context)
     if aggregate is not None:
         settings = replace(settings, aggregate="yes" if aggregate else "no")
-    command = [sys.executable, "-m", "producer.cli", "--output", output_format.value, "--snapshot", snapshot.value]
+    command = [*module_command("producer.cli"), "--output", output_format.value, "--snapshot", snapshot.value]
     command += ["--new-epoch"] if new_epoch else []
     command += ["--verbose"] if verbose else []
     # replace this process by the producer: the libraries loaded by cdcctl would double its memory

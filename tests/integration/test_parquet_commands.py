@@ -104,7 +104,7 @@ def test_export(data: Path, capsys: pytest.CaptureFixture[str], name: str, rows:
         (["compact", "orders", "--sort-by", "nope"], 2, ["nope", "cdcctl parquet schema"]),
         (["export", "orders", "o.xlsx"], 2, [".parquet"]),
         (["export", "orders", "no/such/o.csv"], 2, ["no/such"]),
-        (["export", "orders", "o.csv", "--changes", "--asof", "2026-01-01"], 2, ["exclude"]),
+        (["export", "orders", "o.csv", "--changes", "--asof", "2026-01-01"], 2, ["cannot be combined"]),
         (["export", "orders", "o.csv", "--asof", "soon"], 2, ["soon"]),
         (["ls", "--data", "/nonexistent"], 6, ["/nonexistent/parquet", "cdcctl consumer run parquet"]),
     ],

@@ -123,7 +123,7 @@ def with_slot(postgres: Database) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
 
 
-@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
+@pytest.mark.parametrize("make_batcher", [PerKeyBatcher, AggregatedBatcher])
 def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
     postgres: Database, make_batcher: MakeBatcher
 ) -> None:
@@ -239,7 +239,7 @@ def test_a_second_producer_is_refused_by_name(postgres: Database) -> None:
 NOISE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {}) i)"
 
 
-@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
+@pytest.mark.parametrize("make_batcher", [PerKeyBatcher, AggregatedBatcher])
 def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_batcher: MakeBatcher) -> None:
     with_slot(postgres)
     stub = StubKinesis()
@@ -271,7 +271,7 @@ def test_a_change_that_stays_too_large_stops_with_its_name(postgres: Database) -
     roomy.close()
 
 
-@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
+@pytest.mark.parametrize("make_batcher", [PerKeyBatcher, AggregatedBatcher])
 def test_a_split_and_a_merge_while_running_lose_nothing(postgres: Database, make_batcher: MakeBatcher) -> None:
     """The stub's shards change while the producer runs: misrouted entries are resent, truncates reach every shard."""
     with_slot(postgres)
