@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}  # Amazon Linux 2023 has glibc 2.34
 PACKAGES = ("cdckit", "producer")
 MAX_ZIPPED, MAX_UNZIPPED = 50 * 1024**2, 250 * 1024**2  # Lambda's limits
-DROPPED_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", ".lock", "uv_cache.json"}
+DROPPED_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", ".lock", "py.typed", "uv_cache.json"}
 DROPPED_FOLDERS = {"bin", "__pycache__"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can store
 

@@ -33,8 +33,8 @@ def main() -> int:
         answer = json.dumps(handler(event, Context(float(seconds))))
     except BaseException as error:
         stack = traceback.format_list(traceback.extract_tb(error.__traceback__))
-        said = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": stack}
-        sys.stdout.write(json.dumps(said))
+        report = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": stack}
+        sys.stdout.write(json.dumps(report))
         return 1
     sys.stdout.write(answer)
     return 0

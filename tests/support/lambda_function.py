@@ -37,11 +37,11 @@ class Function:
         return self.finish(self.start(event))
 
     def start(self, event: object = None) -> "subprocess.Popen[str]":
-        alone = ["-I", "-S"] if self.code else []
+        isolated = ["-I", "-S"] if self.code else []
         folders = self.code or [str(Path(__file__).parents[2])]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDC_", "AWS_", "PG"))}
         process = subprocess.Popen(
-            [*self.command, *alone, str(BOOTSTRAP), *folders, HANDLER, str(self.seconds)],
+            [*self.command, *isolated, str(BOOTSTRAP), *folders, HANDLER, str(self.seconds)],
             env={**kept, "CDC_CONFIG": os.devnull, **self.environ}, text=True, cwd="/",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -60,5 +60,5 @@ class Function:
             return Answer({}, {"errorMessage": f"Task timed out after {self.seconds} seconds"}, log, timed_out=True)
         if process.returncode == -signal.SIGKILL:
             return Answer({}, {"errorMessage": "killed"}, log)
-        said = json.loads(out)
-        return Answer(said, {}, log) if process.returncode == 0 else Answer({}, said, log)
+        report = json.loads(out)
+        return Answer(report, {}, log) if process.returncode == 0 else Answer({}, report, log)

@@ -106,10 +106,10 @@ def test_an_object_that_decompresses_to_more_than_the_reference_says_is_refused(
     ("file:///nowhere", 10**15, "no such value"),  # would take forever to decompress
     ("file:///nowhere", -1, "no such value"),
 ])  # fmt: skip
-def test_a_forged_reference_reads_nothing_that_was_not_kept(tmp_path: Path, url: str, size: int, said: str) -> None:
+def test_a_forged_reference_reads_nothing_that_was_not_kept(tmp_path: Path, url: str, size: int, message: str) -> None:
     forged = json.loads(kept(tmp_path)[1])
     forged["kept"] |= {"url": url, "bytes": size}
-    with pytest.raises(EnvelopeError, match=said):
+    with pytest.raises(EnvelopeError, match=message):
         Fetcher().decode(json.dumps(forged, separators=(",", ":")).encode())
 
 

@@ -106,7 +106,7 @@ def test_a_renamed_column_does_not_leave_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("email=hash", "mask cannot be"),
         ("public.users.email", "mask cannot be"),
@@ -117,9 +117,9 @@ def test_a_renamed_column_does_not_leave_the_host() -> None:
         ("*.*.email=redact", "part of the key"),
     ],
 )
-def test_nonsense_is_refused_with_what_mends_it(text: str, said: str) -> None:
+def test_nonsense_is_refused_with_what_fixes_it(text: str, message: str) -> None:
     columns = [TableColumn(USERS, "email", key=True), TableColumn(USERS, "phone", key=False)]
-    with pytest.raises(UsageError, match=said) as raised:
+    with pytest.raises(UsageError, match=message) as raised:
         check_masks(parse_masks(text), columns)
     assert raised.value.hint
 
