@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from cdcctl import output
-from cdcctl.consumer.bootstrap import bootstrapping, from_now
 from cdcctl.consumer.scaffold import write_package
 from cdcctl.options import Format, Output, config_environ, settings
 from cdcctl.timespec import parse_moment, parse_rate
@@ -84,6 +83,8 @@ def run(
     for item in names:
         find_factory(item, sink)
     pace = parse_rate(rate)
+    if bootstrap:  # it needs the producer's libraries, which a consumer alone does not
+        from cdcctl.consumer.bootstrap import bootstrapping, from_now  # noqa: PLC0415
     start = from_now() if bootstrap and begin is None else _begin(begin or OLDEST_NAME)
     environ = config_environ(context)
     launches = [
