@@ -98,7 +98,7 @@ def test_an_object_that_decompresses_to_more_than_the_reference_says_is_refused(
         Fetcher().decode(lying)
 
 
-@pytest.mark.parametrize(("url", "size", "said"), [
+@pytest.mark.parametrize(("url", "size", "message"), [
     ("file:///dev/zero", 10, "not a file"),  # would never end
     ("file:///tmp", 10, "not a file"),
     ("file:///etc/hostname", 10, "altered"),  # another file of the host is no change

@@ -92,6 +92,13 @@ except UsageError as error:
     assert found.stdout == f"pip install 'cdckit[{extra}]' (or 'cdckit[all]')\n"
 
 
+def test_a_sink_is_scaffolded_and_consumers_are_listed_without_other_extras(tmp_path: Path) -> None:
+    others = ["psycopg2", "cryptography", "pyarrow", "deltalake", "duckdb", "opensearchpy", "isal", "pybase64"]
+    made = run(program("cdcctl"), others, "consumer", "new", "alerts", "--into", str(tmp_path / "new"))
+    assert (made.returncode, (tmp_path / "new" / "alerts.py").exists()) == (0, True), made.stderr
+    assert run(program("cdcctl"), others, "consumer", "ls", CDC_DATA=str(tmp_path)).returncode == 0
+
+
 def test_another_missing_module_is_not_called_an_extra() -> None:
     found = run(program("producer"), ["argparse"])
     assert found.returncode == 1
