@@ -1,8 +1,8 @@
-"""Each policy that ``cdcctl aws policy`` prints against the calls that the part makes, seen on the wire: none is
-missing, and nothing is allowed that nothing needs.
+"""Compares each policy that ``cdcctl aws policy`` prints with the calls that the part makes, recorded on the wire: no
+permission is missing, and none is unused.
 
-The endpoint is no address of "this machine" to the launcher, so that everything is as on AWS: the KCL makes its own
-tables, speaks CBOR over HTTP/2, and tells CloudWatch of itself. Only the waiting times are those of a laptop.
+The endpoint does not look like an address of this machine to the launcher, so everything works as on AWS: the KCL
+creates its tables, speaks CBOR over HTTP/2, and reports to CloudWatch. Only the waiting times are those of a laptop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The templates deployed on the local AWS, and what they made at work: function, role, stream, bucket, task, tables.
+"""Deploys the templates on the local AWS, and uses what they created: function, role, stream, bucket, task, tables.
 
-docs/aws.md tells of each resource whether it was created; the test holds the table against what it saw.
+docs/aws.md lists for each resource whether it was created; the test compares that table with what it found.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Part:
             )
 
     def killed(self, times: int, chance: random.Random) -> int:
-        """Kill -9 so many times at work, then let it end; how often it was hit at work."""
+        """Kill the process with SIGKILL `times` times, then let it end; the number of kills while it worked."""
         hits = 0
         while True:
             self.start()

@@ -194,7 +194,7 @@ def test_law_2_checkpoint_late(filled: Filled, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("bug", [NOTHING, "goes-on-after-errors"])
 def test_law_4_no_silent_skip(filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    """Errors that nobody expected, in one batch of ten."""
+    """One batch of ten raises an unexpected error."""
     plant(bug, monkeypatch.setattr)
     findings = judged(filled, tmp_path, driven(filled, tmp_path, "audit", failures=0.1))
     assert {finding.kind for finding in findings} == ({"lost", "wrong"} if bug else set()), findings[:5]

@@ -336,7 +336,7 @@ def test_a_stream_that_stalls_and_goes_away_takes_no_memory(postgres: Database, 
 
 
 def say(text: str) -> None:
-    """Figures for whoever runs with -s."""
+    """Print figures; pytest shows them with -s."""
     sys.stderr.write(f"\n{text}\n")
 
 

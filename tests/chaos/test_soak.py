@@ -145,7 +145,7 @@ def _held(pid: int) -> Held:
 
 
 def tell(start: Mapping[str, Held], end: Mapping[str, Held], seconds: float) -> None:
-    """The table, for whoever runs with -s, and the same as JSON."""
+    """Print the table (pytest shows it with -s), and write it as JSON."""
     lines = [f"{CHANGES:,} changes in {seconds:.0f} s; after a quarter -> at the end"]
     for name in sorted(start.keys() | end.keys()):
         before, after = start.get(name), end.get(name)

@@ -130,7 +130,7 @@ def login(postgres: Database, password: str) -> str:
 
 
 WRONG: dict[str, Any] = {
-    "wrong password": {"username": "nobody", "password": PLANTED},
+    "wrong password": {"username": "stranger", "password": PLANTED},
     "no username": {"password": PLANTED},
     "no JSON": "{" + PLANTED,
     "an unquoted password": f"host=127.0.0.1 user=x password={PLANTED} more",

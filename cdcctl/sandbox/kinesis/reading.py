@@ -52,11 +52,11 @@ def start(store: Store, stream: Stream, shard: str, asked: dict[str, Any]) -> Pl
     return max(places[kind](), store.horizon(stream, shard))
 
 
-def page(store: Store, stream: Stream, shard: str, place: Place, limit: int, most_bytes: int = PAGE_BYTES) -> Page:
+def page(store: Store, stream: Stream, shard: str, place: Place, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
     """The next records."""
     log = store.log(stream, shard)
     place = max(place, store.horizon(stream, shard))
-    lines, after = log.read(place, limit, int(most_bytes * _IN_BASE64))
+    lines, after = log.read(place, limit, int(max_bytes * _IN_BASE64))
     following = log.number_at(after)
     behind = 0 if following is None else max(0, int(time.time() * 1000) - milliseconds(following))
     ended = following is None and not is_open(stream["shards"][shard])

@@ -87,14 +87,14 @@ class Log:
             offset = _search(file.fileno(), segment.size, number)
         return self._normal(Place(segment.first, offset))
 
-    def read(self, place: Place, limit: int, most_bytes: int) -> tuple[list[bytes], Place]:
-        """At most so many records and bytes (but always one, when there is one), and the place behind them."""
+    def read(self, place: Place, limit: int, max_bytes: int) -> tuple[list[bytes], Place]:
+        """Read at most `limit` records and `max_bytes` bytes, but at least one record; returns the place after them."""
         place = self._normal(place)
         segment = self._segment(place)
         if segment is None or place.offset >= segment.size:
             return [], place
         with self._path(segment).open("rb") as file:
-            data = _lines(file.fileno(), place.offset, segment.size, most_bytes)
+            data = _lines(file.fileno(), place.offset, segment.size, max_bytes)
         lines = data.split(b"\n", limit)
         rest = lines.pop()
         return lines, self._normal(Place(segment.first, place.offset + len(data) - len(rest)))
@@ -197,8 +197,8 @@ def _next_line(descriptor: int, offset: int, size: int) -> int:
     return size
 
 
-def _lines(descriptor: int, offset: int, size: int, most: int) -> bytes:
-    """Whole lines from `offset` on: at most so many bytes, but always one line."""
-    data = os.pread(descriptor, min(most, size - offset), offset)
+def _lines(descriptor: int, offset: int, size: int, max_bytes: int) -> bytes:
+    """The complete lines from `offset` on: at most `max_bytes` bytes, but at least one line."""
+    data = os.pread(descriptor, min(max_bytes, size - offset), offset)
     end = data.rfind(b"\n") + 1
     return data[:end] if end else os.pread(descriptor, _next_line(descriptor, offset, size) - offset, offset)
