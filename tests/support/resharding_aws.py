@@ -1,6 +1,6 @@
-"""Fixture plugin: a Kinesis that splits and merges as AWS's does (kinesis-local) with DynamoDB Local for the leases.
+"""Fixture plugin: a Kinesis that splits and merges like AWS's (kinesis-local), with DynamoDB Local for the leases.
 
-The other tests' local AWS reshards too, by code of ours (`cdcctl.sandbox.kinesis`); this one is somebody else's.
+The local AWS of the other tests reshards with this project's own code (`cdcctl.sandbox.kinesis`); this one does not.
 """
 
 import hashlib
