@@ -27,6 +27,7 @@ from producer.postgres.connection import Source
 from producer.postgres.server import identify_server
 from producer.postgres.slots import find_slot
 from tests.support.postgres import open_folder
+from tests.support.waiting import wait_until
 
 _SATELLITES = ("search", "parquet", "audit", "replica")
 _RATE, _LIMIT_SECONDS, _BATCH = 2000, 5.0, 20
@@ -75,10 +76,12 @@ def _store(local: state.Stack, source: Source, count: int) -> None:
     for first in range(0, count, 50_000):
         source.query(f"INSERT INTO notes SELECT n, {_TEXT} FROM generate_series({first}, {first + 49_999}) n")
     end = identify_server(source).lsn
-    deadline = time.monotonic() + 900
-    while (slot := find_slot(source, Settings().slot)) is None or slot.confirmed < end:
-        assert time.monotonic() < deadline, "the producer does not catch up"
-        time.sleep(0.5)
+
+    def is_acknowledged() -> bool:
+        slot = find_slot(source, Settings().slot)
+        return slot is not None and slot.confirmed >= end
+
+    wait_until(is_acknowledged, 900, "the producer catches up", 0.5)
     assert local.cloud.stored.bytes > count * 200
 
 
@@ -152,10 +155,10 @@ def _p99(found: Counter[int]) -> float:
 
 
 def _wait_until_applied(folder: Path, changes: int) -> None:
-    deadline = time.monotonic() + 120
-    while any(_latencies(folder, name).total() < changes for name in _SATELLITES):
-        assert time.monotonic() < deadline, "a consumer does not catch up"
-        time.sleep(0.5)
+    wait_until(
+        lambda: all(_latencies(folder, name).total() >= changes for name in _SATELLITES),
+        120, "the consumers catch up", 0.5,
+    )  # fmt: skip
 
 
 def _rss(local: state.Stack) -> float:

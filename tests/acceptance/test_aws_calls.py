@@ -31,14 +31,15 @@ from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.search.sink import open_sink
 from consumers.worker.status import read_reports
-from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_kit import wait_until
+from tests.support.cdcctl import run_cdcctl
 from tests.support.histories import history
 from tests.support.iam import allows, unused
+from tests.support.kcl import logs
 from tests.support.lambda_function import Function
 from tests.support.local_aws import Cloud
 from tests.support.opensearch import Node
 from tests.support.postgres import Database
+from tests.support.waiting import wait_until
 from tests.support.wire_tap import Call, WireTap
 
 pytestmark = pytest.mark.acceptance
@@ -162,11 +163,11 @@ def test_consumers_make_the_calls_that_they_may(cloud: Cloud, stream: str, tmp_p
             consuming("parquet", tmp_path / "parquet", first, lake) as parquet,
             consuming("audit", tmp_path / "audit", second, anchors, "--fan-out") as audit,
         ):
-            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 200, 120, parquet)
-            wait_until(lambda: read(tmp_path / "audit", "audit") >= 200, 120, audit)
+            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 200, 120, logs(parquet))
+            wait_until(lambda: read(tmp_path / "audit", "audit") >= 200, 120, logs(audit))
             feed(stream, 200, seed=2, broken=True)
-            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 401, 60, parquet)
-            wait_until(lambda: Call("cloudwatch:PutMetricData", "") in one.calls & two.calls, 120, audit)
+            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 401, 60, logs(parquet))
+            wait_until(lambda: Call("cloudwatch:PutMetricData", "") in one.calls & two.calls, 120, logs(audit))
         expire(f"s3://lake-{stream}/l", one.url)
     granted = policy(first, tmp_path / "parquet", "consumer", "parquet")
     must_fit(granted, one.calls, *RARE, AFTER_A_FAILURE)

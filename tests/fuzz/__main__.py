@@ -10,22 +10,23 @@ from pathlib import Path
 
 from tests.fuzz.mutate import corpus, mutated
 from tests.fuzz.targets import refusals
+from tests.support.seed import seed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--seed", type=int)
     options = parser.parse_args()
-    sys.stderr.write(f"seed {options.seed}\n")
-    chance, seeds, inputs, refused = random.Random(options.seed), corpus(), 0, Counter[str]()
+    chosen = seed() if options.seed is None else options.seed
+    chance, seeds, inputs, refused = random.Random(chosen), corpus(), 0, Counter[str]()
     deadline = time.monotonic() + options.minutes * 60
     while time.monotonic() < deadline:
         data = mutated(chance, seeds)
         try:
             refused.update(name for name, was_refused in refusals(data).items() if was_refused)
         except Exception as error:
-            path = Path("build/fuzz") / f"{options.seed}-{inputs}"
+            path = Path("build/fuzz") / f"{chosen}-{inputs}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             traceback.print_exception(error)

@@ -9,25 +9,25 @@ import argparse
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from cdckit.errors import CdcError
 from tests.nemesis import report
 from tests.nemesis.run import Plan, run
 from tests.nemesis.timeline import Timeline
+from tests.support.seed import seed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run once and return the exit status."""
     options = _parser().parse_args(arguments)
-    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000_000
-    folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"
-    plan = Plan(seed, options.minutes * 60, folder, options.search == "opensearch", options.plant, options.rate)
+    chosen = options.seed if options.seed is not None else seed()
+    folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{chosen}"
+    plan = Plan(chosen, options.minutes * 60, folder, options.search == "opensearch", options.plant, options.rate)
     for number in (signal.SIGINT, signal.SIGTERM):  # a background process ignores SIGINT: set both, to end the parts
         signal.signal(number, signal.default_int_handler)
     sys.stderr.write(
-        f"to repeat: python -m tests.nemesis --minutes {options.minutes:g} --search {options.search} --seed {seed}\n"
+        f"to repeat: python -m tests.nemesis --minutes {options.minutes:g} --search {options.search} --seed {chosen}\n"
     )
     timeline = Timeline(_print)
     try:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.nemesis.place import SATELLITES, Place, eventually
+from tests.nemesis.place import SATELLITES, Place
 from tests.support.fault_proxy import Faults
 from tests.support.processes import kill
+from tests.support.waiting import wait_until
 
 _RESTART_SECONDS = 300.0  # within which a part is started again on a busy machine
 _MOST_SHARDS = 3
@@ -152,7 +153,7 @@ def _kill(place: Place, name: str, depth: int) -> Fault:
 
     def heal() -> None:
         last = 0 if name == "producer" else max(depth, DAEMON)
-        eventually(lambda: _another(place.pids(name), depth, last, struck), _RESTART_SECONDS, f"{name} starts again")
+        wait_until(lambda: _another(place.pids(name), depth, last, struck), _RESTART_SECONDS, f"{name} starts again")
 
     return Fault(f"kill {_called(name, depth)}", strike, heal)
 
@@ -171,7 +172,7 @@ def _pause(place: Place, name: str, depth: int, seconds: float) -> Fault:
 
 def _found(place: Place, name: str, depth: int) -> Sequence[int]:
     """Wait until the part has a process of this depth, and return its processes."""
-    eventually(lambda: len(place.pids(name)) > depth, _RESTART_SECONDS, f"{_called(name, depth)} runs")
+    wait_until(lambda: len(place.pids(name)) > depth, _RESTART_SECONDS, f"{_called(name, depth)} runs")
     return place.pids(name)
 
 

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,12 +201,3 @@ def _environment(environ: Mapping[str, str]) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
         boto3.DEFAULT_SESSION = None
-
-
-def eventually(done: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.1)

@@ -18,12 +18,13 @@ from producer.postgres.connection import Source
 from tests.nemesis import faults
 from tests.nemesis.checker import Evidence, Finding, Satellite, check
 from tests.nemesis.evidence import read_stream, satellite
-from tests.nemesis.place import SATELLITES, Place, eventually, placed
+from tests.nemesis.place import SATELLITES, Place, placed
 from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import read_truth
 from tests.nemesis.watch import Watch
 from tests.nemesis.workload import Workload
 from tests.support.resharding_aws import ReshardingCloud
+from tests.support.waiting import wait_until
 
 UP_SECONDS = 300.0
 """The time within which all satellites start on a busy machine."""
@@ -68,7 +69,7 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
         work = Workload(place.settings.dsn, plan.seed, plan.rate)
         work.create()
         struck = Counter[str]()
-        eventually(lambda: _follows(place), UP_SECONDS, "the satellites follow")
+        wait_until(lambda: _follows(place), UP_SECONDS, "the satellites follow")
         timeline.add("every satellite follows; the workload and the nemesis begin")
         with _background(lambda ended: work.run(ended.is_set, lambda: watch.full)):
             _trouble(plan, place, watch, struck)
@@ -146,7 +147,7 @@ class _Lane:
 
 def _collect(place: Place, watch: Watch, work: Workload, timeline: Timeline) -> Evidence:
     found = [_satellite(place, watch, name, timeline) for name in SATELLITES]
-    eventually(lambda: watch.recovered, HEAL_SECONDS, "the last recoveries")
+    wait_until(lambda: watch.recovered, HEAL_SECONDS, "the last recoveries")
     committed = read_truth(place.settings.dsn)
     audit, seen = read_stream(place.stream)
     return Evidence(committed, work.known, audit, seen, list(watch.samples), found)

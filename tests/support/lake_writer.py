@@ -1,6 +1,6 @@
 """Runs one shard's process of the lake's kill test: follows the shard's file and writes the lake until END.
 
-`python -m tests.chaos.lake_writer FOLDER SHARD OWNER` follows the shard; `… FOLDER tidy` merges files repeatedly.
+`python -m tests.support.lake_writer FOLDER SHARD OWNER` follows the shard; `… FOLDER tidy` merges files repeatedly.
 As under the KCL, only the owner of the lease may checkpoint, and it detects the loss of the lease only when it tries.
 """
 
