@@ -1,9 +1,9 @@
-"""The sandbox under a real workload: a million changes are stored, four consumers follow 2,000 a second.
+"""Measures the sandbox under a real workload: 1,000,000 changes are stored, then four consumers follow 2,000/s.
 
-The changes that are stored come first, through the producer, while no consumer runs; the consumers then begin with what
-is new. Lag is sampled four times a second: the age of the newest change that each shard's process has applied, which
-the report of that process, written twice a second, makes half a second older. The limit is five seconds. How long a
-change takes until it is durable is beside it: the lake's writer flushes every five seconds.
+The producer stores the first changes while no consumer runs; the consumers then start at the end of the stream. Lag is
+sampled four times per second: the age of the newest change that each shard's process has applied. The process writes
+its report twice per second, which adds up to half a second. The limit is five seconds. The time until a change is
+durable is reported too; it is longer, because the lake's writer flushes every five seconds.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from benchmarks import Row
 from benchmarks.search_latency import at_share, environment
 from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox import state
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from consumers.worker.status import merged_latencies, quantile, read_reports
 from producer.postgres.connection import Source
 from producer.postgres.server import identify_server
 from producer.postgres.slots import find_slot
 from tests.support.postgres import open_folder
+from tests.support.waiting import wait_until
 
 _SATELLITES = ("search", "parquet", "audit", "replica")
-_RATE, _LIMIT_SECONDS, _A_TRANSACTION = 2000, 5.0, 20
+_RATE, _LIMIT_SECONDS, _BATCH = 2000, 5.0, 20
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The worst consumer's p99, and the local AWS's memory."""
+    """The p99 of the slowest consumer's lag, and the memory of the local AWS."""
     stored, seconds = (100_000, 20) if quick else (1_000_000, 300)
     with open_folder() as folder, ExitStack() as stack:
         local = state.up(folder / "local", Settings())
@@ -53,10 +54,10 @@ def rows(quick: bool) -> Iterator[Row]:
         figures = ", ".join(f"{name} {lags[name]:.1f} (durable {durable[name]:.1f})" for name in _SATELLITES)
         note = f"p99 of the worst consumer's lag, {stored:,} changes stored, {seconds} s: {figures}"
         yield Row("sandbox.lag_at_2000", max(lags.values()), _LIMIT_SECONDS, "s", "lower", note)
-        kept = local.cloud.stored.bytes // 1024**2
+        stored_mb = local.cloud.stored.bytes // 1024**2
         yield Row(
             "sandbox.rss_at_2000", _rss(local), at_rest, "MB", "lower",
-            f"the local AWS after {stored + seconds * _RATE:,} changes ({kept:,} MB in files), beside {stored:,}",
+            f"the local AWS after {stored + seconds * _RATE:,} changes ({stored_mb:,} MB in files) vs {stored:,}",
         )  # fmt: skip
 
 
@@ -71,14 +72,16 @@ def _parts(folder: Path, local: state.Stack, stack: ExitStack) -> ChildProcesses
 
 
 def _store(local: state.Stack, source: Source, count: int) -> None:
-    """Put so many changes on the stream, and wait until the slot is read to its end."""
+    """Put `count` changes on the stream, and wait until the producer has acknowledged all of them."""
     for first in range(0, count, 50_000):
         source.query(f"INSERT INTO notes SELECT n, {_TEXT} FROM generate_series({first}, {first + 49_999}) n")
     end = identify_server(source).lsn
-    deadline = time.monotonic() + 900
-    while (slot := find_slot(source, Settings().slot)) is None or slot.confirmed < end:
-        assert time.monotonic() < deadline, "the producer does not catch up"
-        time.sleep(0.5)
+
+    def is_acknowledged() -> bool:
+        slot = find_slot(source, Settings().slot)
+        return slot is not None and slot.confirmed >= end
+
+    wait_until(is_acknowledged, 900, "the producer catches up", 0.5)
     assert local.cloud.stored.bytes > count * 200
 
 
@@ -86,7 +89,7 @@ _TEXT = "repeat('probe' || n || ' and some words beside it ', 3)"
 
 
 def _follow(folder: Path, parts: ChildProcesses, source: Source) -> None:
-    """Start the consumers at the stream's end; each has applied a change when this returns."""
+    """Start the consumers at the stream's end, and wait until each has applied a change."""
     for name in _SATELLITES:
         parts.start(name, ["consumer", "run", name, "--from", "latest"])
     deadline = time.monotonic() + 180
@@ -100,22 +103,22 @@ def _follow(folder: Path, parts: ChildProcesses, source: Source) -> None:
 
 
 def _work(source: Source, first: int, seconds: int) -> None:
-    """Transactions of some updates and inserts, so many changes a second."""
+    """Commit transactions of updates and inserts, `_RATE` changes per second, `_BATCH` per transaction."""
     began = time.monotonic()
-    for number in range(seconds * _RATE // _A_TRANSACTION):
-        place = first + number * _A_TRANSACTION // 2
+    for number in range(seconds * _RATE // _BATCH):
+        place = first + number * _BATCH // 2
         source.query(
             f"WITH made AS (INSERT INTO notes SELECT n, {_TEXT} FROM generate_series({place}, "
-            f"{place + _A_TRANSACTION // 2 - 1}) n) UPDATE notes SET text = text || '.' WHERE id BETWEEN "
-            f"{number * _A_TRANSACTION // 2} AND {number * _A_TRANSACTION // 2 + _A_TRANSACTION // 2 - 1}"
+            f"{place + _BATCH // 2 - 1}) n) UPDATE notes SET text = text || '.' WHERE id BETWEEN "
+            f"{number * _BATCH // 2} AND {number * _BATCH // 2 + _BATCH // 2 - 1}"
         )
-        time.sleep(max(0.0, began + (number + 1) * _A_TRANSACTION / _RATE - time.monotonic()))
+        time.sleep(max(0.0, began + (number + 1) * _BATCH / _RATE - time.monotonic()))
     late = time.monotonic() - began - seconds
     assert late < 5, f"the source itself was {late:.0f} s late"
 
 
 class _Samples:
-    """The lags of every consumer while a block runs, but for its first two seconds."""
+    """Samples each consumer's lag while a block runs, except in its first two seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._done = folder, threading.Event()
@@ -135,7 +138,8 @@ class _Samples:
         while not self._done.wait(0.25):
             for name, lags in self.lags.items():
                 now = datetime.now(UTC)
-                applied = [one.commit_time for one in read_reports(self._folder, name) if one.commit_time]
+                reports = read_reports(self._folder, name)
+                applied = [report.commit_time for report in reports if report.commit_time]
                 if applied:
                     lags.append(max((now - datetime.fromisoformat(commit)).total_seconds() for commit in applied))
 
@@ -151,13 +155,13 @@ def _p99(found: Counter[int]) -> float:
 
 
 def _wait_until_applied(folder: Path, changes: int) -> None:
-    deadline = time.monotonic() + 120
-    while any(_latencies(folder, name).total() < changes for name in _SATELLITES):
-        assert time.monotonic() < deadline, "a consumer does not catch up"
-        time.sleep(0.5)
+    wait_until(
+        lambda: all(_latencies(folder, name).total() >= changes for name in _SATELLITES),
+        120, "the consumers catch up", 0.5,
+    )  # fmt: skip
 
 
 def _rss(local: state.Stack) -> float:
-    """Megabytes that the local AWS's process has in memory."""
+    """The resident memory of the local AWS's process in MiB."""
     status = Path(f"/proc/{local.daemon.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a command in a fresh root of a Debian release, as on a new user's machine:
+# Runs a command in a new root file system of a Debian release, as on a new user's machine:
 #   scripts/clean-root.sh trixie 'make demo'
 # The command runs as root in a checkout of HEAD, with Python 3, git and make installed. This host's CA certificates and
-# registry settings are carried over. Everything is removed at the end. Prints one line and exits 0 where this machine
-# cannot do it (not root, no apt-get, no mounts, no Debian mirror).
+# registry settings are copied into it. Everything is deleted at the end. Prints one line and exits with 0 if this
+# machine cannot run it (not root, no apt-get, no mounts, no Debian mirror).
 set -euo pipefail
 release=$1 command=$2
 project=$(cd "$(dirname "$0")/.." && pwd)
 
-skip() { echo "cdc: no clean root of Debian $release here: $1" >&2; exit 0; }
+skip() { echo "cdc: skipped, cannot create a root file system of Debian $release: $1" >&2; exit 0; }
 
 [ "$(id -u)" = 0 ] || skip "not root"
 command -v apt-get >/dev/null || skip "no apt-get"
@@ -27,8 +27,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 143' TERM INT
 
-# Runs a command with mounts and processes in namespaces of their own: all of them end with it, whatever ends it.
-# The shell waits for it in the background, so that it handles a signal at once.
+# Runs a command in its own mount and process namespaces, so that its mounts and processes end with it.
+# It runs in the background, so that this shell handles a signal immediately.
 contained() {
     unshare --mount --pid --fork --kill-child "$@" </dev/null &
     child=$!
@@ -46,20 +46,20 @@ inside() {
         mount -t tmpfs tmpfs "$root/dev/shm"
         mount --rbind /sys "$root/sys"
         mount -t proc proc "$root/proc"
-        exec chroot "$root" env -i --default-signal=INT,QUIT "$@"  # a shell has a background command ignore them
+        exec chroot "$root" env -i --default-signal=INT,QUIT "$@"  # background commands of a shell ignore these signals
     ' bash "$root" "${variables[@]}" "$@"
 }
 
-carry() { [ ! -f "$1" ] || install -D -m 600 "$1" "$root$2"; }
+copy_in() { [ ! -f "$1" ] || install -D -m 600 "$1" "$root$2"; }
 
-# The variables that name registries, proxies and certificates; a file that one names comes along.
+# Adds the variables that name registries, proxies and certificates, and copies the files that they name.
 registry_variables() {
     local name value
     for name in $(compgen -e | grep -iE '^(pip|uv|npm_config|maven)_|_proxy$|ca_?(bundle|certs|info)|ssl_cert'); do
         value=${!name}
         if [ "${value#/}" != "$value" ] && [ ! -e "$root$value" ]; then
-            [ -f "$value" ] || continue  # a folder of this host
-            carry "$value" "$value"
+            [ -f "$value" ] || continue  # a folder, which is not copied
+            copy_in "$value" "$value"
         fi
         variables+=("$name=$value")
     done
@@ -75,16 +75,16 @@ eval "$(apt-config shell apt_proxy Acquire::http::Proxy)"
 [ -z "$apt_proxy" ] || export http_proxy="${http_proxy:-$apt_proxy}"
 script=/usr/share/debootstrap/scripts/$release
 [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
-echo "cdc: making a clean root of Debian $release ..." >&2
+echo "cdc: creating a root file system of Debian $release ..." >&2
 contained debootstrap --variant=minbase --include=ca-certificates "$release" "$root" "$mirror" "$script" \
     >"$root.log" 2>&1 || { skip "$(tail -n 1 "$root.log")"; }
 
 mkdir -p "$root/usr/local/share/ca-certificates" "$root/root/project"
 cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
 for file in /etc/resolv.conf /etc/hosts; do install -m 644 "$file" "$root$file"; done
-for file in /etc/pip.conf /etc/npmrc /etc/apt/auth.conf; do carry "$file" "$file"; done
+for file in /etc/pip.conf /etc/npmrc /etc/apt/auth.conf; do copy_in "$file" "$file"; done
 for file in .pip/pip.conf .config/pip/pip.conf .config/uv/uv.toml .npmrc .m2/settings.xml; do
-    carry "$HOME/$file" "/root/$file"
+    copy_in "$HOME/$file" "/root/$file"
 done
 apt-config dump | grep -E '^Acquire::(http|https|Check-|Retries|Force)' >"$root/etc/apt/apt.conf.d/99host" || true
 git -C "$project" archive HEAD | tar -x -C "$root/root/project"

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Tests the lower bounds of pyproject.toml: the lowest version of each direct dependency, on the oldest Python, in an
-# environment of its own (build/lowest).
+# Tests the lower bounds of pyproject.toml: installs the lowest version of each direct dependency on the oldest Python
+# in a separate environment (build/lowest), and runs:
 #   scripts/test-lowest.sh          the unit tests and the demo
 #   scripts/test-lowest.sh unit     only the unit tests
 set -eu
 cd "$(dirname "$0")/.."
-python=$(command -v python3.11) || { echo "cdc: the lowest versions are tested on Python 3.11, which is not here" >&2; exit 1; }
+python=$(command -v python3.11) || { echo "cdc: python3.11 is not installed; the lowest versions are tested with it" >&2; exit 1; }
 folder=build/lowest
 want=$(cat pyproject.toml scripts/test-lowest.sh | cksum)
 if [ ! -e "$folder/.installed" ] || [ "$(cat "$folder/.installed")" != "$want" ]; then

@@ -1,1 +1,1 @@
-"""``cdcctl local``: a private PostgreSQL and a local AWS on this machine."""
+"""``cdcctl local``: runs a private PostgreSQL and a local AWS on this machine."""

@@ -1,4 +1,4 @@
-"""A local AWS (ministack: Kinesis, DynamoDB, S3) on 127.0.0.1, its state kept in a folder."""
+"""Runs a local AWS (ministack: Kinesis, DynamoDB, S3) on 127.0.0.1, which stores its state in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the streams hold, and since when, in seconds since 1970 (None: nothing)."""
+    """The size of all records, and the time of the oldest in seconds since 1970 (None if there is no record)."""
 
     bytes: int
     oldest: float | None
@@ -25,7 +25,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
-    """A local AWS's folder and port. Any key pair opens it, so it binds to loopback only."""
+    """The folder and port of a local AWS. It accepts any credentials, so it listens on the loopback interface only."""
 
     folder: Path
     port: int
@@ -37,7 +37,7 @@ class LocalAws:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The standard AWS variables that make boto3, the KCL and the AWS CLI speak to it."""
+        """The standard AWS variables that make boto3, the KCL and the AWS CLI use it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": REGION,
@@ -49,12 +49,12 @@ class LocalAws:
 
     @property
     def log(self) -> Path:
-        """What it printed."""
+        """Its log file."""
         return self.folder / "ministack.log"
 
     @property
     def stored(self) -> Stored:
-        """The records of all streams, from the names and sizes of their files."""
+        """The size and age of the records of all streams, from the names and sizes of their files."""
         files = [path for path in (self.folder / "state" / "records").rglob("*.jsonl") if path.stat().st_size]
         oldest = min((milliseconds(path.stem) / 1000 for path in files), default=None)
         return Stored(sum(path.stat().st_size for path in files), oldest)
@@ -75,11 +75,11 @@ class LocalAws:
         daemon = Daemon.spawn(module_command("cdcctl.sandbox.kinesis.server"), self.log, environ, self.folder)
         wait_until(lambda: listening(self.port) or not daemon.alive, 30, "the local AWS", self.log)
         if not daemon.alive:
-            raise StreamError("the local AWS stopped at once", f"see {self.log}")
+            raise StreamError("the local AWS stopped during its start", f"see {self.log}")
         return daemon
 
 
 def create(folder: Path) -> LocalAws:
-    """The local AWS that belongs to `folder`, on a free port; not started yet."""
+    """Prepare the local AWS of `folder` on a free port; does not start it."""
     folder.mkdir(parents=True, exist_ok=True)
     return LocalAws(folder, free_port())

@@ -1,4 +1,4 @@
-"""``cdcctl local``: a sandbox of PostgreSQL and AWS on this machine."""
+"""``cdcctl local``: starts, stops, deletes and shows the sandbox of PostgreSQL and AWS on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from cdcctl import output
 from cdcctl.options import Format, Output, current_settings
 from cdcctl.sandbox import leftovers, state
-from cdcctl.sandbox.kinesis.store import keep_bytes
+from cdcctl.sandbox.kinesis.store import max_stream_bytes
 from cdckit.errors import CdcError, UsageError
 from cdckit.runtime.settings import Settings, mask_password
 
@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="A sandbox on this machine: private
 
 @app.command()
 def up(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    """Start the sandbox and print the lines to export; what already runs is left alone.
+    """Start the sandbox and print the variables to export; does nothing if it already runs.
 
     Example: [bold]eval "$(cdcctl local up)"[/]
     """
@@ -41,51 +41,51 @@ def up(context: typer.Context, output_format: Output = Format.TABLE) -> None:
 
 @app.command()
 def down(context: typer.Context) -> None:
-    """Stop the sandbox; its data stays for the next [bold]up[/] ([bold]cdcctl local reset[/] deletes it).
+    """Stop the sandbox; the next [bold]up[/] uses its data again ([bold]cdcctl local reset[/] deletes it).
 
     Example: [bold]cdcctl local down[/]
     """
-    _known(current_settings(context)).stop()
+    _existing(current_settings(context)).stop()
     output.note("[green]down[/]")
 
 
 @app.command()
 def reset(
     context: typer.Context,
-    sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Stop the sandbox and delete it: the database, the stream, and the satellites in the same data folder.
+    """Stop the sandbox and delete its database, its stream, and the satellites in the same data folder.
 
-    Asks, unless --yes, and names each folder first. Refused while a consumer of the data folder runs.
+    Lists the folders and asks for confirmation, unless --yes. Fails while a consumer or producer runs.
 
     Example: [bold]cdcctl local reset --yes[/]
     """
     data = current_settings(context).folder
-    stack, folders = state.find(stack_folder(current_settings(context))), leftovers.kept(data)
-    if running := [*leftovers.running(data), *(leftovers.readers(stack) if stack else [])]:
+    stack, folders = state.find(stack_folder(current_settings(context))), leftovers.data_folders(data)
+    if running := [*leftovers.running_consumers(data), *(leftovers.running_producers(stack) if stack else [])]:
         raise CdcError(
-            f"still running: {', '.join(running)}", "stop it with Ctrl-C (cdcctl local down: what a demo left)"
+            f"still running: {', '.join(running)}", "stop it with Ctrl-C, or cdcctl local down if a demo started it"
         )
     elsewhere = [stack.cluster.folder] if stack and not stack.cluster.folder.is_relative_to(data) else []
     if not folders and not elsewhere:
         output.note(f"nothing to delete in {output.escape(str(data))}")
         return
-    question = f"Delete the sandbox and all that it filled: {', '.join(map(str, [*folders, *elsewhere]))}?"
+    question = f"Delete the sandbox and its data: {', '.join(map(str, [*folders, *elsewhere]))}?"
     if not sure and not output.confirm(question):
-        raise UsageError("nothing was deleted", "answer y, or say --yes")
+        raise UsageError("nothing was deleted", "answer y, or use --yes")
     state.reset(stack_folder(current_settings(context)))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    output.note("[green]deleted[/]; [bold]cdcctl local up[/] starts again from nothing")
+    output.note("[green]deleted[/]; [bold]cdcctl local up[/] creates an empty sandbox")
 
 
 @app.command()
 def status(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    """Show what runs and where; exit 1 when something does not.
+    """Show the parts of the sandbox and their addresses; exit with 1 if one does not run.
 
     Example: [bold]cdcctl local status -o json[/]
     """
-    stack = _known(current_settings(context))
+    stack = _existing(current_settings(context))
     running = stack.running
     where = {"postgres": mask_password(stack.cluster.dsn), "aws": stack.cloud.url}
     if output_format is Format.JSON:
@@ -103,16 +103,16 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
 def _print_stored(stack: state.Stack) -> None:
     stored = stack.cloud.stored
     since = "" if stored.oldest is None else f", the oldest of {datetime.fromtimestamp(stored.oldest):%Y-%m-%d %H:%M}"
-    held, limit = output.file_size(stored.bytes), output.file_size(keep_bytes())
-    output.print_text(f"streams hold {held} of records{since}; each holds at most {limit}")
+    size, limit = output.file_size(stored.bytes), output.file_size(max_stream_bytes())
+    output.print_text(f"streams hold {size} of records{since}; each holds at most {limit}")
 
 
 def stack_folder(found: Settings) -> Path:
-    """Where the sandbox keeps its data."""
+    """The folder of the sandbox's data."""
     return found.folder / "local"
 
 
-def _known(found: Settings) -> state.Stack:
+def _existing(found: Settings) -> state.Stack:
     stack = state.find(stack_folder(found))
     if stack is None:
         raise CdcError(f"no sandbox in {stack_folder(found)}", "cdcctl local up starts one")

@@ -1,4 +1,4 @@
-"""What the parts keep beside the sandbox in one data folder, and which of them still run."""
+"""Finds what `cdcctl local reset` deletes in a data folder, and the parts that must be stopped before it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _FOLDERS = ("local", "run", "status", "dead-letters", "fills", "replays")
 _SATELLITES = ("search", "parquet", "audit", "replica")
 
 
-def kept(data: Path) -> list[Path]:
-    """The folders below `data` that the sandbox, its producer and its consumers wrote; nothing else is named.
+def data_folders(data: Path) -> list[Path]:
+    """The folders below `data` that the sandbox, its producer and its consumers wrote, and no others.
 
-    ``mask.key`` is not among them: hashes elsewhere may have been made with it.
+    ``mask.key`` is not included: hashes stored elsewhere may depend on it.
     """
-    ran = [path.name for path in (data / "status").glob("*")]  # a consumer's reports have its satellite's name
-    found = [data / name for name in dict.fromkeys([*_FOLDERS, *_SATELLITES, *ran])]
-    return [path for path in found if path.is_dir() and path.resolve().parent == data.resolve()]
+    satellites = [path.name for path in (data / "status").glob("*")]  # a consumer's reports have its satellite's name
+    folders = [data / name for name in dict.fromkeys([*_FOLDERS, *_SATELLITES, *satellites])]
+    return [path for path in folders if path.is_dir() and path.resolve().parent == data.resolve()]
 
 
-def running(data: Path) -> list[str]:
+def running_consumers(data: Path) -> list[str]:
     """The consumers whose daemons hold their locks."""
     return sorted({lock.stem.rpartition("-")[0] for lock in (data / "run").glob("*.lock") if _is_held(lock)})
 
 
-def readers(stack: Stack) -> list[str]:
-    """The producers: who reads a slot of the sandbox's database."""
+def running_producers(stack: Stack) -> list[str]:
+    """The slots of the sandbox's database that a producer reads."""
     if not stack.cluster.running:
         return []
     with closing(Source(stack.cluster.dsn)) as source:

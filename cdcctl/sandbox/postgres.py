@@ -1,4 +1,4 @@
-"""A private PostgreSQL cluster with logical replication and wal2json, on 127.0.0.1 and a free port."""
+"""Creates and runs a private PostgreSQL cluster with logical replication and wal2json, on 127.0.0.1 and a free port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdckit.errors import CdcError, SourceError
 
 DATABASE = "shop"
 USER = "cdc"
-_NOTE = "elsewhere"
+_ELSEWHERE = "elsewhere"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -26,21 +26,21 @@ _SETTINGS = {
     "max_wal_senders": "10",
     "wal_sender_timeout": "30s",
     "max_slot_wal_keep_size": "4GB",
-    "fsync": "off",  # a sandbox: killing PostgreSQL loses nothing, only a power cut would
+    "fsync": "off",  # faster; data is lost only when the machine fails, not when PostgreSQL is killed
     "log_min_messages": "warning",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's folder and port. The password lies beside the data, mode 0600."""
+    """The folder and port of a cluster. The folder also has the password, with mode 0600."""
 
     folder: Path
     port: int
 
     @property
     def dsn(self) -> str:
-        """The libpq URL of the sandbox database, password included."""
+        """The libpq URL of the sandbox's database, with the password."""
         password = (self.folder / "password").read_text().strip()
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{DATABASE}"
 
@@ -51,42 +51,42 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether the server answers (pg_ctl's own opinion)."""
+        """Whether the server runs, by ``pg_ctl status``."""
         return _pg_ctl(self, "status", check=False) == 0
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         options = f"-p {self.port} {_plugin_option()}"
         _pg_ctl(self, "start", "-w", "-t", "60", "-l", str(self.log), "-o", options.strip())
 
     def remove(self) -> None:
-        """Stop the server and delete its folder, wherever it is."""
+        """Stop the server and delete its folder."""
         if (self.folder / "data").exists():
             self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server (modes of pg_ctl: smart, fast, immediate); no error when it does not run."""
+        """Stop the server with a mode of pg_ctl (smart, fast, immediate); does nothing if it does not run."""
         if self.running and _pg_ctl(self, "stop", "-w", "-t", "20", "-m", mode, check=False) != 0:
             _pg_ctl(self, "stop", "-w", "-m", "immediate", check=False)
 
 
 def create(folder: Path) -> Cluster:
-    """Make (or find) the cluster that belongs to `folder` and choose a free port; not started yet.
+    """Create (or find) the cluster of `folder` and choose a free port; does not start it.
 
     Raises SourceError when PostgreSQL or wal2json is not installed. PostgreSQL refuses to run as root: then it runs as
-    the user ``postgres``, and where that user cannot enter `folder`, in a new folder below /var/tmp, which a file in
-    `folder` names: without `folder` it is never used again.
+    the user ``postgres``. If that user cannot enter `folder`, the cluster is in a new folder below /var/tmp, whose path
+    is stored in a file in `folder`.
     """
     home = _reachable(folder)
     cluster = Cluster(home, free_port())
     if not (home / "data" / "PG_VERSION").exists():
-        _initialise(cluster)
+        _initialize(cluster)
     return cluster
 
 
 def binaries() -> Path:
-    """The folder of the newest PostgreSQL programs that have wal2json. Raises SourceError with what to install."""
+    """The folder of the newest PostgreSQL programs with wal2json. Raises SourceError, which says what to install."""
     found = sorted(_candidates(), key=_version, reverse=True)
     for folder in found:
         if _has_wal2json(folder):
@@ -94,7 +94,7 @@ def binaries() -> Path:
     if found:
         major = _version(found[0])
         raise SourceError(
-            f"PostgreSQL {major} is here ({found[0]}), but its plugin wal2json is not",
+            f"PostgreSQL {major} is installed ({found[0]}), but its plugin wal2json is not",
             f"apt-get install postgresql-{major}-wal2json, or use your own PostgreSQL: export CDC_DSN=postgresql://…",
         )
     raise SourceError(
@@ -154,8 +154,8 @@ def _reachable(folder: Path) -> Path:
 
 
 def home(folder: Path) -> Path:
-    """Where the cluster that belongs to `folder` lies: there, or where its note says."""
-    note = folder / _NOTE
+    """The folder of the cluster of `folder`: `folder` itself, or the one that a file in it names."""
+    note = folder / _ELSEWHERE
     known = Path(note.read_text().strip()) if note.exists() else folder
     return known if known.is_dir() else folder
 
@@ -165,7 +165,7 @@ def _elsewhere(folder: Path) -> Path:
     if known != folder:
         return known
     made = Path(tempfile.mkdtemp(prefix="cdc-postgres-", dir="/var/tmp"))
-    (folder / _NOTE).write_text(f"{made}\n")
+    (folder / _ELSEWHERE).write_text(f"{made}\n")
     return made
 
 
@@ -174,7 +174,7 @@ def _can_enter(owner: str, folder: Path) -> bool:
     return test.returncode == 0
 
 
-def _initialise(cluster: Cluster) -> None:
+def _initialize(cluster: Cluster) -> None:
     shutil.rmtree(cluster.folder / "data", ignore_errors=True)
     secret = cluster.folder / "password"
     secret.touch(mode=0o600)
@@ -209,9 +209,10 @@ def _start_once_and_create_database(cluster: Cluster) -> None:
 
 
 def _plugin_option() -> str:
-    """Minor releases from late 2026 on (15.20) allow only listed output plugins; older ones do not know the setting.
+    """The server option that allows wal2json, which minor releases from late 2026 on (15.20) require.
 
-    Given at each start, not at initdb: the packages may be upgraded under a cluster that exists.
+    Older releases do not have the setting. It is passed at each start, because the packages may be upgraded after
+    the cluster was created.
     """
     shown = subprocess.run(
         [str(binaries() / "postgres"), "--describe-config"], capture_output=True, text=True, check=True
@@ -226,7 +227,7 @@ def _pg_ctl(cluster: Cluster, verb: str, *arguments: str, check: bool = True) ->
 
 def _run(cluster: Cluster, program: str, *arguments: str, check: bool = True, stdin: str = "") -> int:
     owner = _owner()
-    # pg_ctl's server inherits our streams: a pipe would never close, so the output goes to a file.
+    # The server that pg_ctl starts inherits the streams, so a pipe would never close: the output goes to a file.
     with (cluster.folder / "commands.log").open("ab") as log:
         done = subprocess.run(
             [str(binaries() / program), *arguments],

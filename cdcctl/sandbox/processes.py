@@ -1,4 +1,4 @@
-"""Starts, identifies and stops the background processes of the sandbox; never signals a process of others."""
+"""Starts, identifies and stops the background processes of the sandbox; signals no other process."""
 
 from __future__ import annotations
 

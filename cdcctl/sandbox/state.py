@@ -1,4 +1,4 @@
-"""The local stack as a whole: starts it, remembers it in a file, finds it again, stops it."""
+"""Starts, finds and stops the sandbox as a whole; a file stores its ports and process ids."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SHARDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A private PostgreSQL and a local AWS, as they run (or ran)."""
+    """The private PostgreSQL and the local AWS of one folder, running or stopped."""
 
     folder: Path
     cluster: postgres.Cluster
     cloud: aws.LocalAws
     daemon: Daemon
     others: Mapping[str, Daemon] = field(default_factory=dict)
-    """What else runs on the stack and ends with it (the demo's producer and consumers)."""
+    """Other processes that stop with the stack (the demo's producer and consumers)."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -44,19 +44,19 @@ class Stack:
         return {"postgres": self.cluster.running, "aws": self.daemon.alive and listening(self.cloud.port)}
 
     def stop(self) -> None:
-        """Stop both, and what runs on them first; their data stays, so that `up` finds it again."""
-        for other in self.others.values():
-            other.terminate()
-        for other in self.others.values():
-            other.stop(25)
+        """Stop the other processes, then both servers; their data stays for the next `up`."""
+        for daemon in self.others.values():
+            daemon.terminate()
+        for daemon in self.others.values():
+            daemon.stop(25)
         self.daemon.stop()
         self.cluster.stop()
 
 
 def up(folder: Path, settings: Settings) -> Stack:
-    """Start what does not run; make the stream (two shards) and the slot when they are missing.
+    """Start the parts that do not run; create the stream (two shards) and the slot if they do not exist.
 
-    The slot is made here, so that changes made before the first `producer run` are published too.
+    The slot is created here, so that changes made before the first `producer run` are published too.
     """
     known = find(folder)
     if known is not None and all(known.running.values()):
@@ -64,7 +64,7 @@ def up(folder: Path, settings: Settings) -> Stack:
     if known is not None:
         known.stop()
     cloud = _on_free_port(known.cloud if known else aws.create(folder / "aws"))
-    with ThreadPoolExecutor(1) as pool:  # the two take some seconds each, and neither needs the other
+    with ThreadPoolExecutor(1) as pool:  # start both in parallel: each takes some seconds
         starting = pool.submit(cloud.start)
         try:
             cluster = _start_cluster(known.cluster if known else postgres.create(folder / "postgres"))
@@ -77,14 +77,14 @@ def up(folder: Path, settings: Settings) -> Stack:
     except BaseException:
         cluster.stop()
         raise
-    _remember(stack)
-    _make_stream(stack, settings.stream)
-    _make_slot(stack, settings.slot)
+    _save(stack)
+    _create_stream(stack, settings.stream)
+    _create_slot(stack, settings.slot)
     return stack
 
 
 def reset(folder: Path) -> None:
-    """Stop what runs and delete all of it, also a cluster that lies elsewhere; no error when there is nothing."""
+    """Stop and delete the stack, also a cluster in another folder; does nothing if there is none."""
     known = find(folder)
     if known is not None:
         known.stop()
@@ -101,13 +101,13 @@ def find(folder: Path) -> Stack | None:
         return None
     cluster = postgres.Cluster(Path(known["postgres"]["folder"]), known["postgres"]["port"])
     cloud = aws.LocalAws(folder / "aws", known["aws"]["port"])
-    others = {name: Daemon(one["pid"], one["started"]) for name, one in known.get("others", {}).items()}
+    others = {name: Daemon(entry["pid"], entry["started"]) for name, entry in known.get("others", {}).items()}
     return Stack(folder, cluster, cloud, Daemon(known["aws"]["pid"], known["aws"]["started"]), others)
 
 
 def adopt(stack: Stack, others: Mapping[str, Daemon]) -> None:
-    """Remember processes that `stop` must end with the stack."""
-    _remember(replace(stack, others=others))
+    """Store processes that `stop` must stop with the stack."""
+    _save(replace(stack, others=others))
 
 
 def _start_cluster(cluster: postgres.Cluster) -> postgres.Cluster:
@@ -121,16 +121,16 @@ def _on_free_port(cloud: aws.LocalAws) -> aws.LocalAws:
     return aws.LocalAws(cloud.folder, free_port()) if listening(cloud.port) else cloud
 
 
-def _remember(stack: Stack) -> None:
+def _save(stack: Stack) -> None:
     known = {
         "postgres": {"folder": str(stack.cluster.folder), "port": stack.cluster.port},
         "aws": {"port": stack.cloud.port, "pid": stack.daemon.pid, "started": stack.daemon.started},
-        "others": {name: {"pid": one.pid, "started": one.started} for name, one in stack.others.items()},
+        "others": {name: {"pid": daemon.pid, "started": daemon.started} for name, daemon in stack.others.items()},
     }
     (stack.folder / "stack.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
-def _make_slot(stack: Stack, name: str) -> None:
+def _create_slot(stack: Stack, name: str) -> None:
     source = Source(stack.cluster.dsn)
     try:
         if find_slot(source, name) is None:
@@ -139,7 +139,7 @@ def _make_slot(stack: Stack, name: str) -> None:
         source.close()
 
 
-def _make_stream(stack: Stack, name: str) -> None:
+def _create_stream(stack: Stack, name: str) -> None:
     environ = stack.cloud.environ
     client = boto3.client(
         "kinesis",

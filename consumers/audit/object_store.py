@@ -1,4 +1,4 @@
-"""Where anchors and sealed segments are kept: a folder, or S3 (with Object Lock: nobody can take one back)."""
+"""Stores anchors and sealed segments in a folder or on S3 (with Object Lock no one can delete or overwrite one)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from consumers.storage.objects import S3Location, S3Objects, raising
 
 
 class Objects(Protocol):
-    """Named byte strings. Every method raises SatelliteError when the place does not answer."""
+    """Named byte strings. Every method raises SatelliteError when the storage fails."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep `data` under `name`; durable when this returns."""
+        """Store `data` under `name`; durable when this returns."""
 
     def get(self, name: str) -> bytes:
-        """What is kept under `name`."""
+        """The data stored under `name`."""
 
     def names(self, prefix: str = "") -> Sequence[str]:
         """All names that begin with `prefix`, sorted."""
 
     def delete(self, name: str) -> None:
-        """Forget it; one that is gone already is no error."""
+        """Delete an object; an object that does not exist is not an error."""
 
 
 def open_objects(url: str, default: Path, lock_days: int = 0) -> Objects:
-    """The place that `url` names (a folder or ``s3://BUCKET/PREFIX``), else the folder `default`. Raises UsageError."""
+    """Open `url` (a folder or ``s3://BUCKET/PREFIX``), or the folder `default` if it is empty. Raises UsageError."""
     if not url:
         return FolderObjects(default)
     if location := S3Location.parse(url):
@@ -40,36 +40,36 @@ def open_objects(url: str, default: Path, lock_days: int = 0) -> Objects:
     parts = urlsplit(url)
     if parts.scheme in ("", "file") and not parts.netloc and parts.path:
         return FolderObjects(Path(parts.path).expanduser())
-    raise UsageError(f"{url!r} is no place for an audit log's files", "use a folder or s3://BUCKET/PREFIX")
+    raise UsageError(f"the audit log cannot store files at {url!r}", "use a folder or s3://BUCKET/PREFIX")
 
 
 class FolderObjects:
-    """Files below a folder, each written whole (fsync, rename)."""
+    """Files below a folder, each written atomically (fsync, rename)."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is made before the first `put`."""
+        """Creates nothing: the first `put` creates the folder."""
         self._folder = folder
 
     def put(self, name: str, data: bytes) -> None:
-        """Durable when this returns."""
+        """Store `data` under `name`; durable when this returns."""
         path = self._folder / name
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(path, data)
 
     def get(self, name: str) -> bytes:
-        """The file's bytes."""
+        """The content of the file."""
         with self._translated():
             return (self._folder / name).read_bytes()
 
     def names(self, prefix: str = "") -> Sequence[str]:
-        """Files, by their paths below the folder."""
+        """The paths of the files, relative to the folder."""
         found = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = sorted(str(path.relative_to(self._folder)) for path in found)
         return [name for name in names if name.startswith(prefix)]
 
     def delete(self, name: str) -> None:
-        """Remove the file."""
+        """Delete the file; a file that does not exist is not an error."""
         (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
@@ -81,7 +81,7 @@ class FolderObjects:
 
 
 def _object_lock(days: int) -> Mapping[str, Any]:
-    """PutObject's arguments that lock an object (COMPLIANCE) for so many days from now; none for 0 days."""
+    """The arguments of PutObject that lock an object (COMPLIANCE) for `days` days from now; none for 0 days."""
     if not days:
         return {}
     return {

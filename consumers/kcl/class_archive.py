@@ -1,8 +1,8 @@
-"""A class-data archive (AppCDS) of the KCL's jars: the daemon loads its classes parsed and verified.
+"""Creates a class-data archive (AppCDS) of the KCL's jars, from which the daemon loads parsed and verified classes.
 
-``python -m consumers.kcl.class_archive`` makes it (``make install`` runs that). A launcher uses an existing archive; on
-a local endpoint it makes a missing one in the background. The archive is optional: the JVM checks it against its own
-version and the jars' times, and ignores one that does not match.
+``python -m consumers.kcl.class_archive`` creates it (``make install`` runs that). A launcher uses an existing archive;
+on a local endpoint it creates a missing one in the background. The archive is optional: the JVM checks it against its
+own version and the modification times of the jars, and ignores an archive that does not match.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 def find(java: str) -> Path | None:
-    """The archive for this Java and these jars; None when there is none, or when somebody else may have written it."""
+    """The archive for this Java and these jars; None if it does not exist or another user could have written it."""
     try:
         path = _path(java)
-        if not (_is_ours(path) and _is_ours(path.parent)):
+        if not (_is_private(path) and _is_private(path.parent)):
             return None
         os.utime(path)
     except (OSError, RuntimeError):  # no home folder
@@ -40,12 +40,12 @@ def find(java: str) -> Path | None:
 
 
 def flags(archive: Path | None) -> list[str]:
-    """What the JVM needs to use it; mismatches are not an error."""
+    """The JVM options that use the archive; the JVM ignores an archive that does not match."""
     return [] if archive is None else ["-Xshare:auto", f"-XX:SharedArchiveFile={archive}"]
 
 
-def start_making(java: str) -> subprocess.Popen[bytes] | None:
-    """Make it in a process group of its own, for later starts; None when there is one, or a try has failed before."""
+def start_creation(java: str) -> subprocess.Popen[bytes] | None:
+    """Create the archive in a background process; None if it exists or an earlier attempt failed."""
     try:
         path = _path(java)
         if path.exists() or _failed(path).exists():
@@ -58,15 +58,15 @@ def start_making(java: str) -> subprocess.Popen[bytes] | None:
     )  # fmt: skip
 
 
-def make(java: str) -> str:
-    """Make the archive unless it exists or another process is making it. The reason when it cannot be made, else ""."""
+def create(java: str) -> str:
+    """Create the archive unless it exists or another process is creating it. Returns the reason of a failure, or ""."""
     try:
         path = _path(java)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(path.parent):
-            return f"others may write to {path.parent}"
-        with _alone(path) as alone:
-            if not alone or path.exists():
+        if not _is_private(path.parent):
+            return f"other users may write to {path.parent}"
+        with _try_lock(path) as locked:
+            if not locked or path.exists():
                 return ""
             _remove(old for old in path.parent.glob("kcl-*") if time.time() - old.stat().st_mtime > _UNUSED_SECONDS)
             return _dump(java, path)
@@ -87,7 +87,7 @@ def _dump(java: str, path: Path) -> str:
             fresh.chmod(0o600)
             fresh.replace(path)
             return ""
-        reason = f"{java} ended with status {done.returncode}: {(done.stderr or done.stdout)[-500:].strip()}"
+        reason = f"{java} exited with status {done.returncode}: {(done.stderr or done.stdout)[-500:].strip()}"
     except subprocess.TimeoutExpired:
         reason = f"{java} took longer than {_DUMP_SECONDS} s"
     finally:
@@ -97,13 +97,13 @@ def _dump(java: str, path: Path) -> str:
 
 
 def _classes(java: str) -> str:
-    """The classes that Java itself starts with, and those that a daemon was seen to load. Unknown ones are skipped."""
+    """The classes that Java loads at startup and those that a daemon loads. The JVM skips unknown names."""
     own = Path(java).resolve().parent.parent / "lib" / "classlist"
     return (own.read_text() if own.is_file() else "") + (files("kcl_properties") / "classes.txt").read_text()
 
 
 def _path(java: str) -> Path:
-    """Below the user's cache folder, named by all that it depends on: Java, flags, jars and the list of classes."""
+    """The path in the user's cache folder. The name is a hash of Java, its flags, the jars and the class list."""
     real, jars = Path(java).resolve(), jvm.find_jars()
     home = real.parent.parent
     parts = [real, home / "release", home / "lib" / "modules", *sorted(jars.glob("*.jar"))]
@@ -126,14 +126,14 @@ def _failed(path: Path) -> Path:
     return path.with_suffix(".failed")
 
 
-def _is_ours(path: Path) -> bool:
-    """An archive is code: it must be this user's, and nobody else's to write."""
+def _is_private(path: Path) -> bool:
+    """Whether this user owns `path` and no other user may write to it: an archive is code."""
     found = path.stat()
     return found.st_uid == os.geteuid() and not found.st_mode & _WRITABLE_BY_OTHERS
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def _try_lock(path: Path) -> Iterator[bool]:
     with path.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,14 +149,14 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def main() -> None:
-    """Make it for the given Java, else for the one that the launcher would find; exits with 0 when that cannot be."""
+    """Create the archive for the given Java, or the one that the launcher finds. A failure exits with 0, too."""
     os.nice(10)
     try:
-        problem = make(sys.argv[1] if len(sys.argv) > 1 else jvm.find_java(os.environ.get("CDC_JAVA", "")))
+        problem = create(sys.argv[1] if len(sys.argv) > 1 else jvm.find_java(os.environ.get("CDC_JAVA", "")))
     except CdcError as error:
         problem = str(error)
     if problem:
-        sys.stderr.write(f"cdc: no class-data archive, consumers start some seconds later: {problem}\n")
+        sys.stderr.write(f"cdc: no class-data archive, so consumers start some seconds later: {problem}\n")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ class Launcher:
     def _making_archive(self) -> Iterator[None]:
         """On a local endpoint, makes a missing class-data archive a while after the start; ends with the block."""
         making: list[subprocess.Popen[bytes] | None] = []
-        timer = threading.Timer(_ARCHIVE_SECONDS, lambda: making.append(class_archive.start_making(self._java)))
+        timer = threading.Timer(_ARCHIVE_SECONDS, lambda: making.append(class_archive.start_creation(self._java)))
         timer.daemon = True
         if self._archive is None and properties.is_local(os.environ):
             timer.start()

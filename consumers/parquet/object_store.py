@@ -1,4 +1,4 @@
-"""Object storage: how `deltalake` is told of an S3 that may not be AWS, and which tables lie below a prefix."""
+"""Configures `deltalake` for S3 (or a compatible store), and lists the tables below a prefix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from consumers.storage.objects import S3Location, S3Objects, raising
 
 
 def storage_options(url: str) -> dict[str, str]:
-    """Options for an ``s3://`` URL: the AWS_* environment, boto3's profiles and roles; commits by conditional put."""
+    """The options of `deltalake` for an ``s3://`` URL: boto3's credentials and region, commits by conditional put."""
     scheme = urlsplit(url).scheme
     if scheme != "s3":
         raise UsageError(f"a lake cannot be at {scheme}://", "use a folder or s3://bucket/prefix")
@@ -21,7 +21,7 @@ def storage_options(url: str) -> dict[str, str]:
 
 
 def open_objects(url: str) -> S3Objects:
-    """The lake's objects: for what `deltalake` offers no way. Raises SatelliteError."""
+    """Open the lake's objects, for operations that `deltalake` does not offer. Raises UsageError."""
     location = S3Location.parse(url)
     if location is None:
         raise UsageError(f"{url!r} names no bucket", "use a folder or s3://bucket/prefix")

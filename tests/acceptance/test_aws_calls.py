@@ -1,8 +1,8 @@
-"""Each policy that ``cdcctl aws policy`` prints against the calls that the part makes, seen on the wire: none is
-missing, and nothing is allowed that nothing needs.
+"""Compares each policy that ``cdcctl aws policy`` prints with the calls that the part makes, recorded on the wire: no
+permission is missing, and none is unused.
 
-The endpoint is no address of "this machine" to the launcher, so that everything is as on AWS: the KCL makes its own
-tables, speaks CBOR over HTTP/2, and tells CloudWatch of itself. Only the waiting times are those of a laptop.
+The endpoint does not look like an address of this machine to the launcher, so everything works as on AWS: the KCL
+creates its tables, speaks CBOR over HTTP/2, and reports to CloudWatch. Only the waiting times are those of a laptop.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from consumers.parquet.lake import Lake, TableRef
 from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.search.sink import open_sink
 from consumers.worker.status import read_reports
-from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_kit import wait_until
+from tests.support.cdcctl import run_cdcctl
 from tests.support.histories import history
 from tests.support.iam import allows, unused
+from tests.support.kcl import logs
 from tests.support.lambda_function import Function
 from tests.support.local_aws import Cloud
 from tests.support.opensearch import Node
 from tests.support.postgres import Database
+from tests.support.waiting import wait_until
 from tests.support.wire_tap import Call, WireTap
 
 pytestmark = pytest.mark.acceptance
@@ -162,11 +163,11 @@ def test_consumers_make_the_calls_that_they_may(cloud: Cloud, stream: str, tmp_p
             consuming("parquet", tmp_path / "parquet", first, lake) as parquet,
             consuming("audit", tmp_path / "audit", second, anchors, "--fan-out") as audit,
         ):
-            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 200, 120, parquet)
-            wait_until(lambda: read(tmp_path / "audit", "audit") >= 200, 120, audit)
+            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 200, 120, logs(parquet))
+            wait_until(lambda: read(tmp_path / "audit", "audit") >= 200, 120, logs(audit))
             feed(stream, 200, seed=2, broken=True)
-            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 401, 60, parquet)
-            wait_until(lambda: Call("cloudwatch:PutMetricData", "") in one.calls & two.calls, 120, audit)
+            wait_until(lambda: read(tmp_path / "parquet", "parquet") >= 401, 60, logs(parquet))
+            wait_until(lambda: Call("cloudwatch:PutMetricData", "") in one.calls & two.calls, 120, logs(audit))
         expire(f"s3://lake-{stream}/l", one.url)
     granted = policy(first, tmp_path / "parquet", "consumer", "parquet")
     must_fit(granted, one.calls, *RARE, AFTER_A_FAILURE)

@@ -1,6 +1,6 @@
-"""The templates deployed on the local AWS, and what they made at work: function, role, stream, bucket, task, tables.
+"""Deploys the templates on the local AWS, and uses what they created: function, role, stream, bucket, task, tables.
 
-docs/aws.md tells of each resource whether it was created; the test holds the table against what it saw.
+docs/aws.md lists for each resource whether it was created; the test compares that table with what it found.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox.processes import Daemon, free_port
 from consumers.kcl.leases import LeaseTable
 from consumers.worker.status import read_reports
-from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_kit import wait_until
+from tests.support.cdcctl import run_cdcctl
 from tests.support.iam import pairs
+from tests.support.kcl import logs
 from tests.support.lambda_package import ARCH, VERSION, Package
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parent.parent.parent
@@ -154,7 +155,9 @@ def test_what_the_templates_make_works(
     postgres.run("CREATE TABLE t (id integer PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 100)")
     assert invoke(name)["changes"] == 100
     with consumer_by_its_task(name, cloud, tmp_path) as running:
-        wait_until(lambda: sum(report.applied for report in read_reports(tmp_path, "parquet")) >= 100, 120, running)
+        wait_until(
+            lambda: sum(report.applied for report in read_reports(tmp_path, "parquet")) >= 100, 120, logs(running)
+        )
     made = boto3.client("s3").list_objects_v2(Bucket=base["BucketName"], Prefix="lake/main/public/t/")
     assert made["KeyCount"] > 0
     assert LeaseTable(f"{name}-parquet").read()

@@ -6,13 +6,13 @@ import time
 import pytest
 
 from cdcctl.demo.workload import Shop
-from tests.acceptance.conftest import Whole
+from tests.support.sandbox_run import SandboxRun
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(280)]
 
 
-def test_a_satellite_that_starts_late_catches_up(whole: Whole) -> None:
-    """The rows were there before the slot: no change on the stream tells of them."""
+def test_a_satellite_that_starts_late_catches_up(whole: SandboxRun) -> None:
+    """The rows are older than the slot, so the stream has no change of them."""
     whole.source.query(f"SELECT pg_drop_replication_slot('{whole.environ.get('CDC_SLOT', 'cdc')}')")
     whole.shop.create()
     whole.parts.start("producer", ["producer", "run"])

@@ -5,7 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,9 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from consumers.stream.shards import list_shards
 from consumers.stream.start import EARLIEST
-from tests.acceptance.conftest import Whole, run_cdcctl
+from tests.support.cdcctl import run_cdcctl
+from tests.support.sandbox_run import SandboxRun
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def lines(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_tail_replay_and_rewind(whole: Whole) -> None:
+def test_tail_replay_and_rewind(whole: SandboxRun) -> None:
     whole.parts.start("producer", ["producer", "run"])
     whole.parts.start("audit", ["consumer", "run", "audit"])
     whole.shop.create()
@@ -59,7 +60,7 @@ def test_tail_replay_and_rewind(whole: Whole) -> None:
     assert sum(report.applied for report in whole.reports("audit")) == 0
 
 
-def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: Whole) -> None:
+def test_the_plain_multilangdaemon_runs_a_shipped_properties_file(whole: SandboxRun) -> None:
     """Without cdcctl: runs the command that kclpy's helper prints."""
     whole.parts.start("producer", ["producer", "run"])
     whole.shop.create()
@@ -129,10 +130,7 @@ class Terminals:
         return done.stdout
 
     def wait(self, look: Callable[[], str], text: str) -> None:
-        deadline = time.monotonic() + 90
-        while text not in (found := look()):
-            assert time.monotonic() < deadline, found
-            time.sleep(0.5)
+        wait_until(lambda: text in look(), 90, lambda: f"{text!r} in {look()}", 0.5)
 
     def stop(self) -> None:
         for part in self.running:
@@ -215,7 +213,7 @@ def test_bad_input_is_one_clear_line_and_a_status(
     assert done.stdout == ""
 
 
-def test_a_source_that_is_not_configured_is_an_error_with_the_fix(whole: Whole) -> None:
+def test_a_source_that_is_not_configured_is_an_error_with_the_fix(whole: SandboxRun) -> None:
     def producer(**changed: str) -> tuple[int, str]:
         done = whole.cdcctl("producer", "run", **changed)
         return done.returncode, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import run_cdcctl
+from tests.support.cdcctl import run_cdcctl
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 

@@ -1,26 +1,26 @@
 """Kill -9 whatever runs, start it again: the satellites equal the database, nothing applied twice or lost."""
 
-import os
 import random
 import threading
 import time
 
 import pytest
 
-from tests.acceptance.conftest import Whole
 from tests.support.processes import descendants, kill
+from tests.support.sandbox_run import SandboxRun
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(240)]
 CONSUMERS = ("search", "parquet", "audit")
 
 
-def start(whole: Whole, *names: str) -> None:
+def start(whole: SandboxRun, *names: str) -> None:
     for name in names:
         whole.parts.start(name, ["producer", "run"] if name == "producer" else ["consumer", "run", name])
 
 
-def test_satellites_equal_the_database_after_kills(whole: Whole) -> None:
-    chance = random.Random(os.environ.get("CDC_SEED") or time.time_ns())
+def test_satellites_equal_the_database_after_kills(whole: SandboxRun) -> None:
+    chance = random.Random(seed())
     start(whole, "producer", *CONSUMERS)
     whole.shop.create()
     ended = threading.Event()
@@ -62,6 +62,6 @@ def test_satellites_equal_the_database_after_kills(whole: Whole) -> None:
             assert report.dead_lettered == 0
 
 
-def _gone(whole: Whole, name: str) -> bool:
+def _gone(whole: SandboxRun, name: str) -> bool:
     whole.parts.running[name].reap()
     return not whole.parts.running[name].alive

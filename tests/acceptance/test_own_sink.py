@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Whole
+from tests.support.sandbox_run import SandboxRun
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
@@ -36,7 +36,7 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def test_a_new_sink_receives_live_changes_and_its_refusals_are_dead_letters(
-    whole: Whole, hook: tuple[str, list[dict[str, Any]]]
+    whole: SandboxRun, hook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, seen = hook
     (whole.folder / "cdc.toml").write_text(f'[consumers.slack-alerts]\nurl = "{url}"\n')
@@ -63,6 +63,6 @@ def test_a_new_sink_receives_live_changes_and_its_refusals_are_dead_letters(
     assert json.loads(whole.cdcctl("dlq", "ls", "slack-alerts", "-o", "json").stdout) == []
 
 
-def _wanted(whole: Whole) -> set[tuple[str, str]]:
+def _wanted(whole: SandboxRun) -> set[tuple[str, str]]:
     rows = whole.source.query("SELECT id FROM products")
     return {("public.products", str({"id": int(key)})) for (key,) in rows}

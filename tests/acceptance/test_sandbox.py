@@ -12,11 +12,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cdckit.settings import Settings
+from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from producer.postgres.connection import Source
 from producer.postgres.slots import drop_slot, find_slot
-from tests.acceptance.conftest import Whole, run_cdcctl
+from tests.support.cdcctl import run_cdcctl
+from tests.support.sandbox_run import SandboxRun
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 CONSUMERS = ("audit", "search", "parquet")
@@ -28,7 +29,7 @@ def tags() -> set[str]:
 
 
 @contextmanager
-def changing(whole: Whole) -> Iterator[None]:
+def changing(whole: SandboxRun) -> Iterator[None]:
     """Changes while the block runs."""
     done = threading.Event()
 
@@ -42,7 +43,7 @@ def changing(whole: Whole) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fan_out", [False, True])
-def test_a_reshard_loses_nothing_and_the_kcl_finishes_the_parents_first(whole: Whole, fan_out: bool) -> None:
+def test_a_reshard_loses_nothing_and_the_kcl_finishes_the_parents_first(whole: SandboxRun, fan_out: bool) -> None:
     whole.parts.start("producer", ["producer", "run"])
     for name in CONSUMERS:
         whole.parts.start(name, ["consumer", "run", name, *(["--fan-out"] if fan_out else [])])
@@ -70,7 +71,7 @@ def test_a_reshard_loses_nothing_and_the_kcl_finishes_the_parents_first(whole: W
     assert health.returncode == 0, health.stdout
 
 
-def test_the_rows_that_are_there_are_published_though_local_up_made_the_slot(whole: Whole) -> None:
+def test_the_rows_that_are_there_are_published_though_local_up_made_the_slot(whole: SandboxRun) -> None:
     whole.source.query("CREATE TABLE before (id int PRIMARY KEY, t text)")
     whole.source.query("INSERT INTO before SELECT n, 'old' FROM generate_series(1, 100) n")
     slot = find_slot(whole.source, "cdc")
@@ -95,7 +96,7 @@ def test_the_rows_that_are_there_are_published_though_local_up_made_the_slot(who
     assert len(after.splitlines()) == len(before.splitlines()) + 1
 
 
-def test_a_slot_that_is_gone_is_not_made_again_by_a_snapshot_or_local_up(whole: Whole) -> None:
+def test_a_slot_that_is_gone_is_not_made_again_by_a_snapshot_or_local_up(whole: SandboxRun) -> None:
     whole.parts.start("producer", ["producer", "run", "--snapshot", "initial"])
     whole.wait(lambda: (slot := find_slot(whole.source, "cdc")) is not None and slot.active_pid is not None)
     whole.wait(lambda: "cdc.source.main" in tags())
@@ -142,7 +143,7 @@ def test_reset_starts_again_from_nothing(folder: Path) -> None:
         cdcctl("local", "reset", "--yes")
 
 
-def test_reset_is_refused_while_a_consumer_runs(whole: Whole) -> None:
+def test_reset_is_refused_while_a_consumer_runs(whole: SandboxRun) -> None:
     whole.parts.start("audit", ["consumer", "run", "audit"])
     whole.wait(lambda: bool(list((whole.folder / "run").glob("audit-*.lock"))))
     refused = whole.cdcctl("local", "reset", "--yes")
@@ -156,7 +157,7 @@ def test_reset_is_refused_while_a_consumer_runs(whole: Whole) -> None:
     assert whole.stack.running["postgres"]
 
 
-def test_local_status_says_what_the_streams_hold_and_may(whole: Whole) -> None:
+def test_local_status_says_what_the_streams_hold_and_may(whole: SandboxRun) -> None:
     whole.parts.start("producer", ["producer", "run"])
     whole.shop.create()
     whole.wait(lambda: whole.stack.cloud.stored.bytes > 0)

@@ -23,7 +23,8 @@ from cdckit.testing import batch, change
 from consumers.worker.factory import sink_context
 from consumers.worker.registry import find_factory
 from producer.postgres.connection import Source
-from tests.acceptance.conftest import Whole, run_cdcctl
+from tests.support.cdcctl import run_cdcctl
+from tests.support.sandbox_run import SandboxRun
 from tests.support.scale import scale
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.chaos, pytest.mark.timeout(scale(900, 7200))]
@@ -38,13 +39,13 @@ _TYPES = {"id": "bigint", "n": "integer", "price": "numeric(12,2)", "body": "tex
 _BATCH = 2_000
 
 
-def verified(whole: Whole, satellite: str, status: int) -> dict[str, Any]:
+def verified(whole: SandboxRun, satellite: str, status: int) -> dict[str, Any]:
     started = time.monotonic()
     done = run_cdcctl(
         "verify", satellite, "--timeout", "300", "-o", "json",
         environ=whole.environ, folder=whole.folder, timeout=scale(300, 3000),
     )  # fmt: skip
-    assert done.returncode == status, f"{satellite}: {done.stdout}{done.stderr}{whole.told()}"
+    assert done.returncode == status, f"{satellite}: {done.stdout}{done.stderr}{whole.last_lines()}"
     answer: dict[str, Any] = json.loads(done.stdout)
     assert answer["equal"] is (status == 0)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
@@ -53,7 +54,7 @@ def verified(whole: Whole, satellite: str, status: int) -> dict[str, Any]:
     return answer
 
 
-def test_each_satellite_is_verified_during_changes_and_a_lost_change_is_found(whole: Whole) -> None:
+def test_each_satellite_is_verified_during_changes_and_a_lost_change_is_found(whole: SandboxRun) -> None:
     dsn, whole.parts.environ = whole.stack.cluster.dsn, {**whole.environ, "CDC_CHECKPOINT_SECONDS": "1"}
     whole.source.query(_FACTS)
     for name in SATELLITES:
@@ -98,7 +99,7 @@ def working(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
         thread.join(60)
 
 
-def fill(name: str, whole: Whole) -> None:
+def fill(name: str, whole: SandboxRun) -> None:
     """Write the table into a satellite through its sink, which is much faster than a snapshot."""
     sink = find_factory(name)(sink_context(Settings(data=str(whole.folder)), name, "shardId-000000000000"))
     with closing(sink), whole.source.transaction():
@@ -134,7 +135,7 @@ def lose(dsn: str, table: str, *statements: str) -> None:
         source.query(f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
 
 
-def test_a_missing_satellite_is_reported(whole: Whole) -> None:
+def test_a_missing_satellite_is_reported(whole: SandboxRun) -> None:
     whole.shop.create()
     missing = whole.cdcctl("verify", "search", "--timeout", "1")
     assert missing.returncode == 6

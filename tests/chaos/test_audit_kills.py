@@ -1,6 +1,5 @@
 """Kills during appends and anchors, duplicates, disorder, two writers: no entry twice, all chains verify."""
 
-import os
 import random
 import subprocess
 import sys
@@ -13,22 +12,22 @@ from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.audit.log import open_log
 from consumers.audit.sink import open_sink
-from tests.chaos.audit_writer import COUNT
+from tests.support.audit_writer import COUNT
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(280, 3600))]
 
-WRITER = (sys.executable, "-m", "tests.chaos.audit_writer")
+WRITER = (sys.executable, "-m", "tests.support.audit_writer")
 
 
 def test_no_entry_twice_none_missing_and_the_chains_verify_after_each_kill(tmp_path: Path) -> None:
-    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
-    sys.stdout.write(f"CDC_SEED={seed}\n")
-    chance = random.Random(seed)
+    chosen = seed()
+    chance = random.Random(chosen)
     for number in range(scale(10, 100)):
         writers = [
             subprocess.Popen(
-                [*WRITER, str(tmp_path), f"shard-{shard}", f"{seed}-{number}-{shard}"], stdout=subprocess.PIPE
+                [*WRITER, str(tmp_path), f"shard-{shard}", f"{chosen}-{number}-{shard}"], stdout=subprocess.PIPE
             )
             for shard in range(2)
         ]

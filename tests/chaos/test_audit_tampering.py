@@ -1,6 +1,5 @@
 """Every kind of tampering at random places is detected, and an unaltered log verifies."""
 
-import os
 import random
 import shutil
 import sqlite3
@@ -14,6 +13,7 @@ import pytest
 from consumers.audit.log import open_log
 from tests.support.audit_logs import filled
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(120, 3600))]
 ENTRIES = scale(2_000, 100_000)
@@ -107,9 +107,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_tampering_is_detected(whole: Path, tmp_path: Path) -> None:
-    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
-    sys.stdout.write(f"CDC_SEED={seed}\n")
-    chance, missed = random.Random(seed), []
+    chosen = seed()
+    chance, missed = random.Random(chosen), []
     # many small logs: a tampering affects only its chain, of any length
     small = tmp_path / "small"
     filled(small, WINDOW, anchor_every=40)
@@ -126,7 +125,7 @@ def test_every_tampering_is_detected(whole: Path, tmp_path: Path) -> None:
 
 
 def test_tamperings_of_the_large_log_are_detected(whole: Path, tmp_path: Path) -> None:
-    chance = random.Random(7)
+    chance = random.Random(seed(7))
     for tampering in KINDS:
         folder = tmp_path / tampering.__name__
         shutil.copytree(whole, folder, dirs_exist_ok=True)

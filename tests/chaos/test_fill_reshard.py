@@ -17,9 +17,9 @@ from consumers.stream.start import EARLIEST
 from producer.records import partition_key
 from producer.snapshot.backfill import BackfillRequest, backfill
 from producer.snapshot.progress import SnapshotProgress
-from tests.chaos.test_producer import caught_up, producing
 from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.postgres import Database
+from tests.support.producer_runs import caught_up, producing
 from tests.support.resharding_aws import ReshardingCloud
 from tests.support.scale import scale
 

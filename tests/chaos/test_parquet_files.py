@@ -21,6 +21,7 @@ from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy, co
 from consumers.parquet.read.query import connect, explain_analyze
 from consumers.parquet.sink import open_sink
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 SHARD = "shardId-000000000000"
@@ -35,7 +36,7 @@ QUESTION = (
 
 def mixed(count: int) -> Iterator[Change]:
     """Changes of two schema versions, interleaved as around an ALTER TABLE."""
-    chance = random.Random(3)
+    chance = random.Random(seed(3))
     for at in range(1, count + 1):
         new = chance.random() < 0.5
         row: dict[str, Value] = {

@@ -1,6 +1,5 @@
 """Kills, paused writers and merges at random moments: the change log contains the stream exactly once."""
 
-import os
 import random
 import signal
 import subprocess
@@ -21,9 +20,10 @@ from consumers.parquet.lake import Lake
 from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
-from tests.chaos.lake_writer import END, give_lease
 from tests.support.histories import history
+from tests.support.lake_writer import END, give_lease
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1800))]
 LEFT, RIGHT, LEFT_LOW, LEFT_HIGH = "shard-0", "shard-1", "shard-2", "shard-3"
@@ -111,7 +111,7 @@ class Writers:
         self._started += 1
         owner = str(self._started)
         give_lease(self._folder, name, owner)
-        command = [sys.executable, "-m", "tests.chaos.lake_writer", str(self._folder), name, owner]
+        command = [sys.executable, "-m", "tests.support.lake_writer", str(self._folder), name, owner]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(command, stderr=log)
 
@@ -152,11 +152,10 @@ class Writers:
 
 
 def test_the_change_log_contains_the_stream_exactly_once_after_kills(tmp_path: Path) -> None:
-    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
-    sys.stdout.write(f"CDC_SEED={seed}\n")
-    chance, kills, writers = random.Random(seed), scale(12, 110), Writers(tmp_path)
+    chosen = seed()
+    chance, kills, writers = random.Random(chosen), scale(12, 110), Writers(tmp_path)
     done = {"kill": 0, "zombie": 0, "merge": 0}
-    with Stream(tmp_path, seed) as stream:
+    with Stream(tmp_path, chosen) as stream:
         for number in range(kills):
             if number == kills // 2:
                 stream.split()

@@ -21,13 +21,15 @@ import pytest
 
 from cdckit.runtime.settings import Settings
 from producer.kinesis.stream import Stream, kinesis_client
-from tests.chaos.test_producer import caught_up
+from tests.support.figures import say
 from tests.support.file_stream import FileStream, file_stream
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
 from tests.support.processes import kill
+from tests.support.producer_runs import caught_up
 from tests.support.satellites import SATELLITES, differences, filled
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 ROWS = scale(30_000, 1_000_000)
@@ -78,7 +80,7 @@ class Storm:
             self.failure = error
 
     def _storm(self, connection: Any) -> None:
-        chance, started = random.Random(3), time.monotonic()
+        chance, started = random.Random(seed(3)), time.monotonic()
         while not self._ended.is_set():
             with connection, connection.cursor() as cursor:
                 for _ in range(10):
@@ -127,7 +129,7 @@ class Part:
             )
 
     def killed(self, times: int, chance: random.Random) -> int:
-        """Kill -9 so many times at work, then let it end; how often it was hit at work."""
+        """Kill the process with SIGKILL `times` times, then let it end; the number of kills while it worked."""
         hits = 0
         while True:
             self.start()
@@ -178,7 +180,7 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
         "CDC_DSN": postgres.dsn, "CDC_SLOT": postgres.slot, "CDC_STREAM": stream, "CDC_DATA": str(tmp_path / "data"),
     }  # fmt: skip
     settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream, data=str(tmp_path / "data"))
-    chance, storm = random.Random(), Storm(postgres.dsn)
+    chance, storm = random.Random(seed()), Storm(postgres.dsn)
     producer = Part(
         ["producer.cli", "--snapshot", "initial"],
         environ,
@@ -215,7 +217,3 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
     assert differences(settings, tmp_path / "shadow") == []
     assert storm.changes >= scale(1.0, RATE * storm.seconds)  # `make test` shares its machine
     assert producer.log.read_text().count("resuming:") <= hits[0]
-
-
-def say(what: str) -> None:
-    sys.stderr.write(f"\n{what}\n")

@@ -21,7 +21,6 @@ from consumers.worker.status import read_reports
 from producer.postgres.connection import Source
 from producer.postgres.server import wal_end
 from producer.postgres.slots import drop_slot, find_slot
-from tests.chaos.test_producer import producing
 from tests.nemesis.checker import Evidence, Finding, Sample, check
 from tests.nemesis.driven import Driven, records
 from tests.nemesis.evidence import read_stream, satellite
@@ -32,8 +31,10 @@ from tests.nemesis.truth import open_slots, read_truth
 from tests.nemesis.workload import Workload
 from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.local_aws import Cloud
+from tests.support.producer_runs import producing
 from tests.support.resharding_aws import ReshardingCloud
 from tests.support.scale import scale
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 NOTHING = ""
@@ -62,10 +63,8 @@ class Bench:
             return wal_end(source)
 
     def caught_up(self) -> None:
-        end, deadline = self.end(), time.monotonic() + 120
-        while self.sample().confirmed < end:
-            assert time.monotonic() < deadline, "the producer does not catch up"
-            time.sleep(0.05)
+        end = self.end()
+        wait_until(lambda: self.sample().confirmed >= end, 120, "the producer catches up", 0.05)
 
     def evidence(self) -> Evidence:
         committed = read_truth(self.settings.dsn, truth(self.settings.slot))
@@ -194,7 +193,7 @@ def test_law_2_checkpoint_late(filled: Filled, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("bug", [NOTHING, "goes-on-after-errors"])
 def test_law_4_no_silent_skip(filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    """Errors that nobody expected, in one batch of ten."""
+    """One batch of ten raises an unexpected error."""
     plant(bug, monkeypatch.setattr)
     findings = judged(filled, tmp_path, driven(filled, tmp_path, "audit", failures=0.1))
     assert {finding.kind for finding in findings} == ({"lost", "wrong"} if bug else set()), findings[:5]

@@ -20,16 +20,17 @@ from consumers.replay import rewind
 from consumers.replica.sqlite import REPLICA_FILE as REPLICA
 from consumers.stream import points
 from consumers.stream.shards import list_shards, parents
-from tests.chaos.recording_sink import delivered
-from tests.chaos.test_kit import wait_until
 from tests.support.calling import Caller
-from tests.support.kcl_parts import parts_in
+from tests.support.kcl import logs, parts_in
 from tests.support.mixed_stream import MixedStream
+from tests.support.recording_sink import delivered
 from tests.support.resharding_aws import ReshardingCloud
+from tests.support.seed import seed
+from tests.support.waiting import wait_until
 from tests.support.wire_tap import WireTap
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
-SINK = ("--sink", "tests.chaos.recording_sink:open_sink")
+SINK = ("--sink", "tests.support.recording_sink:open_sink")
 SLACK = timedelta(seconds=2)
 READING = {
     f"kinesis:{name}" for name in ("ListShards", "GetShardIterator", "GetRecords", "DescribeStreamSummary")
@@ -47,7 +48,7 @@ def test_beside_a_live_consumer_and_in_its_place(
 ) -> None:
     for module in (points, rewind):
         monkeypatch.setattr(module, "SLACK", SLACK)  # a minute is too long for a test
-    mixed = MixedStream(resharding, random.Random(12))
+    mixed = MixedStream(resharding, random.Random(seed(12)))
     monkeypatch.setenv("CDC_STREAM", mixed.stream)
     monkeypatch.setenv("CDC_APP_PREFIX", mixed.stream)
     mixed.put(30)
@@ -58,7 +59,7 @@ def test_beside_a_live_consumer_and_in_its_place(
     folder, leases = tmp_path / "replica", LeaseTable(f"{mixed.stream}-replica")
 
     parts.start("replica", ["consumer", "run", "replica", *SINK])
-    wait_until(lambda: {position for _, position in delivered(folder)} >= set(mixed.positions()), 180, parts)
+    wait_until(lambda: {position for _, position in delivered(folder)} >= set(mixed.positions()), 180, logs(parts))
     held, counters = (digests(folder), checkpoints(leases)), leases.read()
     with taps(resharding, monkeypatch) as (kinesis, dynamodb):
         answer = cdcctl("replay", "replica", *SINK, "--from", "earliest", "-o", "json").objects[0]
@@ -77,7 +78,7 @@ def test_beside_a_live_consumer_and_in_its_place(
     )
     first_time = len(delivered(folder))
     parts.start("replica", ["consumer", "run", "replica", *SINK])
-    wait_until(lambda: {position for _, position in delivered(folder)[first_time:]} >= wanted, 180, parts)
+    wait_until(lambda: {position for _, position in delivered(folder)[first_time:]} >= wanted, 180, logs(parts))
     assert out_of_order(delivered(folder)[first_time:], mixed.stream) == []
     assert replica(folder) == model(mixed)
     parts.stop()

@@ -1,8 +1,6 @@
 """The search satellite under the real KCL: two workers, kills, a split; in the end the index equals the rows."""
 
-import os
 import random
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,12 +14,14 @@ from cdckit.errors import CdcError
 from cdckit.testing import MemorySink, deliver
 from consumers.search.query import documents
 from consumers.worker.status import read_reports
-from tests.chaos.test_kit import Feed, wait_until
-from tests.support.kcl_parts import parts_in
+from tests.support.feed import Feed
+from tests.support.kcl import logs, parts_in, start_consumer
 from tests.support.opensearch import Node
 from tests.support.processes import descendants, kill
 from tests.support.resharding_aws import ReshardingCloud
 from tests.support.scale import scale
+from tests.support.seed import seed
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(300, 3600))]
 WORKERS = ("worker 1", "worker 2")
@@ -48,19 +48,14 @@ def parts(
 def test_the_index_equals_the_rows_after_kills_and_a_split(
     tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, options: Mapping[str, Any]
 ) -> None:
-    seed = int(os.environ.get("CDC_SEED", time.time_ns()))
-    sys.stdout.write(f"CDC_SEED={seed}\n")
-    chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(4, 60)
-
-    def start(name: str) -> None:
-        parts.start(name, ["consumer", "run", "search", "--stream", stream, "--app-prefix", stream])
-
+    number = seed()
+    chance, stream, kills = random.Random(number), resharding.make_stream(), scale(4, 60)
     for name in WORKERS:
-        start(name)
-    with Feed(resharding, stream, seed) as feed:
-        wait_until(lambda: sum(report.read > 0 for report in read_reports(tmp_path, "search")) == 2, 60, parts)
-        for number in range(kills):
-            if number == kills // 2:
+        start_consumer(parts, "search", stream, label=name)
+    with Feed(resharding, stream, number) as feed:
+        wait_until(lambda: sum(report.read > 0 for report in read_reports(tmp_path, "search")) == 2, 60, logs(parts))
+        for turn in range(kills):
+            if turn == kills // 2:
                 resharding.split(stream)
             victim = chance.choice(WORKERS)
             processes = descendants(parts.running[victim].pid)
@@ -68,12 +63,12 @@ def test_the_index_equals_the_rows_after_kills_and_a_split(
             kill(*(processes if everything else processes[2:][-1:]))
             if everything:
                 parts.running.pop(victim).reap()
-                start(victim)
+                start_consumer(parts, "search", stream, label=victim)
             time.sleep(chance.uniform(1, 5))
     changes = [entry.change for entry in feed.entries]
     plain = MemorySink()
     deliver(plain, *changes)
-    wait_until(lambda: indexed(tmp_path, options, changes) == expected(plain), scale(90, 300), parts)
+    wait_until(lambda: indexed(tmp_path, options, changes) == expected(plain), scale(90, 300), logs(parts))
     for report in read_reports(tmp_path, "search"):
         assert report.read == report.applied + report.superseded + report.dead_lettered
         assert report.dead_lettered == 0

@@ -14,14 +14,14 @@ import pytest
 
 from cdcctl.demo.child_processes import ChildProcesses
 from consumers.worker.status import read_reports
-from tests.acceptance.conftest import run_cdcctl
-from tests.chaos.test_kit import wait_until
-from tests.chaos.test_ways import slot_is_read
-from tests.support.kcl_parts import parts_in
+from tests.support.cdcctl import run_cdcctl
+from tests.support.kcl import logs, parts_in
 from tests.support.postgres import Database
 from tests.support.processes import descendants
+from tests.support.producer_runs import slot_is_active
 from tests.support.resharding_aws import ReshardingCloud
 from tests.support.scale import FULL
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.chaos,
@@ -60,7 +60,7 @@ def test_a_million_changes_leave_every_process_as_it_was(
     )
     with parts_in(tmp_path, resharding, monkeypatch, **environ) as parts:
         parts.start("producer", ["producer", "run"])
-        wait_until(lambda: slot_is_read(postgres), 90, parts)
+        wait_until(lambda: slot_is_active(postgres), 90, logs(parts))
         for name in SATELLITES:
             parts.start(name, ["consumer", "run", name])
         postgres.run("UPDATE soak SET n = -1")  # so that each satellite has every row
@@ -68,8 +68,8 @@ def test_a_million_changes_leave_every_process_as_it_was(
         watched = Watched(parts, tmp_path)
         for number in range(1, (CHANGES - ROWS) // AT_ONCE + 1):
             turn(postgres, number)
-            wait_until(lambda done=number * AT_ONCE: watched.slowest > done + ROWS - _AHEAD, 600, parts)  # type: ignore[misc]
-        wait_until(lambda: watched.slowest >= CHANGES, 600, parts)
+            wait_until(lambda done=number * AT_ONCE: watched.slowest > done + ROWS - _AHEAD, 600, logs(parts))  # type: ignore[misc]
+        wait_until(lambda: watched.slowest >= CHANGES, 600, logs(parts))
         end, seconds = watched.held(), time.monotonic() - begun
         for name in SATELLITES:
             done = run_cdcctl(
@@ -145,7 +145,7 @@ def _held(pid: int) -> Held:
 
 
 def tell(start: Mapping[str, Held], end: Mapping[str, Held], seconds: float) -> None:
-    """The table, for whoever runs with -s, and the same as JSON."""
+    """Print the table (pytest shows it with -s), and write it as JSON."""
     lines = [f"{CHANGES:,} changes in {seconds:.0f} s; after a quarter -> at the end"]
     for name in sorted(start.keys() | end.keys()):
         before, after = start.get(name), end.get(name)

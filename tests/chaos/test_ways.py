@@ -10,15 +10,18 @@ from cdcctl.sandbox.processes import start_time
 from consumers.kcl.leases import LeaseTable
 from consumers.kcl.properties import read_file
 from consumers.worker.status import read_reports
-from tests.chaos.ledger_sink import FILE, POISON
-from tests.chaos.test_kit import Feed, covered, happens, reading, rows, seen, wait_until
+from tests.support.feed import Feed
 from tests.support.histories import entry, folded
-from tests.support.kcl_parts import parts_in
+from tests.support.kcl import logs, parts_in, start_ledger
+from tests.support.ledger import covered, reading, rows, seen
+from tests.support.ledger_sink import FILE, POISON
 from tests.support.postgres import Database
 from tests.support.processes import descendants, kill
+from tests.support.producer_runs import slot_is_active
 from tests.support.resharding_aws import ReshardingCloud
 from tests.support.scale import scale
 from tests.support.stream_audit import audit_stream
+from tests.support.waiting import becomes_true, wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(480, 1200))]
 TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)
@@ -31,10 +34,7 @@ def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.Monke
 
 
 def consume(parts: ChildProcesses, stream: str, *more: str, folder: Path | None = None) -> None:
-    parts.start(f"ledger{len(parts.running)}", [
-        "consumer", "run", "ledger", "--sink", "tests.chaos.ledger_sink:open_sink", "--stream", stream,
-        "--app-prefix", stream, *more,
-    ], folder)  # fmt: skip
+    start_ledger(parts, stream, *more, label=f"ledger{len(parts.running)}", folder=folder)
 
 
 def test_aggregated_records_go_through_the_kcl_whole(
@@ -47,7 +47,7 @@ def test_aggregated_records_go_through_the_kcl_whole(
         "producer", "run", "--aggregate", "--dsn", postgres.dsn, "--slot", postgres.slot, "--stream", stream,
     ])  # fmt: skip
     consume(parts, stream)
-    wait_until(lambda: slot_is_read(postgres) and (tmp_path / "ledger" / FILE).exists(), 90, parts)
+    wait_until(lambda: slot_is_active(postgres) and (tmp_path / "ledger" / FILE).exists(), 90, logs(parts))
     for number in range(TRANSACTIONS):
         if number == TRANSACTIONS // 3:
             resharding.split(stream)
@@ -59,7 +59,7 @@ def test_aggregated_records_go_through_the_kcl_whole(
             f"UPDATE ledger SET value = 'turn {number}' WHERE id % 7 = {number % 7}",
         )
     source = dict(postgres.query("SELECT id, value FROM ledger"))
-    wait_until(lambda: rows(tmp_path) == source, 120, parts)
+    wait_until(lambda: rows(tmp_path) == source, 120, logs(parts))
     found = audit_stream(stream, resharding.client("kinesis"))
     assert seen(tmp_path) == {position.sort_key for position in found.positions}
     assert found.records > 20 * records_on(resharding, stream), "they were not aggregated"
@@ -80,16 +80,16 @@ def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
     stream = resharding.make_stream(shards=4)
     consume(parts, stream, folder=tmp_path)
     with Feed(resharding, stream, 1) as feed:
-        wait_until(lambda: len(reading(tmp_path)) == 4, 90, parts)
+        wait_until(lambda: len(reading(tmp_path)) == 4, 90, logs(parts))
         consume(parts, stream, folder=tmp_path)
         leases = LeaseTable(f"{stream}-ledger", resharding.client("dynamodb"))
-        wait_until(lambda: len({lease.owner for lease in (leases.read() or {}).values()}) == 2, 120, parts)
+        wait_until(lambda: len({lease.owner for lease in (leases.read() or {}).values()}) == 2, 120, logs(parts))
     expected = {entry.change.position.sort_key for entry in feed.entries}
-    if not happens(lambda: covered(tmp_path) >= expected, 45):
+    if not becomes_true(lambda: covered(tmp_path) >= expected, 45):
         assert superseded(tmp_path) == 0, "something came again"
         parts.stop()
         consume(parts, stream, folder=tmp_path)
-        wait_until(lambda: covered(tmp_path) >= expected, 120, parts)
+        wait_until(lambda: covered(tmp_path) >= expected, 120, logs(parts))
     assert superseded(tmp_path) == 0, "something came again"
 
 
@@ -103,28 +103,24 @@ def test_a_consumer_that_is_told_to_stop_leaves_a_long_page_and_goes_on_there(
         client.put_record(StreamName=stream, Data=folded(entries[at : at + 1_000]), PartitionKey="cdc")
     monkeypatch.setenv("CDC_TEST_SLOW", "0.0005")
     consume(parts, stream, folder=tmp_path)
-    wait_until(lambda: len(seen(tmp_path)) > 3_000 if (tmp_path / "ledger" / FILE).exists() else False, 90, parts)
+    wait_until(lambda: len(seen(tmp_path)) > 3_000 if (tmp_path / "ledger" / FILE).exists() else False, 90, logs(parts))
     consumer = parts.running.pop("ledger0")
     family = descendants(consumer.pid)
     assert len(family) >= 3
     consumer.stop(15)
-    wait_until(lambda: not any(start_time(one) for one in family), 5, parts)
+    wait_until(lambda: not any(start_time(one) for one in family), 5, logs(parts))
     left = len(seen(tmp_path))
     assert left < 59_000, "the page was worked off"
     [lease] = (LeaseTable(f"{stream}-ledger", resharding.client("dynamodb")).read() or {}).values()
     assert lease.checkpoint.isdigit()
     monkeypatch.setenv("CDC_TEST_SLOW", "0")
     consume(parts, stream, folder=tmp_path)
-    wait_until(lambda: seen(tmp_path) == {one.change.position.sort_key for one in entries}, 90, parts)
+    wait_until(lambda: seen(tmp_path) == {one.change.position.sort_key for one in entries}, 90, logs(parts))
     assert superseded(tmp_path) < 1_000, "at most the record that it left"
 
 
 def superseded(folder: Path) -> int:
     return sum(report.superseded for report in read_reports(folder, "ledger"))
-
-
-def slot_is_read(postgres: Database) -> bool:
-    return bool(postgres.query(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{postgres.slot}' AND active"))
 
 
 def records_on(cloud: ReshardingCloud, stream: str) -> int:

@@ -1,4 +1,4 @@
-"""``make fuzz MINUTES=10 SEED=1``: an input that crashes a reader is kept in build/fuzz and ends it with status 1."""
+"""Fuzzes every reader (``make fuzz MINUTES=10 SEED=1``); stores an input that crashes one in build/fuzz and exits 1."""
 
 import argparse
 import random
@@ -10,26 +10,27 @@ from pathlib import Path
 
 from tests.fuzz.mutate import corpus, mutated
 from tests.fuzz.targets import refusals
+from tests.support.seed import seed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    asked = parser.parse_args()
-    sys.stderr.write(f"seed {asked.seed}\n")
-    chance, seeds, inputs, refused = random.Random(asked.seed), corpus(), 0, Counter[str]()
-    deadline = time.monotonic() + asked.minutes * 60
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args()
+    chosen = seed() if options.seed is None else options.seed
+    chance, seeds, inputs, refused = random.Random(chosen), corpus(), 0, Counter[str]()
+    deadline = time.monotonic() + options.minutes * 60
     while time.monotonic() < deadline:
         data = mutated(chance, seeds)
         try:
-            refused.update(name for name, told in refusals(data).items() if told)
+            refused.update(name for name, was_refused in refusals(data).items() if was_refused)
         except Exception as error:
-            kept = Path("build/fuzz") / f"{asked.seed}-{inputs}"
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(data)
+            path = Path("build/fuzz") / f"{chosen}-{inputs}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
             traceback.print_exception(error)
-            sys.stderr.write(f"input {inputs:,} crashed a reader; kept as {kept}\n")
+            sys.stderr.write(f"input {inputs:,} crashed a reader; stored as {path}\n")
             return 1
         inputs += 1
     shares = ", ".join(f"{name} {refused[name]:,}" for name in sorted(refused))

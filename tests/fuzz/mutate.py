@@ -1,4 +1,4 @@
-"""Makes inputs that nobody planned from ones that are right: bits, cuts, splices, extremes, nesting."""
+"""Makes invalid inputs from valid ones: flips bits, cuts, splices, and inserts extreme values and deep nesting."""
 
 import gzip
 import random
@@ -22,7 +22,7 @@ _NAMES = (
 
 
 def corpus() -> Sequence[bytes]:
-    """Inputs that are right, or once were found to matter."""
+    """Valid inputs, and inputs that once found a bug."""
     return [path.read_bytes() for path in sorted(CORPUS.iterdir())]
 
 
@@ -50,7 +50,7 @@ def _splice(chance: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes
 
 
 def _odd_value(chance: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
-    """Put something odd where a value stands."""
+    """Replace a value with an extreme one."""
     places = [at for at, byte in enumerate(data) if byte == ord(":")]
     if not places:
         return data

@@ -1,4 +1,4 @@
-"""What reads bytes from outside. Each may refuse an input with one of our errors; anything else is a crash."""
+"""Lists the functions that read external bytes. Each may reject an input with a CdcError; other errors are crashes."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +17,7 @@ ORIGIN = Origin("main", 1, "7300000000000000000", 1, "cdc")
 
 
 def _routed(data: bytes) -> None:
-    """As the producer takes a message in; what it makes of a row is read back as a consumer does."""
+    """Route a message as the producer does; what a record is made of is read as a consumer does."""
     router = Router(ORIGIN, prefixes=["outbox"])
     router.begin(b'{"action":"B","lsn":"0/1"}')
     for record in router.handle(data):
@@ -55,12 +55,12 @@ TARGETS: Mapping[str, Callable[[bytes], object]] = {
 
 
 def refusals(data: bytes) -> Mapping[str, bool]:
-    """Which targets refused the input. Raises whatever else one of them raises."""
-    told = {}
+    """Whether each target rejected the input. Every error except CdcError is raised."""
+    rejected = {}
     for name, target in TARGETS.items():
         try:
             target(data)
-            told[name] = False
+            rejected[name] = False
         except CdcError:
-            told[name] = True
-    return told
+            rejected[name] = True
+    return rejected

@@ -14,6 +14,7 @@ from cdckit.testing import deliver
 from consumers.audit import query as log
 from consumers.audit.sink import open_sink
 from tests.support.postgres import Database
+from tests.support.seed import seed
 from tests.support.wal_stream import WalStream
 
 pytestmark = pytest.mark.integration
@@ -51,7 +52,7 @@ def workload(postgres: Database, chance: random.Random, transactions: int) -> No
 
 
 def test_every_row_s_history_is_what_the_triggers_recorded(postgres: Database, tmp_path: Path) -> None:
-    chance = random.Random(20261124)
+    chance = random.Random(seed(20261124))
     postgres.run("CREATE TABLE orders (id integer PRIMARY KEY, status text, total numeric(10, 2))", TRIGGER)
     stream = WalStream(postgres.dsn, postgres.slot)
     workload(postgres, chance, 120)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from typing import Any
 
 import boto3
@@ -12,7 +11,9 @@ import pytest
 from tests.support.lambda_function import Function
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.producer_runs import slot_is_active
 from tests.support.stream_audit import audit_stream
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 PLANTED = "pl4nted s3cret'\\@"
@@ -77,10 +78,7 @@ def test_of_two_at_once_one_works_and_the_other_does_nothing(postgres: Database,
     answers = [function.finish(process).result for process in both]
     assert sorted(answer["status"] for answer in answers) == ["busy", "relayed"], answers
     working = function.start()
-    deadline = time.monotonic() + 60
-    while not postgres.query(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{postgres.slot}' AND active"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: slot_is_active(postgres), 60, "the first function reads the slot", 0.05)
     other = function.invoke().result
     assert working.poll() is None, "the first was to be at work still"
     function.finish(working)
@@ -130,7 +128,7 @@ def login(postgres: Database, password: str) -> str:
 
 
 WRONG: dict[str, Any] = {
-    "wrong password": {"username": "nobody", "password": PLANTED},
+    "wrong password": {"username": "stranger", "password": PLANTED},
     "no username": {"password": PLANTED},
     "no JSON": "{" + PLANTED,
     "an unquoted password": f"host=127.0.0.1 user=x password={PLANTED} more",

@@ -226,7 +226,7 @@ def test_beyond_its_bound_the_oldest_records_go_and_it_says_so(tmp_path: Path, m
         assert 300 < len(kept) < 1000
         assert set(range(4800, 5000)) <= set(kept), "the newest stay"
         assert sandbox.client.get_records(ShardIterator=at_first)["Records"], "it goes on with the oldest that is kept"
-        assert "dropped its oldest" in sandbox.cloud.log.read_text()
+        assert "deleted the oldest" in sandbox.cloud.log.read_text()
         assert sandbox.cloud.stored.bytes <= 1_200_000
     finally:
         sandbox.daemon.stop()

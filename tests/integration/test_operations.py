@@ -15,7 +15,7 @@ from consumers.stream.record import RawRecord
 from consumers.stream.shards import list_shards
 from producer.postgres.connection import Source
 from producer.postgres.slots import create_slot
-from tests.acceptance.conftest import run_cdcctl
+from tests.support.cdcctl import run_cdcctl
 from tests.support.histories import entry
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database

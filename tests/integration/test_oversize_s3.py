@@ -16,10 +16,10 @@ from cdckit.change import Op
 from cdckit.errors import StreamError, UsageError
 from cdckit.runtime.settings import Settings
 from producer.service import run
-from tests.integration.test_snapshot import on_stream, producing
 from tests.support.calling import Caller
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.producer_runs import producing_until_caught_up, read_changes
 from tests.support.satellites import SATELLITES, differences, filled
 
 pytestmark = pytest.mark.integration
@@ -57,7 +57,7 @@ def bucket(stream: str) -> Bucket:
 def large(settings: Settings, postgres: Database, bucket: Bucket) -> Settings:
     """Three rows of 2 MB that no record can hold, and a small one."""
     settings = replace(settings, oversize=f"s3://{bucket.name}/a b/c%d")
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         postgres.run(
             *(f"INSERT INTO docs VALUES ({number}, {NOISE.format(number)})" for number in (1, 2, 3)),
             "INSERT INTO docs VALUES (4, 'small')",
@@ -76,7 +76,7 @@ def test_what_is_kept_in_a_bucket_is_fetched_by_every_satellite(
     kept = bucket.objects()
     assert {key.rpartition("/")[0] for key in kept} == {"a b/c%d/main"}
     assert sorted(map(row_of, kept.values())) == [1, 2, 3]
-    assert {change.key["id"]: len(str((change.after or {})["body"])) for change in on_stream(large)} == {
+    assert {change.key["id"]: len(str((change.after or {})["body"])) for change in read_changes(large)} == {
         1: 1_920_000, 2: 1_920_000, 3: 1_920_000, 4: 5
     }  # fmt: skip
     assert filled(large, tmp_path / "shadow") == {name: [] for name in SATELLITES}
@@ -123,9 +123,9 @@ def test_a_bucket_that_is_not_there_stops_the_producer_and_the_slot_waits(
     with pytest.raises(StreamError, match="cannot be stored in s3://not-there-at-all/x") as raised:
         run(replace(settings, oversize="s3://not-there-at-all/x"), lambda: False)
     assert "the slot waits" in raised.value.hint
-    with producing(replace(settings, oversize=f"s3://{bucket.name}"), postgres):
+    with producing_until_caught_up(replace(settings, oversize=f"s3://{bucket.name}"), postgres):
         pass
-    assert [change.key["id"] for change in on_stream(settings)] == [1]
+    assert [change.key["id"] for change in read_changes(settings)] == [1]
     assert [row_of(body) for body in bucket.objects().values()] == [1]
 
 
@@ -137,11 +137,11 @@ def test_the_mask_key_comes_from_a_secret_and_is_held_against_the_streams(
     client.create_secret(Name=f"other/{stream}", SecretString=secrets.token_hex(32))
     client.create_secret(Name=f"short/{stream}", SecretString="guess me")
     masked = replace(settings, mask="docs.body=hash", mask_key=f"secretsmanager:mask/{stream}")
-    with producing(masked, postgres):
+    with producing_until_caught_up(masked, postgres):
         postgres.run("INSERT INTO docs VALUES (1, 'planted')")
-    with producing(replace(masked, mask_key=arn), postgres):
+    with producing_until_caught_up(replace(masked, mask_key=arn), postgres):
         postgres.run("UPDATE docs SET body = 'planted again' WHERE id = 1")
-    hashes = [(change.op, (change.after or {})["body"]) for change in on_stream(settings)]
+    hashes = [(change.op, (change.after or {})["body"]) for change in read_changes(settings)]
     assert hashes == [
         (op, hmac.digest(key.encode(), text, "sha256").hex())
         for op, text in ((Op.INSERT, b"planted"), (Op.UPDATE, b"planted again"))

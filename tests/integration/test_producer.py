@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ from producer.relay import Relay
 from producer.service import run
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 MakeBatcher = Callable[[ShardMap, StreamLimits], Batcher]
@@ -105,11 +107,8 @@ def relaying(
         publisher.close()
 
 
-def wait_for(condition: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
+def _has_relayed(relay: Relay, changes: int) -> bool:
+    return relay.changes == changes
 
 
 def confirmed(postgres: Database) -> Lsn:
@@ -135,7 +134,7 @@ def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
     for number in range(1, 41):
         postgres.run(f"UPDATE orders SET note = '{number}'")
     with relaying(postgres, stub, make_batcher) as relay:
-        wait_for(lambda: relay.changes == 50 * 41 and len(stub.accepted) == 50 * 41, 60)
+        wait_until(lambda: relay.changes == 50 * 41 and len(stub.accepted) == 50 * 41, 60, "the relay catches up", 0.02)
     notes: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
         assert change.after is not None
@@ -153,9 +152,9 @@ def test_nothing_is_acknowledged_while_the_stream_stalls_even_across_keepalives(
         cursor.execute("INSERT INTO orders VALUES (1, 'began first')")
         with relaying(postgres, stub):
             postgres.run("INSERT INTO orders VALUES (2, 'commits first')")
-            wait_for(lambda: len(stub.accepted) == 1)
+            wait_until(lambda: len(stub.accepted) == 1, 20, "all changes are accepted", 0.02)
             acknowledged = Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
-            wait_for(lambda: confirmed(postgres) >= acknowledged)
+            wait_until(lambda: confirmed(postgres) >= acknowledged, 20, "the slot is acknowledged", 0.02)
             stub.stalled.set()
             overlapping.commit()
             [(committed,)] = postgres.query("SELECT pg_current_wal_lsn()")
@@ -165,8 +164,8 @@ def test_nothing_is_acknowledged_while_the_stream_stalls_even_across_keepalives(
                 assert confirmed(postgres) < Lsn.parse(committed)
             assert len(stub.accepted) == 1
             stub.stalled.clear()
-            wait_for(lambda: len(stub.accepted) == 2)
-            wait_for(lambda: confirmed(postgres) >= Lsn.parse(committed))
+            wait_until(lambda: len(stub.accepted) == 2, 20, "all changes are accepted", 0.02)
+            wait_until(lambda: confirmed(postgres) >= Lsn.parse(committed), 20, "the slot is acknowledged", 0.02)
     overlapping.close()
 
 
@@ -182,7 +181,7 @@ def test_what_was_not_accepted_comes_again_to_the_next_producer(postgres: Databa
     reader.close()
     publisher.close()
     with relaying(postgres, alive):
-        wait_for(lambda: len(alive.accepted) == 100)
+        wait_until(lambda: len(alive.accepted) == 100, 20, "all changes are accepted", 0.02)
     assert {change.key["id"] for change in alive.accepted} == set(range(1, 101))
 
 
@@ -196,7 +195,7 @@ def test_an_idle_slot_advances_past_another_databases_writes(postgres: Database)
             cursor.execute("DROP TABLE noise")
         other.close()
         [(end,)] = postgres.query("SELECT pg_current_wal_lsn()")
-        wait_for(lambda: confirmed(postgres) >= Lsn.parse(end))
+        wait_until(lambda: confirmed(postgres) >= Lsn.parse(end), 20, "the slot is acknowledged", 0.02)
 
 
 def test_every_kind_of_change_arrives(postgres: Database) -> None:
@@ -214,7 +213,7 @@ def test_every_kind_of_change_arrives(postgres: Database) -> None:
         "TRUNCATE orders",
     )
     with relaying(postgres, stub):
-        wait_for(lambda: len(stub.accepted) == 9)
+        wait_until(lambda: len(stub.accepted) == 9, 20, "all changes are accepted", 0.02)
     by_position = sorted(stub.accepted, key=lambda change: change.position)
     assert [change.op.value for change in by_position] == ["I", "U", "D", "I", "I", "I", "D", "T", "T"]
     update, gone, come, unicode, keyless, delete, truncate, again = by_position[1:]
@@ -245,7 +244,7 @@ def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_b
     stub = StubKinesis()
     postgres.run("INSERT INTO orders VALUES (1, repeat('x', 1100000)), (2, 'small')", "DELETE FROM orders")
     with relaying(postgres, stub, make_batcher):
-        wait_for(lambda: len(stub.accepted) == 4)
+        wait_until(lambda: len(stub.accepted) == 4, 20, "all changes are accepted", 0.02)
     [large] = [one for one in stub.accepted if one.key == {"id": 1} and one.op is Op.INSERT]
     assert large.after == {"id": 1, "note": "x" * 1100000}
 
@@ -285,8 +284,8 @@ def test_a_split_and_a_merge_while_running_lose_nothing(postgres: Database, make
                 "TRUNCATE orders",
                 f"INSERT INTO orders SELECT i, '{number}' FROM generate_series(1, 300) i",
             )
-            wait_for(lambda number=number: relay.changes == 300 + number * 601)
-            wait_for(lambda: not relay.pending)
+            wait_until(partial(_has_relayed, relay, 300 + number * 601), 20, "the relay catches up", 0.02)
+            wait_until(lambda: not relay.pending, 20, "the relay catches up", 0.02)
     seen: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
         if change.position not in [position for position, _ in seen[change.row_id]]:
@@ -308,9 +307,9 @@ def test_messages_of_a_published_prefix_are_records(postgres: Database) -> None:
     )
     postgres.run("SELECT pg_logical_emit_message(false, 'outbox', 'outside')")
     with relaying(postgres, stub, prefixes=["outbox"]):
-        wait_for(lambda: len(stub.accepted) == 3)
+        wait_until(lambda: len(stub.accepted) == 3, 20, "all changes are accepted", 0.02)
         end = Lsn.parse(postgres.query("SELECT pg_current_wal_lsn()")[0][0])
-        wait_for(lambda: confirmed(postgres) >= end)
+        wait_until(lambda: confirmed(postgres) >= end, 20, "the slot is acknowledged", 0.02)
     inside, outside = [change for change in stub.accepted if change.table.schema == "pg_logical_message"]
     assert inside.after is not None
     assert (inside.after["content"], inside.position.index) == ('{"key": 7}', 1)
@@ -336,14 +335,29 @@ def test_it_goes_on_when_postgresql_comes_back(own_cluster: Any, cloud: Cloud, s
     thread = threading.Thread(target=lambda: results.append(run(settings, stopping.is_set)))
     thread.start()
     database = Database(own_cluster.dsn, "cdc", own_cluster)
-    wait_for(lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"))
+    wait_until(
+        lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"),
+        20,
+        "all changes are accepted",
+        0.02,
+    )
     database.run("CREATE TABLE orders (id integer PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
     own_cluster.stop("immediate")
     time.sleep(0.3)
     own_cluster.start()
     database.run("INSERT INTO orders VALUES (2)")
-    wait_for(lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"))
-    wait_for(lambda: confirmed(database) >= Lsn.parse(database.query("SELECT pg_current_wal_lsn()")[0][0]))
+    wait_until(
+        lambda: database.query("SELECT 1 FROM pg_replication_slots WHERE active"),
+        20,
+        "all changes are accepted",
+        0.02,
+    )
+    wait_until(
+        lambda: confirmed(database) >= Lsn.parse(database.query("SELECT pg_current_wal_lsn()")[0][0]),
+        20,
+        "all changes are accepted",
+        0.02,
+    )
     stopping.set()
     thread.join()
     assert results

@@ -27,13 +27,14 @@ from tests.support.calling import Caller
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mixed_stream import MixedStream
 from tests.support.resharding_aws import ReshardingCloud
+from tests.support.seed import seed
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def filled(resharding_aws: ReshardingCloud) -> MixedStream:
-    made = MixedStream(resharding_aws, random.Random(11))
+    made = MixedStream(resharding_aws, random.Random(seed(11)))
     made.fill(40)
     return made
 

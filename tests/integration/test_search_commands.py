@@ -10,7 +10,7 @@ import pytest
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.search.sink import open_sink
-from tests.acceptance.conftest import run_cdcctl
+from tests.support.cdcctl import run_cdcctl
 from tests.support.histories import entry
 from tests.support.local_aws import Cloud
 

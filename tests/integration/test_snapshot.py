@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +20,23 @@ from cdckit.errors import CdcError, SlotLost, UsageError
 from cdckit.packing import decompress
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings, environ_of
-from consumers.stream.claim_check import Fetcher
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from producer.kinesis.stream import Stream, kinesis_client
 from producer.postgres.catalog import Relation, relations
 from producer.postgres.connection import Source
-from producer.service import run
 from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
 from producer.snapshot.checkpoint import Plan, SnapshotCheckpoint
 from producer.snapshot.chunks import WHOLE_TABLE, KeyRange, range_condition, split_table
 from producer.snapshot.progress import SnapshotProgress
 from producer.snapshot.republish import RepublishResult, republish
 from producer.snapshot.watermark import Watermarks, begin_snapshot
-from tests.chaos.test_producer import caught_up
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.producer_runs import producing_until_caught_up, read_changes
 from tests.support.satellites import SATELLITES, differences, filled
 from tests.support.scale import scale
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
@@ -49,39 +46,6 @@ SILENT: Callable[[SnapshotProgress], None] = lambda _progress: None  # noqa: E73
 @pytest.fixture
 def settings(postgres: Database, cloud: Cloud, stream: str, tmp_path: Path) -> Settings:
     return Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream, data=str(tmp_path / "data"))
-
-
-@contextmanager
-def producing(settings: Settings, postgres: Database, *, snapshot: bool = False) -> Iterator[None]:
-    """Run a producer in a thread; at the end all that was committed is on the stream."""
-    stopping, errors = threading.Event(), list[BaseException]()
-
-    def work() -> None:
-        try:
-            run(settings, stopping.is_set, snapshot=snapshot)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        query = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{settings.slot}' AND active"
-        deadline = time.monotonic() + 60
-        while not errors and not postgres.query(query) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not errors, errors
-        yield
-        caught_up(postgres, scale(120, 900))
-    finally:
-        stopping.set()
-        thread.join()
-    assert not errors, errors
-
-
-def on_stream(settings: Settings) -> list[Change]:
-    fetcher = Fetcher()
-    pages = StreamReader(settings.stream, EARLIEST, stop_when_caught_up=True).pages()
-    return [fetcher.decode(record.data) for page in pages for record in page.records]
 
 
 def read(change: Change) -> object:
@@ -98,23 +62,23 @@ def docs(postgres: Database, rows: int) -> None:
 
 def test_the_rows_come_first_and_then_the_stream(settings: Settings, postgres: Database) -> None:
     docs(postgres, 25_000)
-    with producing(settings, postgres, snapshot=True):
+    with producing_until_caught_up(settings, postgres, snapshot=True):
         postgres.run("UPDATE docs SET n = 1 WHERE id <= 10", "DELETE FROM docs WHERE id = 11")
-    changes = on_stream(settings)
+    changes = read_changes(settings)
     rows = [change for change in changes if read(change) == "snapshot"]
     assert sorted(change.key["id"] for change in rows) == list(range(1, 25_001))  # type: ignore[type-var]
     assert len({change.position for change in changes}) == len(changes) == 25_011
     newest = max(change.position for change in rows)
     assert all(change.position > newest for change in changes if read(change) is None)
     assert Stream(kinesis_client(), settings.stream).tag("cdc.snapshot.main") == "epoch=1 done"
-    with producing(settings, postgres, snapshot=True):
+    with producing_until_caught_up(settings, postgres, snapshot=True):
         postgres.run("UPDATE docs SET n = 2 WHERE id = 1")
-    assert len(on_stream(settings)) == 25_012, "a second start reads nothing again"
+    assert len(read_changes(settings)) == 25_012, "a second start reads nothing again"
 
 
 def test_a_paused_backfill_resumes_and_reads_no_finished_range_again(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         request, seen = BackfillRequest(select_tables(settings, ["docs"]), rate=30_000.0), list[int]()
         paused = lambda: bool(seen) and seen[-1] > 25_000  # noqa: E731
         _, done = backfill(settings, request, paused, lambda now: seen.append(now.rows))
@@ -122,7 +86,7 @@ def test_a_paused_backfill_resumes_and_reads_no_finished_range_again(settings: S
         rest, done = backfill(settings, replace(request, rate=None), NEVER, SILENT)
         assert done
     assert rest.before > 0
-    keys = [change.key["id"] for change in on_stream(settings) if read(change) == "backfill"]
+    keys = [change.key["id"] for change in read_changes(settings) if read(change) == "backfill"]
     assert set(keys) == set(range(1, 60_001))
     assert len(keys) < 60_000 + 60_000 - rest.before + 1
     assert list((settings.folder / "fills").iterdir()) == [], "the next one starts from the beginning"
@@ -150,40 +114,33 @@ def test_a_reading_process_that_is_killed_is_replaced(
             killed.append(readers(settings.stream)[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         request = BackfillRequest(select_tables(settings, ["docs"]), rate=20_000.0, workers=3)
         _, done = backfill(settings, request, NEVER, kill_one)
     assert done
     assert "a worker process was killed by signal 9; next try in" in caplog.text
-    keys = {change.key["id"] for change in on_stream(settings) if read(change) == "backfill"}
+    keys = {change.key["id"] for change in read_changes(settings) if read(change) == "backfill"}
     assert keys == set(range(1, 60_001))
     assert readers(settings.stream) == []
 
 
 def test_no_worker_outlives_a_snapshot_that_is_killed(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         command = [sys.executable, "-m", "cdcctl.main", "producer", "backfill", "docs", "--rate", "1000/s"]
         with subprocess.Popen(command, env={**os.environ, **environ_of(settings)}) as fill:
-            wait_until(lambda: len(readers(settings.stream)) == 2)
+            wait_until(lambda: len(readers(settings.stream)) == 2, 30, "two workers read")
             fill.kill()
-        wait_until(lambda: not readers(settings.stream))
+        wait_until(lambda: not readers(settings.stream), 30, "the workers end")
 
 
 def test_a_snapshot_that_is_stopped_at_once_stops(settings: Settings, postgres: Database) -> None:
     docs(postgres, 60_000)
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         figures, done = backfill(settings, BackfillRequest(select_tables(settings, ["docs"])), lambda: True, SILENT)
         assert (figures.rows, done) == (0, False)
         _, done = backfill(settings, BackfillRequest(select_tables(settings, ["docs"])), NEVER, SILENT)
         assert done
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_only_the_requested_tables(settings: Settings, postgres: Database) -> None:
@@ -191,7 +148,7 @@ def test_only_the_requested_tables(settings: Settings, postgres: Database) -> No
     postgres.run("CREATE TABLE keyless (a integer, b text)", "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     with pytest.raises(SlotLost, match="there is no slot"):
         backfill(settings, BackfillRequest([Table("public", "docs")]), NEVER, SILENT)
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         backfill(
             settings, BackfillRequest(select_tables(settings, ["public.d*"]), "id > 90 -- and no more"), NEVER, SILENT
         )
@@ -201,7 +158,7 @@ def test_only_the_requested_tables(settings: Settings, postgres: Database) -> No
                 backfill(settings, BackfillRequest(select_tables(settings, ["docs"]), wrong), NEVER, SILENT)
         with pytest.raises(UsageError, match="no published table is called 'nothing'"):
             select_tables(settings, ["nothing"])
-    found = on_stream(settings)
+    found = read_changes(settings)
     assert sorted(one.key["id"] for one in found if one.table.name == "docs") == list(range(91, 101))  # type: ignore[type-var]
     assert [one.after for one in found if one.table.name == "keyless"].count({"a": 1, "b": "x"}) == 2
 
@@ -293,10 +250,10 @@ def test_repair_publishes_rows_and_deletions_that_newer_changes_win_over(
     )
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     keys = ['["00ff","q\\\\\\"\'"]', '["01","x"]', '["02","gone"]']
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         assert republish(settings, Table("public", "odd"), keys) == RepublishResult(2, 1)
         postgres.run(r"INSERT INTO odd VALUES ('\x02', 'gone', 3)")
-    found = on_stream(settings)
+    found = read_changes(settings)
     assert [one.key_text for one in found if read(one) == "repair" and one.op is Op.DELETE] == [keys[2]]
     assert {one.key_text for one in found} == set(keys)
     filled(settings, tmp_path / "shadow")
@@ -321,7 +278,7 @@ def test_no_planted_value_is_found_anywhere_outside_the_database(
         f"INSERT INTO users SELECT i || '{mail}', '{phone}', '{note}', '{note}', 'n' FROM generate_series(1, 20) i",
         f"INSERT INTO orders VALUES (1, '{mail}')",
     )
-    with producing(settings, postgres, snapshot=True):
+    with producing_until_caught_up(settings, postgres, snapshot=True):
         noise = "(SELECT string_agg(md5(i::text || random()), '') FROM generate_series(1, 70000) i)"
         first, moved = f"WHERE email = '{mail}'", f"SET email = 'x{mail}', noise = {noise}"
         postgres.run(f"UPDATE users SET noise = {noise} {first}", f"UPDATE users {moved} {first}")
@@ -347,7 +304,7 @@ def test_no_planted_value_is_found_anywhere_outside_the_database(
     texts["log"] = caplog.text.encode()
     for secret in SECRETS:
         assert [name for name, text in texts.items() if secret.encode() in text] == []
-    changes = on_stream(settings)
+    changes = read_changes(settings)
     hashes = {str(one.after["email"]) for one in changes if one.after and one.after.get("email")}
     assert len(hashes) == 3 + 20, "each mail has one hash in every table"
 
@@ -368,7 +325,7 @@ def test_large_changes_keep_their_order(settings: Settings, postgres: Database, 
     postgres.run("INSERT INTO docs SELECT i, 0, 'small' FROM generate_series(1, 50) i")
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("ALTER TABLE docs ALTER body SET STORAGE EXTERNAL")
-    with producing(settings, postgres):
+    with producing_until_caught_up(settings, postgres):
         backfill(settings, BackfillRequest(select_tables(settings, [])), NEVER, SILENT)
         every = max(1, small // large)
         with closing(psycopg2.connect(postgres.dsn)) as connection:
@@ -380,7 +337,7 @@ def test_large_changes_keep_their_order(settings: Settings, postgres: Database, 
                 with connection, connection.cursor() as cursor:
                     cursor.execute(f"UPDATE docs SET n = {number}, body = {body} WHERE id = 1 + {number} % 50")
     by_key: dict[Any, list[int]] = {}
-    for change in on_stream(settings):
+    for change in read_changes(settings):
         if change.op is Op.UPDATE and change.after is not None:
             by_key.setdefault(change.key["id"], []).append(int(str(change.after["n"])))
     assert sum(map(len, by_key.values())) == small

@@ -15,13 +15,14 @@ from tests.support.calling import Caller
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mixed_stream import JUNK, MixedStream
 from tests.support.resharding_aws import ReshardingCloud
+from tests.support.seed import seed
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def filled(resharding_aws: ReshardingCloud) -> MixedStream:
-    stream = MixedStream(resharding_aws, random.Random(10))
+    stream = MixedStream(resharding_aws, random.Random(seed(10)))
     stream.fill()
     return stream
 

@@ -1,4 +1,7 @@
-"""``python -m tests.nemesis --minutes 10 --seed 4711``: a run, its table, ``build/chaos.json``; 1 when a law broke."""
+"""Runs the nemesis (``python -m tests.nemesis --minutes 10 --seed 4711``); exits with 1 if a law is violated.
+
+It prints a table and writes ``build/chaos.json``.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,27 @@ import argparse
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from cdckit.errors import CdcError
 from tests.nemesis import report
 from tests.nemesis.run import Plan, run
 from tests.nemesis.timeline import Timeline
+from tests.support.seed import seed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run once; the exit status."""
-    asked = _parser().parse_args(arguments)
-    seed = asked.seed if asked.seed is not None else time.time_ns() % 1_000_000_000
-    folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{seed}"
-    plan = Plan(seed, asked.minutes * 60, folder, asked.search == "opensearch", asked.plant, asked.rate)
-    for number in (signal.SIGINT, signal.SIGTERM):  # in the background SIGINT would be ignored: what runs is to end
+    """Run once and return the exit status."""
+    options = _parser().parse_args(arguments)
+    chosen = options.seed if options.seed is not None else seed()
+    folder = Path(tempfile.gettempdir()) / f"cdc-nemesis-{chosen}"
+    plan = Plan(chosen, options.minutes * 60, folder, options.search == "opensearch", options.plant, options.rate)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background process ignores SIGINT: set both, to end the parts
         signal.signal(number, signal.default_int_handler)
     sys.stderr.write(
-        f"repeat it: python -m tests.nemesis --minutes {asked.minutes:g} --search {asked.search} --seed {seed}\n"
+        f"to repeat: python -m tests.nemesis --minutes {options.minutes:g} --search {options.search} --seed {chosen}\n"
     )
-    timeline = Timeline(_tell)
+    timeline = Timeline(_print)
     try:
         outcome = run(plan, timeline)
     except (CdcError, TimeoutError) as error:
@@ -39,17 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if outcome.findings else 0
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.nemesis", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long the nemesis works")
-    parser.add_argument("--seed", type=int, help="of the workload and the faults; default: a fresh one")
-    parser.add_argument("--rate", type=float, default=12.0, help="transactions a second")
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the workload and the faults")
+    parser.add_argument("--seed", type=int, help="seed of the workload and the faults (default: random)")
+    parser.add_argument("--rate", type=float, default=12.0, help="transactions per second")
     parser.add_argument("--search", choices=["sqlite", "opensearch"], default="opensearch", help="the search engine")
-    parser.add_argument("--plant", default="", help="a bug that the parts are to have: the checker must find it")
+    parser.add_argument("--plant", default="", help="plant this bug into the parts: the checker must find it")
     return parser
 
 

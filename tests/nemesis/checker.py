@@ -1,7 +1,7 @@
-"""Asks what the laws ask of everything that was collected after a run; pure.
+"""Checks the laws of docs/reliability.md on the evidence collected in a run; pure.
 
-What was committed is known from a second replication slot of the same database, which no part under test reads, and
-from the transaction ids whose commit the workload itself was told of. So nothing here trusts the producer's own word.
+A second replication slot of the same database, which no part under test reads, shows what was committed; so do the
+transaction ids whose commit PostgreSQL confirmed to the workload. So the checker does not depend on the producer.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ KINDS = (LOST, DUPLICATED, REORDERED, WRONG)
 
 @dataclass(frozen=True)
 class Committed:
-    """One change as the second slot tells it. `end` acknowledges its transaction; `content` is wal2json's object.
+    """One change as the second slot shows it. `end` acknowledges its transaction; `content` is wal2json's object.
 
-    `content` is None for the two halves of a key change, which the producer makes.
+    `content` is None for the delete and the insert that the producer makes of a key change.
     """
 
     position: Position
@@ -38,8 +38,8 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One record of the stream: a change where it came first, and when it was committed and Kinesis took it.
+class Published:
+    """A change at its first place in the stream, with its commit time and the time when Kinesis accepted it.
 
     Both are Unix seconds, but of two clocks.
     """
@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the slot said it was acknowledged to, at the latest at `moment` (Unix seconds)."""
+    """The slot's confirmed position, read at `moment` (Unix seconds) or shortly before."""
 
     moment: float
     confirmed: Lsn
@@ -63,9 +63,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Satellite:
-    """One satellite at the end: how it differs from its source, and how often it holds each change where it keeps all.
+    """One satellite at the end: its differences from the source, and how often it has each change if it stores all.
 
-    `reports` are its shards' accounts as they were seen during the run. `broken` tells of its own proof.
+    `reports` are the reports of its shards during the run. `broken` lists the failures of its own proof.
     """
 
     name: str
@@ -78,19 +78,19 @@ class Satellite:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was collected. `known` are transactions with changes whose commit PostgreSQL confirmed to the writer."""
+    """Everything that was collected. `known` are the transactions whose commit PostgreSQL confirmed to the workload."""
 
     committed: Sequence[Committed] = ()
     known: Collection[int] = ()
     stream: StreamAudit = field(default_factory=StreamAudit)
-    seen: Mapping[Position, Seen] = field(default_factory=dict)
+    seen: Mapping[Position, Published] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     satellites: Sequence[Satellite] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A breach: its kind, the law (DESIGN.md's number) that it breaks, and what was seen."""
+    """A violation: its kind, the number of the law, and a description."""
 
     kind: str
     law: int
@@ -98,7 +98,7 @@ class Finding:
 
 
 def check(evidence: Evidence) -> list[Finding]:
-    """Every breach of every law."""
+    """Every violation of every law."""
     return [
         *_whole(evidence),
         *_ordered(evidence.stream),
@@ -108,13 +108,13 @@ def check(evidence: Evidence) -> list[Finding]:
 
 
 def count(findings: Iterable[Finding]) -> Mapping[str, int]:
-    """How many of each kind, none left out."""
+    """The number of findings of each kind, including zeros."""
     found = Counter(finding.kind for finding in findings)
     return {kind: found[kind] for kind in KINDS}
 
 
 def _whole(evidence: Evidence) -> Iterator[Finding]:
-    """Law 1: each committed change is in the stream, word for word, and nothing else is."""
+    """Law 1: the stream has each committed change unaltered, and nothing else."""
     expected = {change.position: change for change in evidence.committed}
     for xid in sorted(set(evidence.known) - {change.xid for change in evidence.committed}):
         yield Finding(LOST, 1, f"transaction {xid} was committed, and the database's own log does not have it")
@@ -131,7 +131,7 @@ def _whole(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _ordered(stream: StreamAudit) -> Iterator[Finding]:
-    """Law 3: a key's changes came in the order in which they were committed."""
+    """Law 3: the changes of a key are in the order of their commits."""
     for row, changes in stream.by_key.items():
         for one, other in pairwise(changes):
             if other.position < one.position:
@@ -139,24 +139,24 @@ def _ordered(stream: StreamAudit) -> Iterator[Finding]:
 
 
 def _acknowledged_late(evidence: Evidence) -> Iterator[Finding]:
-    """Law 1: when the slot said that it was acknowledged to here, Kinesis had everything up to here.
+    """Law 1: when the slot was acknowledged up to a position, Kinesis had everything up to there.
 
-    Kinesis' clock may be ahead of ours: kinesis-local's by 34 ms, because node looked at two clocks as it started and
-    was held up between them. Nothing arrives before it is committed, so the least of all delays bounds by how much.
+    The clock of Kinesis may be ahead of ours: kinesis-local's by 34 ms, because node reads two clocks at its start, and
+    may be delayed between them. No change arrives before its commit, so the smallest delay bounds the difference.
     """
-    ahead = max(0.0, min((one.arrived - one.committed for one in evidence.seen.values()), default=0.0))
+    ahead = max(0.0, min((seen.arrived - seen.committed for seen in evidence.seen.values()), default=0.0))
     ordered = sorted(evidence.committed, key=lambda change: change.end)
     samples = sorted(evidence.samples, key=lambda sample: sample.confirmed)
     at, latest, worst = 0, 0.0, None
-    told = set[Position]()
+    reported = set[Position]()
     for sample in samples:
         while at < len(ordered) and ordered[at].end <= sample.confirmed:
             seen = evidence.seen.get(ordered[at].position)
             if seen is not None and seen.arrived - ahead > latest:
                 latest, worst = seen.arrived - ahead, ordered[at]
             at += 1
-        if worst is not None and latest > sample.moment and worst.position not in told:
-            told.add(worst.position)
+        if worst is not None and latest > sample.moment and worst.position not in reported:
+            reported.add(worst.position)
             late = latest - sample.moment
             yield Finding(
                 WRONG,
@@ -179,17 +179,17 @@ def _satellite(satellite: Satellite, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _accounts(name: str, reports: Iterable[Report]) -> Iterator[Finding]:
-    """Law 4: read = applied + superseded + dead-lettered, whenever it was looked."""
+    """Law 4: read = applied + superseded + dead-lettered, in each report."""
     for report in reports:
-        told = report.applied + report.superseded + report.dead_lettered
-        if report.read != told:
-            yield Finding(WRONG, 4, f"{name} {report.shard}: {report.read} read, {told} accounted for")
+        accounted = report.applied + report.superseded + report.dead_lettered
+        if report.read != accounted:
+            yield Finding(WRONG, 4, f"{name} {report.shard}: {report.read} read, {accounted} accounted for")
         if report.stopped:
             yield Finding(WRONG, 4, f"{name} {report.shard} gave up: {report.stopped}")
 
 
-def _log(name: str, holds: Mapping[Position, int], seen: Mapping[Position, Seen]) -> Iterator[Finding]:
-    """Laws 2 and 5: a satellite that keeps every change has each one that the stream has, once."""
+def _log(name: str, holds: Mapping[Position, int], seen: Mapping[Position, Published]) -> Iterator[Finding]:
+    """Laws 2 and 5: a satellite that stores every change has each change of the stream exactly once."""
     for position in seen.keys() - holds.keys():
         yield Finding(LOST, 2, f"{name} never got {_name(seen[position])}, which is in the stream")
     for position in holds.keys() - seen.keys():
@@ -199,5 +199,5 @@ def _log(name: str, holds: Mapping[Position, int], seen: Mapping[Position, Seen]
             yield Finding(DUPLICATED, 5, f"{name} has {position} {times} times")
 
 
-def _name(change: Committed | Seen) -> str:
+def _name(change: Committed | Published) -> str:
     return f"{change.op} {change.table} {change.key} at {change.position}"

@@ -1,6 +1,6 @@
-"""One satellite over a whole stream in this process: the real kit under the real processor class, killed and resumed.
+"""Runs one satellite over a whole stream in this process, with the real worker and processor, and kills and resumes it.
 
-What the KCL does, without its daemon: a process that ends is followed by one that goes on behind the last checkpoint.
+It does what the KCL does, without its daemon: when a process ends, the next one continues after the last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def records(stream: str) -> Mapping[str, Sequence[RawRecord]]:
 
 @dataclass
 class Driven:
-    """Delivers to one satellite in the settings' folder; `kills` is the chance of one after each batch.
+    """Delivers records to one satellite in the settings' folder.
 
-    `failures` is the chance that a batch meets an error that nobody expected.
+    `kills` is the probability of a kill after each batch, `failures` of an unexpected error in a batch.
     """
 
     settings: Settings
@@ -47,17 +47,17 @@ class Driven:
     flush_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(5))
-    _marks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _checkpoints: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def deliver(self, shard: str, wanted: Sequence[RawRecord]) -> None:
-        """All of these, in order; then flush and checkpoint."""
+        """Deliver all of these in order; then flush and checkpoint."""
         at, process = 0, self._process(shard)
         while at < len(wanted):
             try:
                 process.process_records(self._input(shard, wanted[at : at + _BATCH]))
                 at += _BATCH
                 killed = self.chance.random() < self.kills
-            except SystemExit:  # the kit's way to end the process
+            except SystemExit:  # the worker ends its process after an error
                 killed = True
             if killed:
                 self._end(process)
@@ -83,31 +83,31 @@ class Driven:
     def _input(self, shard: str, batch: Sequence[RawRecord]) -> Any:
         items = [
             SimpleNamespace(
-                binary_data=one.data, partition_key=one.partition_key, sequence_number=one.sequence_number,
-                sub_sequence_number=one.sub_sequence_number,
+                binary_data=record.data, partition_key=record.partition_key, sequence_number=record.sequence_number,
+                sub_sequence_number=record.sub_sequence_number,
             )
-            for one in batch
+            for record in batch
         ]  # fmt: skip
-        checkpointer = SimpleNamespace(checkpoint=lambda number, sub: self._mark(shard, int(number), sub))
+        checkpointer = SimpleNamespace(checkpoint=lambda number, sub: self._store(shard, int(number), sub))
         return SimpleNamespace(records=items, millis_behind_latest=0, checkpointer=checkpointer)
 
-    def _mark(self, shard: str, number: int, sub: int) -> None:
-        self._marks[shard] = (number, sub)
+    def _store(self, shard: str, number: int, sub: int) -> None:
+        self._checkpoints[shard] = (number, sub)
 
     def _resume(self, shard: str, wanted: Sequence[RawRecord]) -> int:
-        """Behind the last checkpoint, where it is among these records; else from their first."""
-        mark = self._marks.get(shard, (0, 0))
-        done = [(int(one.sequence_number), one.sub_sequence_number) <= mark for one in wanted]
-        return next((at for at, one in zip(count(), done) if not one), len(wanted))
+        """The index of the first record after the last checkpoint."""
+        checkpoint = self._checkpoints.get(shard, (0, 0))
+        done = [(int(record.sequence_number), record.sub_sequence_number) <= checkpoint for record in wanted]
+        return next((at for at, is_done in zip(count(), done) if not is_done), len(wanted))
 
     @staticmethod
     def _end(process: Processor) -> None:
-        """What was not flushed is gone, as with the process."""
+        """Close the sink without a flush: what was not flushed is lost, as when the process is killed."""
         process._opened.close()
 
 
 class _Failing:
-    """A sink whose `apply` now and then raises what nobody expected."""
+    """A sink whose `apply` sometimes raises an unexpected error."""
 
     def __init__(self, sink: Sink, fails: Any) -> None:
         self._sink, self._fails = sink, fails
@@ -115,7 +115,7 @@ class _Failing:
 
     def apply(self, batch: Batch) -> None:
         if self._fails():
-            raise RuntimeError("nobody expected this")
+            raise RuntimeError("an unexpected error")
         self._sink.apply(batch)
 
     def flush(self) -> Outcome:

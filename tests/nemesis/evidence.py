@@ -1,4 +1,4 @@
-"""Collects what the checker judges: the stream, each satellite against its source, and what log-keeping ones hold."""
+"""Collects the checker's evidence: the stream, each satellite's differences from the source, and the logs' content."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from consumers.worker.status import Report
 from producer.postgres.connection import Source
-from tests.nemesis.checker import Satellite, Seen
+from tests.nemesis.checker import Published, Satellite
 from tests.nemesis.truth import exact
 from tests.support.stream_audit import StreamAudit
 
 
-def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
-    """The whole stream, parents before children, by the standard AWS settings; each change where it came first."""
-    audit, seen = StreamAudit(), dict[Position, Seen]()
+def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Published]]:
+    """Read the whole stream (standard AWS settings), parents before children; each change at its first place."""
+    audit, seen = StreamAudit(), dict[Position, Published]()
     for page in StreamReader(stream, EARLIEST, stop_when_caught_up=True).pages():
         for record, arrival in zip(page.records, page.arrivals, strict=True):
             change = decode(record.data)
@@ -36,7 +36,7 @@ def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
             if known is None or arrived < known.arrived:
                 content = exact(decompress(record.data))
                 del content["cdc"]
-                seen[change.position] = Seen(
+                seen[change.position] = Published(
                     change.position,
                     change.op,
                     str(change.table),
@@ -49,7 +49,7 @@ def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
 
 
 def satellite(settings: Settings, name: str, fence: Callable[[], Lsn], reports: Sequence[Report] = ()) -> Satellite:
-    """One satellite at rest, behind a fence: each row against the source, what it holds, its own proof."""
+    """Examine a satellite that has applied everything up to the fence: its rows, what it stores, and its proof."""
     holds = _HOLDS.get(name)
     return Satellite(
         name,
@@ -88,7 +88,8 @@ def _lake_holds(settings: Settings) -> Mapping[Position, int]:
 def _broken(settings: Settings) -> list[str]:
     with open_log(settings.satellite("audit")) as log:
         proofs = log.verify()
-    return [f"{one.broken.chain}: entry {one.broken.number} {one.broken.reason}" for one in proofs if one.broken]
+    broken = [proof.broken for proof in proofs if proof.broken]
+    return [f"{entry.chain}: entry {entry.number} {entry.reason}" for entry in broken]
 
 
 _HOLDS: Mapping[str, Callable[[Settings], Mapping[Position, int]]] = {"audit": _audit_holds, "parquet": _lake_holds}

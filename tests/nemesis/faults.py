@@ -1,4 +1,4 @@
-"""The kinds of fault, a small thing each: how it strikes, and how it is healed, after which the system must recover."""
+"""Defines the kinds of fault: how each is injected and healed, after which the system must recover."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.nemesis.place import SATELLITES, Place, eventually
+from tests.nemesis.place import SATELLITES, Place
 from tests.support.fault_proxy import Faults
 from tests.support.processes import kill
+from tests.support.waiting import wait_until
 
-_BACK = 300.0  # seconds that a part may take to be started again on a busy machine
+_RESTART_SECONDS = 300.0  # within which a part is started again on a busy machine
 _MOST_SHARDS = 3
 
 
@@ -23,9 +24,9 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """One stroke: `strike`, wait for `hold` seconds, `heal`, which returns when what was struck is there again.
+    """One fault: `strike`, wait `hold` seconds, `heal`, which returns when the affected part runs again.
 
-    `kind` is what it turned out to be, where that may differ from what was asked for.
+    `kind` is the actual kind, where it may differ from the requested one.
     """
 
     what: str
@@ -36,7 +37,7 @@ class Fault:
 
 
 Make = Callable[[Place, random.Random], Fault]
-DAEMON, CHILD = 1, 2  # where they stand in Place.pids of a consumer
+DAEMON, CHILD = 1, 2  # their indexes in Place.pids of a consumer
 
 
 def kill_producer(place: Place, chance: random.Random) -> Fault:
@@ -48,7 +49,7 @@ def pause_producer(place: Place, chance: random.Random) -> Fault:
 
 
 def kill_consumer(place: Place, chance: random.Random) -> Fault:
-    """The launcher, its daemon and all children at once: a host that went away."""
+    """Kill the launcher, its daemon and all children at once, as when a host fails."""
     return _kill(place, chance.choice(SATELLITES), 0)
 
 
@@ -69,7 +70,7 @@ def pause_child(place: Place, chance: random.Random) -> Fault:
 
 
 def kill_postgres(place: Place, chance: random.Random) -> Fault:
-    """An immediate shutdown: no checkpoint, recovery from the WAL at the next start."""
+    """Shut down immediately: no checkpoint, recovery from the WAL at the next start."""
     return Fault(
         "PostgreSQL: immediate shutdown",
         lambda: place.cluster.stop("immediate"),
@@ -85,7 +86,7 @@ def kill_opensearch(place: Place, chance: random.Random) -> Fault:
 
 
 def split(place: Place, chance: random.Random) -> Fault:
-    """Too many shards already: a merge in its place."""
+    """Split a shard; merge two instead when there are too many."""
     if len(place.open_shards) >= _MOST_SHARDS:
         return merge(place, chance)
     number = chance.randrange(len(place.open_shards))
@@ -93,7 +94,7 @@ def split(place: Place, chance: random.Random) -> Fault:
 
 
 def merge(place: Place, chance: random.Random) -> Fault:
-    """One shard alone: a split in its place."""
+    """Merge two shards; split instead when there is only one."""
     if len(place.open_shards) < 2:
         return split(place, chance)
     number = chance.randrange(len(place.open_shards) - 1)
@@ -101,7 +102,7 @@ def merge(place: Place, chance: random.Random) -> Fault:
 
 
 def weather(what: str, faults: Callable[[random.Random], Faults], seconds: tuple[float, float] = (3, 10)) -> Make:
-    """Trouble between the producer and Kinesis, for so long."""
+    """Faults between the producer and Kinesis, for a random time in `seconds`."""
 
     def make(place: Place, chance: random.Random) -> Fault:
         chosen = faults(chance)
@@ -122,9 +123,9 @@ STROKES: Mapping[str, Make] = {
     "shard split": split,
     "shards merged": merge,
 }
-"""What happens to processes and shards, one after the other."""
+"""Faults of processes and shards, injected one after the other."""
 OPENSEARCH: Mapping[str, Make] = {"OpenSearch killed": kill_opensearch}
-"""Where it is there."""
+"""Faults of OpenSearch, used if it runs."""
 WEATHER: Mapping[str, Make] = {
     "entries rejected": weather("a third of all entries is rejected", lambda _: Faults(reject=0.35)),
     "throttled": weather("half of all requests are throttled", lambda _: Faults(throttle=0.5)),
@@ -134,7 +135,7 @@ WEATHER: Mapping[str, Make] = {
     "stalled": weather("Kinesis does not answer", lambda _: Faults(stalled=True), (1, 5)),
     "credentials expired": weather("credentials expire", lambda _: Faults(expired=frozenset(["local"]))),
 }
-"""What happens between the producer and Kinesis, at the same time as the strokes."""
+"""Faults between the producer and Kinesis, injected in parallel with the strokes."""
 
 
 def _set(place: Place, faults: Faults) -> None:
@@ -142,7 +143,7 @@ def _set(place: Place, faults: Faults) -> None:
 
 
 def _kill(place: Place, name: str, depth: int) -> Fault:
-    """One process; a whole consumer where it is its launcher."""
+    """Kill one process; the whole consumer if it is the launcher."""
     struck: list[int] = []
 
     def strike() -> None:
@@ -152,7 +153,7 @@ def _kill(place: Place, name: str, depth: int) -> Fault:
 
     def heal() -> None:
         last = 0 if name == "producer" else max(depth, DAEMON)
-        eventually(lambda: _another(place.pids(name), depth, last, struck), _BACK, f"{name} starts again")
+        wait_until(lambda: _another(place.pids(name), depth, last, struck), _RESTART_SECONDS, f"{name} starts again")
 
     return Fault(f"kill {_called(name, depth)}", strike, heal)
 
@@ -170,8 +171,8 @@ def _pause(place: Place, name: str, depth: int, seconds: float) -> Fault:
 
 
 def _found(place: Place, name: str, depth: int) -> Sequence[int]:
-    """A part's processes, once there is one of that depth."""
-    eventually(lambda: len(place.pids(name)) > depth, _BACK, f"{_called(name, depth)} runs")
+    """Wait until the part has a process of this depth, and return its processes."""
+    wait_until(lambda: len(place.pids(name)) > depth, _RESTART_SECONDS, f"{_called(name, depth)} runs")
     return place.pids(name)
 
 

@@ -1,7 +1,7 @@
-"""``python -m tests.nemesis.part ARGUMENTS``: ``cdcctl ARGUMENTS`` as it is shipped, but for two things.
+"""Runs ``cdcctl ARGUMENTS`` with two differences (``python -m tests.nemesis.part ARGUMENTS``).
 
-It polls Kinesis once a second, as on AWS, and not five times: four satellites would wear the local Kinesis out. And it
-may have a bug (CDC_TEST_PLANT, see `planted`): then the producer that it becomes and its daemon's children have it too.
+It polls Kinesis once per second as on AWS, not five times: four satellites would overload the local Kinesis. With
+CDC_TEST_PLANT (see `planted`) it has a bug, which the producer and the daemon's children have too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _POLL = {"idleTimeBetweenReadsInMillis": "1000"}
 
 
 def run() -> None:
-    """Be `cdcctl`; or, with a bug, the module that is the first argument."""
+    """Run `cdcctl`; or, in a child with a bug, the module that is the first argument."""
     bug = os.environ.get("CDC_TEST_PLANT", "")
     if sys.argv[1:2] and sys.argv[1] in _BECOME:
         from tests.nemesis.planted import plant
@@ -45,7 +45,7 @@ def _polls_slowly(*, planted: bool) -> None:
 
 
 def _becomes_planted() -> None:
-    """``cdcctl producer run`` becomes the producer by exec: this module's, with the bug."""
+    """``cdcctl producer run`` executes the producer; execute it through this module, with the bug."""
 
     def execve(path: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
         exec_(path, [*command[:3], __spec__.name, *command[3:]], environ)

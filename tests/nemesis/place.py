@@ -1,6 +1,6 @@
-"""The system under test: PostgreSQL, a Kinesis that splits, the producer behind a proxy, every satellite's daemon.
+"""Runs the system under test: PostgreSQL, a Kinesis that splits, the producer behind a proxy, every satellite's daemon.
 
-Whatever ends is started again, as systemd does it with the units in deploy/. Nothing is mocked.
+A part that ends is started again, as systemd does with the units in deploy/. Nothing is mocked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +34,13 @@ SATELLITES = ("search", "parquet", "audit", "replica")
 _PROGRAM = "tests.nemesis.part"
 _STREAM, _SLOT = "nemesis", "cdc"
 _RESTART_SECONDS = 0.5
-_QUICK_SECONDS, _MOST_QUICK_ENDS = 10.0, 12
-_KEPT = ("CDC_PG_BIN", "CDC_CHAOS", "CDC_SEED")
+_QUICK_SECONDS, _MAX_QUICK_ENDS = 10.0, 12
+_PRESERVED = ("CDC_PG_BIN", "CDC_CHAOS", "CDC_SEED")
 
 
 @dataclass
 class Place:
-    """One run's servers and processes. `environ` is what makes any `cdcctl` use them."""
+    """The servers and processes of a run. `environ` are the variables that make `cdcctl` use them."""
 
     folder: Path
     cluster: Cluster
@@ -59,7 +59,7 @@ class Place:
         logs = self.folder / "logs"
         self._consumers = ChildProcesses(logs, self.environ, _PROGRAM)
         self._producer = ChildProcesses(logs, {**self.environ, "AWS_ENDPOINT_URL_KINESIS": self.proxy.url}, _PROGRAM)
-        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._restarter = threading.Thread(target=self._restart_ended, daemon=True)
         self.open_shards = self._shards()
 
     @property
@@ -68,38 +68,39 @@ class Place:
         return self.settings.stream
 
     def start(self) -> None:
-        """Start every part, and start again what ends."""
+        """Start every part, and start a part again when it ends."""
         for name in ("producer", *SATELLITES):
             self._start(name)
-        self._keeper.start()
+        self._restarter.start()
 
     def check(self) -> None:
-        """Raises CdcError when a part does not come up at all."""
+        """Raise CdcError if a part fails at each start."""
         for name, times in self._quick.items():
-            if times > _MOST_QUICK_ENDS:
+            if times > _MAX_QUICK_ENDS:
                 self._parts(name).check()
                 raise CdcError(f"{name} ended {times} times in a row", f"see {self.folder / 'logs'}")
 
     def stop(self) -> None:
         """End every part, gracefully."""
         self._ended.set()
-        self._keeper.join()
+        self._restarter.join()
         for parts in (self._producer, self._consumers):
             parts.stop()
 
     def pids(self, name: str) -> Sequence[int]:
-        """A part's processes: its `cdcctl` first; of a consumer then its daemon, then that one's children."""
+        """The processes of a part: `cdcctl` first; of a consumer then the daemon, then the daemon's children."""
         daemon = self._parts(name).running[name]
         return descendants(daemon.pid) if daemon.alive else []
 
     def reports(self) -> Mapping[str, Sequence[Report]]:
-        """What the shards of each satellite say of themselves."""
+        """The reports of the shards of each satellite."""
         return {name: read_reports(self.folder, name) for name in SATELLITES}
 
     def follow_since(self, moment: float) -> bool:
-        """Whether every satellite has read every open shard to its end since then (to half a second)."""
+        """Whether every satellite has reached the end of every open shard since `moment`, to half a second."""
         return all(
-            {one.shard for one in reports if one.updated >= moment and one.millis_behind == 0} >= self.open_shards
+            {report.shard for report in reports if report.updated >= moment and report.millis_behind == 0}
+            >= self.open_shards
             for reports in self.reports().values()
         )
 
@@ -121,11 +122,11 @@ class Place:
 
     def _start(self, name: str) -> None:
         parts, self._started[name] = self._parts(name), time.monotonic()
-        if name == "producer":  # each start takes the other way
+        if name == "producer":  # alternate between aggregated and plain records
             parts.environ = {**parts.environ, "CDC_AGGREGATE": "yes" if self.restarts[name] % 2 else "no"}
         parts.start(name, ["producer", "run"] if name == "producer" else ["consumer", "run", name])
 
-    def _keep(self) -> None:
+    def _restart_ended(self) -> None:
         while not self._ended.wait(0.1):
             for name in ("producer", *SATELLITES):
                 daemon = self._parts(name).running[name]
@@ -143,9 +144,9 @@ def placed(
     folder: Path, seed: int, timeline: Timeline, *, opensearch: bool = False, plant: str = "",
     cloud: ReshardingCloud | None = None,
 ) -> Iterator[Place]:  # fmt: skip
-    """Servers that run, and a stream and two slots; no part runs yet. This process gets the variables too.
+    """Start servers and parts, with a stream and two slots; set the variables in this process too.
 
-    `plant` names a bug of `tests.nemesis.planted` that the parts are to have.
+    `plant` names a bug of `tests.nemesis.planted` that the parts have.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
@@ -188,9 +189,9 @@ def _options(node: Node | None) -> str:
 
 @contextmanager
 def _environment(environ: Mapping[str, str]) -> Iterator[None]:
-    """The variables in this process, in place of all others of ours and AWS's, until the block ends."""
+    """Set the variables in this process, and remove all other CDC_ and AWS_ variables, until the block ends."""
     before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith(("AWS_", "CDC_")) and name not in _KEPT]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CDC_")) and name not in _PRESERVED]:
         del os.environ[name]
     os.environ.update(environ)
     boto3.DEFAULT_SESSION = None
@@ -200,12 +201,3 @@ def _environment(environ: Mapping[str, str]) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
         boto3.DEFAULT_SESSION = None
-
-
-def eventually(done: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.1)

@@ -1,6 +1,6 @@
-"""Bugs that break one law each, to be planted into the real parts: the checker must find them. Nothing shipped has one.
+"""Defines bugs that break one law each. Tests plant them into the real parts, and the checker must find them.
 
-A bug is a set of replacements, made by `setattr` in a process of its own or by pytest's monkeypatch in a test.
+A bug replaces attributes, with `setattr` in a process of its own or with pytest's monkeypatch in a test.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Set = Callable[[Any, str, Any], None]
 
 
 def plant(bug: str, put: Set) -> None:
-    """Plant it, none where it has no name; `put` is `setattr`, or something that can undo it."""
+    """Plant the bug of this name; none if the name is empty. `put` is `setattr` or monkeypatch's."""
     if bug:
         BUGS[bug](put)
 
 
 def acknowledges_early(put: Set) -> None:
-    """Law 1: what was read is acknowledged, whether the stream has it or not."""
+    """Law 1: the producer acknowledges what it has read before the stream has it."""
 
     def advance(self: AckTracker) -> Lsn:
         ends = [group.end for group in self._groups if group.end is not None]
@@ -43,7 +43,7 @@ def acknowledges_early(put: Set) -> None:
 
 
 def checkpoints_early(put: Set) -> None:
-    """Law 2: the checkpoint names what was applied, and not yet flushed."""
+    """Law 2: the checkpoint includes changes that are applied but not flushed."""
 
     def apply(self: ShardWorker, portion: Portion) -> None:
         whole(self, portion)
@@ -55,7 +55,7 @@ def checkpoints_early(put: Set) -> None:
 
 
 def sends_a_key_twice_at_once(put: Set) -> None:
-    """Law 3: a request holds several records of a key; those that are refused go again, behind the others."""
+    """Law 3: a request has several records of a key; rejected ones are sent again after the others."""
 
     def add(self: Any, entry: Any) -> None:
         self.pending += 1
@@ -71,12 +71,12 @@ def sends_a_key_twice_at_once(put: Set) -> None:
 
 
 def goes_on_after_errors(put: Set) -> None:
-    """Law 4: an error that nobody expected is logged, and the next batch is asked for: kclpy's own behaviour."""
+    """Law 4: an unexpected error is logged and the next batch is read, as kclpy does by default."""
     put(processor, "_exit", lambda: None)
 
 
 def appends_again(put: Set) -> None:
-    """Law 5: the lake takes what it has already."""
+    """Law 5: the lake appends changes that it already has."""
 
     def append(self: ChangeLog, *arguments: Any) -> Any:
         self._known = _Nothing()  # type: ignore[assignment]
@@ -93,11 +93,11 @@ class _Nothing:
         return frozenset()
 
     def record(self, *_: Any) -> None:
-        """Forgets."""
+        """Records nothing."""
 
 
 def takes_what_is_older(put: Set) -> None:
-    """Law 5: the last change that comes wins, not the one with the highest position."""
+    """Law 5: the last delivered change wins, not the one with the highest position."""
 
     def last(held: RowState | None, change: Change, floor: str = NO_POSITION) -> RowState | None:
         fresh = merge(None, change)

@@ -1,4 +1,4 @@
-"""One table for people, ``build/chaos.json`` for scripts; of a failure also the findings and the timeline."""
+"""Formats the result of a run: a table, ``build/chaos.json``, and for a failure its findings and the timeline."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.nemesis.run import Outcome, Plan
 from tests.nemesis.timeline import Timeline
 
 RESULT = Path("build") / "chaos.json"
-_MOST_FINDINGS = 40
+_MAX_FINDINGS = 40
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """What scripts read."""
+    """The result for scripts."""
     return {
         "seed": outcome.plan.seed,
         "changes": outcome.changes,
@@ -42,13 +42,13 @@ def table(outcome: Outcome) -> str:
 
 
 def stuck(plan: Plan, timeline: Timeline, error: Exception) -> str:
-    """The seed, and what happened until a run could not go on."""
-    return "\n".join([_failed(plan), "", *timeline.lines, "", f"  it did not come to an end: {error}"])
+    """The seed, and the timeline of a run that could not finish."""
+    return "\n".join([_failed(plan), "", *timeline.lines, "", f"  the run did not finish: {error}"])
 
 
 def failure(outcome: Outcome) -> str:
-    """The seed, what was found, and what happened when."""
-    shown = [f"  {one.kind} (law {one.law}): {one.text}" for one in outcome.findings[:_MOST_FINDINGS]]
+    """The seed, the timeline and the findings."""
+    shown = [f"  {finding.kind} (law {finding.law}): {finding.text}" for finding in outcome.findings[:_MAX_FINDINGS]]
     more = len(outcome.findings) - len(shown)
     return "\n".join([
         _failed(outcome.plan), "",

@@ -1,4 +1,4 @@
-"""One run: the workload and the faults for so long, then everything heals, and the checker asks."""
+"""Runs the workload and the faults for the given time, heals everything, and runs the checker."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from producer.postgres.connection import Source
 from tests.nemesis import faults
 from tests.nemesis.checker import Evidence, Finding, Satellite, check
 from tests.nemesis.evidence import read_stream, satellite
-from tests.nemesis.place import SATELLITES, Place, eventually, placed
+from tests.nemesis.place import SATELLITES, Place, placed
 from tests.nemesis.timeline import Timeline
 from tests.nemesis.truth import read_truth
 from tests.nemesis.watch import Watch
 from tests.nemesis.workload import Workload
 from tests.support.resharding_aws import ReshardingCloud
+from tests.support.waiting import wait_until
 
 UP_SECONDS = 300.0
-"""For all satellites to come up, on a busy machine."""
+"""The time within which all satellites start on a busy machine."""
 HEAL_SECONDS = 300.0
-"""For all of them to follow to the end, when everything is healed."""
+"""The time within which all satellites catch up after everything is healed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run."""
+    """The parameters of a run."""
 
     seed: int
     seconds: float
@@ -45,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. `repeated` changes are more than once in the stream, which is allowed."""
+    """The result of a run. `repeated` counts changes that are more than once in the stream, which is allowed."""
 
     plan: Plan
     changes: int
@@ -60,7 +61,7 @@ class Outcome:
 
 
 def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) -> Outcome:
-    """The whole of it. `cloud` are servers that run already."""
+    """Run a plan. `cloud` are servers that already run; without it the run starts its own."""
     timeline.add(f"starting servers, seed {plan.seed}")
     with placed(
         plan.folder, plan.seed, timeline, opensearch=plan.opensearch, plant=plan.plant, cloud=cloud
@@ -68,7 +69,7 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
         work = Workload(place.settings.dsn, plan.seed, plan.rate)
         work.create()
         struck = Counter[str]()
-        eventually(lambda: _follows(place), UP_SECONDS, "the satellites follow")
+        wait_until(lambda: _follows(place), UP_SECONDS, "the satellites follow")
         timeline.add("every satellite follows; the workload and the nemesis begin")
         with _background(lambda ended: work.run(ended.is_set, lambda: watch.full)):
             _trouble(plan, place, watch, struck)
@@ -85,7 +86,7 @@ def run(plan: Plan, timeline: Timeline, cloud: ReshardingCloud | None = None) ->
 
 
 def _trouble(plan: Plan, place: Place, watch: Watch, struck: Counter[str]) -> None:
-    """Both lanes of faults until the time is over; each fault that began is healed."""
+    """Inject faults in two parallel sequences until the time is over; each started fault is healed."""
     end = time.monotonic() + plan.seconds
     over = lambda: time.monotonic() > end  # noqa: E731
     strokes = {**faults.STROKES, **(faults.OPENSEARCH if place.opensearch else {})}
@@ -102,7 +103,7 @@ def _follows(place: Place) -> bool:
 
 @dataclass
 class _Lane:
-    """Deals faults from a shuffled deck, so that each kind comes before any comes again."""
+    """A sequence of faults in random order, in which each kind occurs before any kind occurs again."""
 
     place: Place
     watch: Watch
@@ -134,7 +135,7 @@ class _Lane:
         self.watch.heal(kind)
 
     def _pause(self, over: Callable[[], bool]) -> None:
-        """Some seconds, or until the system has recovered: faults meet a system that is well, and one that is not."""
+        """Wait some seconds, sometimes also until the system has recovered, so that faults meet both states."""
         patient, until = self.chance.random() < 0.4, time.monotonic() + self.chance.uniform(1, 6)
         longest = time.monotonic() + 20
         while not over() and time.monotonic() < (longest if patient else until):
@@ -146,7 +147,7 @@ class _Lane:
 
 def _collect(place: Place, watch: Watch, work: Workload, timeline: Timeline) -> Evidence:
     found = [_satellite(place, watch, name, timeline) for name in SATELLITES]
-    eventually(lambda: watch.recovered, HEAL_SECONDS, "the last recoveries")
+    wait_until(lambda: watch.recovered, HEAL_SECONDS, "the last recoveries")
     committed = read_truth(place.settings.dsn)
     audit, seen = read_stream(place.stream)
     return Evidence(committed, work.known, audit, seen, list(watch.samples), found)
@@ -168,7 +169,7 @@ def _satellite(place: Place, watch: Watch, name: str, timeline: Timeline) -> Sat
 
 @contextmanager
 def _background(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run something beside the block; it is told when the block has ended. What it raised comes out."""
+    """Run `work` in a thread during the block; its event is set when the block ends. Its error is raised here."""
     ended, errors = threading.Event(), list[BaseException]()
 
     def guarded() -> None:

@@ -1,4 +1,4 @@
-"""What happened when, for whoever has to understand a failure."""
+"""Records what happened when, to explain a failure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Callable, Sequence
 
 
 class Timeline:
-    """Lines with the seconds since the start. Any thread may add one; `tell` hears each at once."""
+    """Lines with the seconds since the start. Any thread may add one; `report` gets each line immediately."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda _line: None) -> None:
-        self._started, self._tell, self._lock = time.monotonic(), tell, threading.Lock()
+    def __init__(self, report: Callable[[str], None] = lambda _line: None) -> None:
+        self._started, self._report, self._lock = time.monotonic(), report, threading.Lock()
         self._lines: list[str] = []
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """The seconds since the start."""
         return time.monotonic() - self._started
 
     def add(self, what: str) -> None:
-        """Something happened."""
+        """Add a line."""
         with self._lock:
             self._lines.append(f"{self.seconds:7.1f} s  {what}")
-            self._tell(self._lines[-1])
+            self._report(self._lines[-1])
 
     @property
     def lines(self) -> Sequence[str]:
-        """All of it."""
+        """All lines."""
         with self._lock:
             return list(self._lines)

@@ -1,4 +1,4 @@
-"""What was committed, read from a second slot by plain JSON: the producer's code has no part in it."""
+"""Reads what was committed from a second slot as plain JSON, without the producer's code."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ EPOCH = 1
 
 
 def open_slots(dsn: str, *slots: str) -> None:
-    """Begin to keep what is committed from here on: for the checker, and in the producer's own slot."""
+    """Create slots, which store everything committed from now on: the checker's and the producer's."""
     with closing(Source(dsn)) as source:
         for slot in slots:
             create_slot(source, slot)
 
 
 def read_truth(dsn: str, slot: str = SLOT) -> list[Committed]:
-    """Everything committed since. The slot keeps it: this may be asked again."""
+    """Everything committed since the slot was created. The slot keeps it, so this may be called again."""
     options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     reading = _Reading()
     with closing(Source(dsn)) as source:
@@ -37,19 +37,19 @@ def read_truth(dsn: str, slot: str = SLOT) -> list[Committed]:
 
 
 def exact(text: str | bytes) -> Any:
-    """JSON with its numbers as they are written."""
+    """Parse JSON with exact decimal numbers."""
     return json.loads(text, parse_float=Decimal)
 
 
 @dataclass
 class _Reading:
-    """Counts the changes of one transaction after another."""
+    """Numbers the changes within each transaction."""
 
     begun: Mapping[str, Any] = field(default_factory=dict)
     index: int = 0
 
     def take(self, message: Mapping[str, Any]) -> Iterator[Committed]:
-        """The changes of one message: none, one, or two where a key changed. Each row and message counts."""
+        """The changes of one message: none, one, or two if a key changed. Each row and message is numbered."""
         action = message["action"]
         if action == "B":
             self.begun, self.index = message, 0

@@ -1,4 +1,4 @@
-"""Watches a run: samples the slot and the satellites' own accounts, and measures how long each recovery takes."""
+"""Watches a run: samples the slot and the satellites' reports, and measures how long each recovery takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAR_BEHIND = 8.0  # seconds
 
 @dataclass
 class Healed:
-    """A fault that was healed: recovered when all that was committed until then is published, and read everywhere."""
+    """A healed fault. The system has recovered when everything committed until then is published and read."""
 
     kind: str
     at: float
@@ -35,12 +35,12 @@ class Healed:
 
 @dataclass
 class Watch:
-    """Looks ten times a second until it is left."""
+    """Samples ten times per second until the block ends."""
 
     place: Place
     samples: list[Sample] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
-    accounts: dict[tuple[str, str, int, int], Report] = field(default_factory=dict)
+    last_reports: dict[tuple[str, str, int, int], Report] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
     _ends: deque[tuple[float, Lsn]] = field(default_factory=deque)
     _source: Source | None = None
@@ -55,27 +55,27 @@ class Watch:
         self._thread.join()
 
     def heal(self, kind: str) -> None:
-        """A fault of this kind has just been healed."""
+        """Record that a fault of this kind was healed now."""
         self.healed.append(Healed(kind, time.time()))
 
     @property
     def recovered(self) -> bool:
-        """Whether the system has recovered from all that was healed."""
-        return all(one.recovered is not None for one in self.healed)
+        """Whether the system has recovered from all healed faults."""
+        return all(fault.recovered is not None for fault in self.healed)
 
     @property
     def full(self) -> bool:
-        """Whether the producer is far behind: a machine that is slow, or a long fault."""
+        """Whether the producer is far behind, because of a slow machine or a long fault."""
         return bool(self._ends) and time.time() - self._ends[0][0] > _FAR_BEHIND
 
     def reports(self, name: str) -> Sequence[Report]:
-        """A satellite's accounts as they were seen: the last one of each of its processes."""
-        return [report for (satellite, *_), report in self.accounts.items() if satellite == name]
+        """The last report of each process of a satellite."""
+        return [report for (satellite, *_), report in self.last_reports.items() if satellite == name]
 
     def _run(self) -> None:
         while not self._ended.wait(_EVERY):
             with suppress(CdcError):  # PostgreSQL is away
-                self._look()
+                self._sample()
                 continue
             self._close()
         self._close()
@@ -85,42 +85,42 @@ class Watch:
             self._source.close()
         self._source = None
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         self._source = self._source or Source(self.place.settings.dsn)
         end = wal_end(self._source)
         slot = find_slot(self._source, self.place.settings.slot)
         now = time.time()
         for name, reports in self.place.reports().items():
-            self._account(name, reports)
+            self._store_reports(name, reports)
         if slot is None:
             return
         self.samples.append(Sample(now, slot.confirmed))
         self._ends.append((now, end))
         while self._ends and self._ends[0][1] <= slot.confirmed:
             self._ends.popleft()
-        for one in self.healed:
-            self._follow(one, end, slot.confirmed, now)
+        for fault in self.healed:
+            self._follow(fault, end, slot.confirmed, now)
 
-    def _account(self, name: str, reports: Sequence[Report]) -> None:
+    def _store_reports(self, name: str, reports: Sequence[Report]) -> None:
         for report in reports:
             key = (name, report.shard, report.pid, int(report.started))
-            known = self.accounts.get(key)
+            known = self.last_reports.get(key)
             if known is None or known.read == sum((known.applied, known.superseded, known.dead_lettered)):
-                self.accounts[key] = report
+                self.last_reports[key] = report
 
-    def _follow(self, one: Healed, end: Lsn, confirmed: Lsn, now: float) -> None:
-        if one.recovered is not None:
+    def _follow(self, fault: Healed, end: Lsn, confirmed: Lsn, now: float) -> None:
+        if fault.recovered is not None:
             return
-        if one.committed is None:
-            one.committed = end
-        elif one.published is None and confirmed >= one.committed:
-            one.published = now
-        elif one.published is not None and self.place.follow_since(one.published):
-            one.recovered = now
+        if fault.committed is None:
+            fault.committed = end
+        elif fault.published is None and confirmed >= fault.committed:
+            fault.published = now
+        elif fault.published is not None and self.place.follow_since(fault.published):
+            fault.recovered = now
 
     def recovery_seconds(self) -> Mapping[str, float | None]:
-        """Over all faults: the median and the longest."""
-        took = sorted(one.recovered - one.at for one in self.healed if one.recovered is not None)
+        """The median and the longest recovery over all faults."""
+        took = sorted(fault.recovered - fault.at for fault in self.healed if fault.recovered is not None)
         if not took:
             return {"p50": None, "max": None}
         return {"p50": round(took[len(took) // 2], 1), "max": round(took[-1], 1)}

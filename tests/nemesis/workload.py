@@ -1,7 +1,7 @@
-"""A seeded workload over several tables: all that a table can go through, at a pace that the local Kinesis takes.
+"""Runs a seeded workload of every kind of change over several tables, at a rate that the local Kinesis can follow.
 
-The same seed makes the same statements. PostgreSQL may be killed at any moment: each statement is right whatever the
-last transaction came to, and what was confirmed is remembered (`known`).
+The same seed makes the same statements. PostgreSQL may be killed at any moment: each statement is valid whether the
+last transaction was committed or not, and the confirmed transactions are recorded (`known`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CREATE TABLE scratch (id integer PRIMARY KEY, v text);
 CREATE TABLE transfer (id bigint PRIMARY KEY, amount numeric, state text);
 """
 TABLES = ("account", "item", "line", "doc", "scratch", "transfer")
-_HOT, _ITEMS, _DOCS, _SCRATCH, _MOST_COLUMNS = 5, 200, 20, 40, 6
-_PATIENCE = "-c statement_timeout=20000 -c lock_timeout=5000"
+_HOT, _ITEMS, _DOCS, _SCRATCH, _MAX_COLUMNS = 5, 200, 20, 40, 6
+_TIMEOUTS = "-c statement_timeout=20000 -c lock_timeout=5000"
 Statement = tuple[str, Sequence[Any]]
 
 
 @dataclass
 class Workload:
-    """Drives one database; `rate` is in transactions a second."""
+    """Changes one database; `rate` is in transactions per second."""
 
     dsn: str
     seed: int
@@ -50,13 +50,13 @@ class Workload:
         self._chance = random.Random(self.seed)
 
     def create(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(SCHEMA)
         connection.close()
 
     def run(self, stopping: Callable[[], bool], full: Callable[[], bool] = lambda: False) -> None:
-        """Change rows until told to stop; a database that is away is waited for, and so is a way that is `full`."""
+        """Change rows until `stopping` is true; waits while the database is down or the pipeline is `full`."""
         while not stopping():
             began = time.monotonic()
             if not full():
@@ -65,7 +65,7 @@ class Workload:
         self.close()
 
     def step(self) -> None:
-        """One transaction, and now and then one that began before it and commits after it."""
+        """Run one transaction, and sometimes another one that begins before it and commits after it."""
         statements, overlap = self._statements(), self._chance.random() < 0.08
         try:
             if self._connection is None:
@@ -81,7 +81,7 @@ class Workload:
             time.sleep(0.2)
 
     def _connect(self) -> Any:
-        return psycopg2.connect(self.dsn, options=_PATIENCE, connect_timeout=5)
+        return psycopg2.connect(self.dsn, options=_TIMEOUTS, connect_timeout=5)
 
     def _commit(self, connection: Any, statements: Sequence[Statement]) -> None:
         with connection.cursor() as cursor:
@@ -109,7 +109,7 @@ class Workload:
         self._commit(self._overlapping, [("UPDATE transfer SET state = 'done' WHERE state = 'begun'", ())])
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         for connection in (self._connection, self._overlapping):
             if connection is not None:
                 with suppress(psycopg2.Error):
@@ -147,7 +147,7 @@ class Workload:
     def _remove_item(self) -> list[Statement]:
         return [("DELETE FROM item WHERE id = %s", (self._chance.randrange(_ITEMS),))]
 
-    def _insert_anew(self) -> list[Statement]:
+    def _reinsert_item(self) -> list[Statement]:
         key = self._chance.randrange(_ITEMS)
         return [
             ("DELETE FROM item WHERE id = %s", (key,)),
@@ -198,7 +198,7 @@ class Workload:
         return [("TRUNCATE scratch", ()), *self._scratch()]
 
     def _add_column(self) -> list[Statement]:
-        if self._added >= _MOST_COLUMNS:
+        if self._added >= _MAX_COLUMNS:
             return self._item()
         self._added += 1
         name, kind = f"more_{self._added}", self._chance.choice(["integer", "text", "numeric(12,3)"])
@@ -214,9 +214,9 @@ def _annotation(actor: str, number: int) -> Statement:
 
 
 def _choices() -> tuple[Sequence[Callable[[Workload], list[Statement]]], Sequence[float]]:
-    """What happens, and how often."""
+    """The kinds of change and their weights."""
     kinds = {
-        Workload._hot: 30.0, Workload._item: 22.0, Workload._remove_item: 6.0, Workload._insert_anew: 6.0,
+        Workload._hot: 30.0, Workload._item: 22.0, Workload._remove_item: 6.0, Workload._reinsert_item: 6.0,
         Workload._move_item: 6.0, Workload._doc: 4.0, Workload._touch_doc: 8.0, Workload._many_lines: 0.7,
         Workload._remove_lines: 0.3, Workload._scratch: 14.0, Workload._truncate: 2.0, Workload._add_column: 1.0,
     }  # fmt: skip

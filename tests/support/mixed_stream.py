@@ -1,6 +1,6 @@
-"""A stream with all that readers meet: plain, aggregated, folded and compressed records, junk, a split and a merge.
+"""Makes a stream of every kind of record (plain, aggregated, folded, compressed, junk) with a split and a merge.
 
-And the plain reading of it that everything else is compared with.
+It also reads the stream in the simplest way; tests compare every other reader with that.
 """
 
 import random
@@ -22,7 +22,7 @@ JUNK = b"\x00 no change of ours"
 
 @dataclass
 class MixedStream:
-    """`put` adds changes; each is committed when it is put."""
+    """`put` adds changes; the commit time of each is the time of the put."""
 
     cloud: ReshardingCloud
     chance: random.Random
@@ -37,7 +37,7 @@ class MixedStream:
         self._kinesis = self.cloud.client("kinesis")
 
     def fill(self, count: int = 60) -> None:
-        """Changes, a split, changes, a merge, changes; junk in between."""
+        """Put changes, split, put changes, merge, put changes; junk in between."""
         self.put(count)
         self.cloud.split(self.stream)
         self.put(count)
@@ -45,7 +45,7 @@ class MixedStream:
         self.put(count)
 
     def put(self, count: int) -> None:
-        """So many changes, in runs of one shard's that are a record each or one aggregated record."""
+        """Put `count` changes; those of one shard are grouped, and a group is put as single, folded or aggregated."""
         waiting: dict[str, list[Entry]] = {}
         for _ in range(count):
             made = self._entry()
@@ -59,21 +59,21 @@ class MixedStream:
         self._put(JUNK, f"junk {self.at}")
 
     def positions(self, wanted: Callable[[Change], bool] = lambda _: True) -> list[str]:
-        """The plain reading: the positions of all changes on all shards, filtered here."""
+        """The sorted positions of all changes on all shards for which `wanted` is true."""
         return sorted(str(change.position) for change in self.changes() if wanted(change))
 
     def changes(self) -> Iterator[Change]:
         """Every change on every shard, shard by shard."""
         for record in self.records():
-            for one in unpack(record["Data"], record["PartitionKey"]):
-                for line in split_folded(one.data):
+            for user_record in unpack(record["Data"], record["PartitionKey"]):
+                for line in split_folded(user_record.data):
                     try:
                         yield decode(line)
                     except EnvelopeError:
                         assert line == JUNK
 
     def records(self) -> Iterator[Any]:
-        """Every record of every shard, as Kinesis gives them."""
+        """Every record of every shard, as GetRecords returns it."""
         for shard in self._kinesis.list_shards(StreamName=self.stream)["Shards"]:
             iterator = self._kinesis.get_shard_iterator(
                 StreamName=self.stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"

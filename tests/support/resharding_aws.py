@@ -1,13 +1,12 @@
-"""Fixture plugin: a Kinesis that splits and merges as AWS's does (kinesis-local) with DynamoDB Local for the leases.
+"""Fixture plugin: a Kinesis that splits and merges like AWS's (kinesis-local), with DynamoDB Local for the leases.
 
-The other tests' local AWS reshards too, by code of ours (`cdcctl.sandbox.kinesis`); this one is somebody else's.
+The local AWS of the other tests reshards with this project's own code (`cdcctl.sandbox.kinesis`); this one does not.
 """
 
 import hashlib
 import itertools
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 from cdcctl.sandbox.processes import free_port, listening
 from consumers.kcl.java import find_java
 from tests.support.postgres import unavailable
+from tests.support.waiting import wait_until
 
 SERVERS = Path(__file__).parents[2] / "build" / "servers"
 _numbers = itertools.count(1)
@@ -46,7 +46,7 @@ class ReshardingCloud:
         }
 
     def client(self, service: str) -> Any:
-        """A boto3 client, whatever the process's environment says."""
+        """A boto3 client, independent of the environment."""
         url = {"kinesis": self.kinesis, "dynamodb": self.dynamodb}[service]
         return boto3.client(
             service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="local", aws_secret_access_key="local"
@@ -91,12 +91,12 @@ class ReshardingCloud:
     def settle(self, stream: str) -> None:
         """Wait until the stream is ACTIVE."""
         kinesis = self.client("kinesis")
-        deadline = time.monotonic() + 30
-        while (
-            kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE"
-        ):
-            assert time.monotonic() < deadline, f"{stream} did not become ACTIVE"
-            time.sleep(0.05)
+
+        def is_active() -> bool:
+            summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+            return bool(summary["StreamStatus"] == "ACTIVE")
+
+        wait_until(is_active, 30, f"{stream} is ACTIVE", 0.05)
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def resharding_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reshard
 @pytest.fixture
 def resharding(resharding_aws: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> ReshardingCloud:
     """The servers, and the standard variables pointing to them for this test."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "CDC_")) and name not in _KEPT]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CDC_")) and name not in _PRESERVED]:
         monkeypatch.delenv(name)
     for name, value in resharding_aws.environ.items():
         monkeypatch.setenv(name, value)
@@ -130,7 +130,7 @@ def resharding(resharding_aws: ReshardingCloud, monkeypatch: pytest.MonkeyPatch)
     return resharding_aws
 
 
-_KEPT = ("CDC_PG_BIN", "CDC_CHAOS", "CDC_SEED")
+_PRESERVED = ("CDC_PG_BIN", "CDC_CHAOS", "CDC_SEED")
 
 
 def _kinesis(port: int) -> tuple[list[str], Path, dict[str, str]]:
@@ -162,11 +162,14 @@ def _started(what: tuple[list[str], Path, dict[str, str]], log: Path, port: int)
         command, cwd=folder, env={**os.environ, **environ}, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL
     ) as server:  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
-            while not listening(port):
-                assert server.poll() is None, log.read_text()[-2000:]
-                assert time.monotonic() < deadline, f"{command[0]} does not answer: {log.read_text()[-2000:]}"
-                time.sleep(0.1)
+            wait_until(
+                lambda: _answers(server, port, log), 60, lambda: f"{command[0]} answers: {log.read_text()[-2000:]}"
+            )
             yield
         finally:
-            server.kill()  # all is in memory, and asked kindly it waits ten seconds for its clients
+            server.kill()  # it has no state to save, and after SIGTERM it waits ten seconds for its clients
+
+
+def _answers(server: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    assert server.poll() is None, log.read_text()[-2000:]
+    return listening(port)

@@ -37,14 +37,14 @@ def calls(tmp_path: Path) -> int:
 def test_it_is_made_once_and_found(cache: Path, tmp_path: Path) -> None:
     program = fake_java(tmp_path, 'echo made > "$archive"')
     assert class_archive.find(program) is None
-    assert class_archive.make(program) == ""
-    assert class_archive.make(program) == ""
+    assert class_archive.create(program) == ""
+    assert class_archive.create(program) == ""
     assert calls(tmp_path) == 1
     found = class_archive.find(program)
     assert found is not None
     assert found.parent == cache
     assert [one.suffix for one in sorted(cache.iterdir())] == [".jsa", ".lock"]
-    assert class_archive.start_making(program) is None
+    assert class_archive.start_creation(program) is None
     Path(program).write_text(Path(program).read_text() + "# another Java\n")
     assert class_archive.find(program) is None
 
@@ -52,18 +52,18 @@ def test_it_is_made_once_and_found(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("then", ['echo half > "$archive"; echo no room >&2; exit 1', "exit 0"])
 def test_a_failure_is_explained_and_not_tried_again_at_each_start(cache: Path, tmp_path: Path, then: str) -> None:
     program = fake_java(tmp_path, then)
-    assert program in class_archive.make(program)
+    assert program in class_archive.create(program)
     assert class_archive.find(program) is None
-    assert class_archive.start_making(program) is None
+    assert class_archive.start_creation(program) is None
     assert [one.suffix for one in sorted(cache.iterdir())] == [".failed", ".lock"]
 
 
 def test_an_archive_that_others_may_write_is_not_used(cache: Path, tmp_path: Path) -> None:
     program = fake_java(tmp_path, 'echo made > "$archive"')
-    class_archive.make(program)
+    class_archive.create(program)
     cache.chmod(0o777)
     assert class_archive.find(program) is None
-    assert "others may write" in class_archive.make(program)
+    assert "other users may write" in class_archive.create(program)
     cache.chmod(0o700)
     for archive in cache.glob("*.jsa"):
         archive.chmod(0o666)

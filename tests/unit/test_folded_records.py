@@ -23,7 +23,7 @@ from consumers.stream.record import RawRecord
 from consumers.stream.start import EARLIEST
 from consumers.stream.unpack import MAX_UNPACKED_BYTES, expand_folded, expand_record
 from consumers.worker.shard import Cadence, Checkpoint, portions
-from tests.unit.test_shard import Bench, PoisonIdsSink, record
+from tests.support.worker_bench import PoisonIdsSink, WorkerBench, record
 
 
 def packed(text: bytes) -> bytes:
@@ -59,7 +59,7 @@ def test_a_record_that_cannot_be_expanded_becomes_one_dead_letter(tmp_path: Path
         split_folded(broken)
     with pytest.raises(EnvelopeError):
         decode(broken)
-    bench = Bench(tmp_path, sink := MemorySink())
+    bench = WorkerBench(tmp_path, sink := MemorySink())
     bench.process(record(1), RawRecord(broken, "cdc", "2"), record(3))
     assert len(sink.rows) == 2
     assert [(one.sequence_number, one.data) for one in bench.letters.read()] == [("2", broken)]
@@ -67,7 +67,7 @@ def test_a_record_that_cannot_be_expanded_becomes_one_dead_letter(tmp_path: Path
 
 
 def test_a_folded_record_is_applied_whole_and_checkpointed_as_one(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := MemorySink())
+    bench = WorkerBench(tmp_path, sink := MemorySink())
     bench.process(record(1), folded(range(2, 900), 2))
     assert len(sink.rows) == 899
     assert bench.checkpoints == [Checkpoint("2", 0)]
@@ -75,7 +75,7 @@ def test_a_folded_record_is_applied_whole_and_checkpointed_as_one(tmp_path: Path
 
 
 def test_poison_in_a_folded_record_is_a_letter_of_its_own(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := PoisonIdsSink(7, 9))
+    bench = WorkerBench(tmp_path, sink := PoisonIdsSink(7, 9))
     bench.process(folded(range(20), 1))
     assert len(sink.rows) == 18
     letters = bench.letters.read()
@@ -98,7 +98,7 @@ def test_a_folded_record_that_is_cut_is_checkpointed_only_at_its_end() -> None:
 
 def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_path: Path) -> None:
     sink = FaultySink(flush_errors={2: OSError("disk full")})
-    bench = Bench(tmp_path, sink)
+    bench = WorkerBench(tmp_path, sink)
     huge = folded(range(MAX_FOLDED_CHANGES), 2), folded(range(MAX_FOLDED_CHANGES), 3), folded(range(5000), 4)
     with pytest.raises(OSError, match="disk full"):
         bench.process(*huge)
@@ -106,7 +106,7 @@ def test_what_was_flushed_before_an_error_is_checkpointed_to_a_record_s_end(tmp_
 
 
 def test_a_long_page_is_checkpointed_on_the_way(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink(), Cadence(0, 3600, checkpoint_records=20_000))
+    bench = WorkerBench(tmp_path, MemorySink(), Cadence(0, 3600, checkpoint_records=20_000))
     bench.process(*(folded(range(MAX_FOLDED_CHANGES), place) for place in range(1, 8)))
     assert bench.checkpoints == [Checkpoint("2", 0), Checkpoint("4", 0), Checkpoint("6", 0)]
 
@@ -121,7 +121,7 @@ def test_a_page_is_expanded_in_parts(tmp_path: Path) -> None:
 
 def test_a_folded_record_within_an_aggregated_one_is_no_change(tmp_path: Path) -> None:
     """The producer makes none. If it were expanded there, its changes would get the numbers of other records."""
-    bench = Bench(tmp_path, MemorySink())
+    bench = WorkerBench(tmp_path, MemorySink())
     bench.process(RawRecord(record(1).data, "k", "1", 0), RawRecord(folded([2, 3], 1).data, "k", "1", 1))
     assert [one.sub_sequence_number for one in bench.letters.read()] == [1]
     [first, second] = expand_record(
@@ -194,7 +194,7 @@ def test_a_page_is_cut_short_when_a_stop_is_requested(tmp_path: Path) -> None:
     """What was applied is flushed, and checkpointed up to the end of a record; the rest is not applied."""
     sink = MemorySink()
     sink.max_changes = 300  # type: ignore[attr-defined]
-    bench, answers = Bench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
+    bench, answers = WorkerBench(tmp_path, sink, Cadence(3600, 3600)), iter([False, False, False, False, True])
     page = [folded(range(at, at + 500), 1 + at // 500) for at in range(0, 2_000, 500)]
     assert not bench.worker.process(page, 0, bench.checkpoints.append, lambda: next(answers))
     assert len(sink.rows) == 1_200
@@ -206,7 +206,7 @@ class KclCalls:
     """Calls a processor as the KCL does."""
 
     def __init__(self, folder: Path, stop_requested: Callable[[], bool]) -> None:
-        self.bench = Bench(folder, MemorySink())
+        self.bench = WorkerBench(folder, MemorySink())
         self.processor = Processor(lambda _: self.bench.worker, stop_requested)
         self.processor.initialize(SimpleNamespace(shard_id="shardId-0", sequence_number=None))
         self.ended = 0

@@ -13,6 +13,7 @@ from consumers.worker.shard import Cadence, ShardWorker
 from consumers.worker.status import ShardReporter, status_folder
 from tests.support.histories import entry
 from tests.support.scale import scale
+from tests.support.seed import seed
 
 GOOD = entry("I", 1, "good", 1).data
 
@@ -40,7 +41,7 @@ def garbage(chance: random.Random) -> bytes:
 
 
 def test_garbage_between_good_records(tmp_path: Path) -> None:
-    chance, count = random.Random(20261124), scale(2000, 10_000)
+    chance, count = random.Random(seed(20261124)), scale(2000, 10_000)
     sink, letters = MemorySink(), open_store("", "test", tmp_path)
     reporter = ShardReporter(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
     worker = ShardWorker(sink, letters, reporter, Cadence(), max_dead_share=1.0)

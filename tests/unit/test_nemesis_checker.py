@@ -6,7 +6,7 @@ from cdckit.change import Change, Op
 from cdckit.envelope import decode
 from cdckit.position import Lsn, Position
 from consumers.worker.status import Report
-from tests.nemesis.checker import Committed, Evidence, Finding, Sample, Satellite, Seen, check, count
+from tests.nemesis.checker import Committed, Evidence, Finding, Published, Sample, Satellite, check, count
 from tests.support.histories import entry
 from tests.support.stream_audit import audit
 
@@ -18,10 +18,10 @@ def committed(change: Change) -> Committed:
     return Committed(at, change.op, str(change.table), change.key_text, at.commit_lsn, Lsn(at.commit_lsn + 1), {"n": 1})
 
 
-def seen(change: Change) -> Seen:
+def seen(change: Change) -> Published:
     at = change.position
     when = float(at.commit_lsn)
-    return Seen(at, change.op, str(change.table), change.key_text, when, when, {"n": 1})
+    return Published(at, change.op, str(change.table), change.key_text, when, when, {"n": 1})
 
 
 SOUND = Evidence(

@@ -1,4 +1,4 @@
-"""Flags over environment over file over default; bad input says what mends it; secrets are masked."""
+"""Settings: flags override environment, file and default; bad input names its fix; secrets are masked."""
 
 import pytest
 

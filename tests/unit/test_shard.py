@@ -8,69 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdckit.envelope import VERSION, Metadata, inject
-from cdckit.errors import ConsumerError, PoisonChange, TransientSinkError
+from cdckit.errors import ConsumerError, TransientSinkError
 from cdckit.sink import Batch, Outcome
 from cdckit.testing import FaultySink, MemorySink, transient
-from consumers.dead_letters import DeadLetter, open_store
+from consumers.dead_letters import DeadLetter
 from consumers.stream.record import RawRecord
 from consumers.worker.delivery import TooManyDeadLetters
-from consumers.worker.shard import Cadence, Checkpoint, ShardWorker
-from consumers.worker.status import Report, ShardReporter, read_reports, status_folder
-
-SHARD = "shardId-000000000000"
-EAGER = Cadence(0, 0)
-
-
-def record(number: int, data: bytes | None = None) -> RawRecord:
-    row = (
-        b'{"action":"I","xid":7,"timestamp":"2026-11-24 04:14:15+00","lsn":"0/10","schema":"public","table":"orders",'
-        b'"columns":[{"name":"id","type":"integer","value":%d}],"pk":[{"name":"id","type":"integer"}]}' % number
-    )
-    return RawRecord(data or inject(row, Metadata(VERSION, 1, "0/64", number, "main")), "key", str(number))
-
-
-class Bench:
-    """A worker with a sink, and the checkpoints that it made."""
-
-    def __init__(self, folder: Path, sink: object, cadence: Cadence = EAGER, max_dead_share: float = 1.0) -> None:
-        self.checkpoints: list[Checkpoint] = []
-        self.folder = folder
-        self.letters = open_store("", "test", folder)
-        reporter = ShardReporter(status_folder(folder, "test"), "test", SHARD)
-        self.worker = ShardWorker(sink, self.letters, reporter, cadence, max_dead_share)  # type: ignore[arg-type]
-
-    def process(self, *records: RawRecord) -> None:
-        self.worker.process(records, 0, self.checkpoints.append)
-
-    def report(self) -> Report:
-        self.worker.reporter.write()
-        [report] = read_reports(self.folder, "test")
-        return report
-
-
-class PoisonIdsSink(MemorySink):
-    """Rejects some ids as poison, in any batch."""
-
-    def __init__(self, *poison: int) -> None:
-        super().__init__()
-        self.poison = set(poison)
-
-    def apply(self, batch: Batch) -> None:
-        if any(change.key["id"] in self.poison for change in batch.changes):
-            raise PoisonChange("cannot be applied, ever")
-        super().apply(batch)
+from consumers.worker.shard import Cadence, Checkpoint
+from tests.support.worker_bench import SHARD, PoisonIdsSink, WorkerBench, record
 
 
 def test_a_batch_is_applied_flushed_and_checkpointed_at_its_last_record(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := MemorySink())
+    bench = WorkerBench(tmp_path, sink := MemorySink())
     bench.process(record(1), record(2))
     assert set(sink.rows) == {"main/public.orders/[1]", "main/public.orders/[2]"}
     assert bench.checkpoints == [Checkpoint("2", 0)]
 
 
 def test_nothing_is_checkpointed_before_flush_has_returned(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FaultySink(flush_errors={1: OSError("disk full")}))
+    bench = WorkerBench(tmp_path, FaultySink(flush_errors={1: OSError("disk full")}))
     with pytest.raises(OSError, match="disk full"):
         bench.process(record(1))
     assert bench.checkpoints == []
@@ -92,7 +48,7 @@ def test_a_sink_may_ask_for_small_batches_which_are_flushed_together(tmp_path: P
             self.sizes.append(0)
             return super().flush()
 
-    bench = Bench(tmp_path, sink := Portions())
+    bench = WorkerBench(tmp_path, sink := Portions())
     bench.process(*map(record, range(7)))
     assert sink.sizes == [3, 3, 1, 0]
     assert bench.checkpoints == [Checkpoint("6", 0)]
@@ -100,7 +56,7 @@ def test_a_sink_may_ask_for_small_batches_which_are_flushed_together(tmp_path: P
 
 
 def test_an_empty_call_flushes_and_checkpoints_what_is_due(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink(), Cadence(0.05, 0))
+    bench = WorkerBench(tmp_path, MemorySink(), Cadence(0.05, 0))
     bench.process(record(1))
     assert bench.checkpoints == []
     time.sleep(0.06)
@@ -112,7 +68,7 @@ def test_a_sink_may_ask_for_rarer_flushes(tmp_path: Path) -> None:
     class Slow(MemorySink):
         flush_seconds = 3600.0
 
-    bench = Bench(tmp_path, Slow())
+    bench = WorkerBench(tmp_path, Slow())
     bench.process(record(1))
     assert bench.checkpoints == []
     bench.worker.finish(bench.checkpoints.append)
@@ -120,14 +76,14 @@ def test_a_sink_may_ask_for_rarer_flushes(tmp_path: Path) -> None:
 
 
 def test_a_transient_error_is_retried_with_the_same_batch(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := FaultySink(apply_errors=transient(1, 2)))
+    bench = WorkerBench(tmp_path, sink := FaultySink(apply_errors=transient(1, 2)))
     bench.process(record(1))
     assert sink.applies == 3
     assert bench.checkpoints == [Checkpoint("1", 0)]
 
 
 def test_any_other_error_is_raised(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FaultySink(apply_errors={1: KeyError("bug")}))
+    bench = WorkerBench(tmp_path, FaultySink(apply_errors={1: KeyError("bug")}))
     with pytest.raises(KeyError):
         bench.process(record(1))
     assert bench.checkpoints == []
@@ -137,13 +93,13 @@ def test_transient_errors_are_retried_a_limited_number_of_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consumers.worker.delivery.time.sleep", lambda seconds: None)
-    bench = Bench(tmp_path, FaultySink(apply_errors=transient(*range(1, 100))))
+    bench = WorkerBench(tmp_path, FaultySink(apply_errors=transient(*range(1, 100))))
     with pytest.raises(TransientSinkError):
         bench.process(record(1))
 
 
 def test_garbage_is_stored_with_its_bytes_and_counted(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, sink := MemorySink())
+    bench = WorkerBench(tmp_path, sink := MemorySink())
     bench.process(record(1), record(2, b"\x00garbage"), record(3))
     assert len(sink.rows) == 2
     [letter] = bench.letters.read()
@@ -153,14 +109,14 @@ def test_garbage_is_stored_with_its_bytes_and_counted(tmp_path: Path) -> None:
 
 
 def test_redelivered_garbage_counts_once_among_the_dead_letters(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink())
+    bench = WorkerBench(tmp_path, MemorySink())
     bench.process(record(2, b"garbage"))
     bench.process(record(2, b"garbage"))
     assert len(bench.letters.read()) == 1
 
 
 def test_a_dead_letter_cut_by_a_crash_does_not_hide_the_others(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink())
+    bench = WorkerBench(tmp_path, MemorySink())
     bench.process(record(1, b"garbage"))
     (tmp_path / "dead-letters" / "test" / SHARD / "2-0.json").write_bytes(b'{"shard":"shardId')
     assert len(bench.letters.read()) == 1
@@ -172,7 +128,7 @@ def test_a_sink_that_miscounts_ends_the_process(tmp_path: Path) -> None:
             super().flush()
             return Outcome(applied=0)
 
-    bench = Bench(tmp_path, Forgetful())
+    bench = WorkerBench(tmp_path, Forgetful())
     with pytest.raises(ConsumerError, match="1 records read"):
         bench.process(record(1))
     assert bench.checkpoints == []
@@ -183,7 +139,7 @@ def test_the_end_of_a_shard_is_checkpointed_after_the_flush(tmp_path: Path) -> N
         flush_seconds = 3600.0
 
     sink, at_the_end = Slow(), []
-    bench = Bench(tmp_path, sink)
+    bench = WorkerBench(tmp_path, sink)
     bench.process(record(1))
     bench.worker.end_shard(lambda: at_the_end.append(bench.worker.reporter.report.applied))
     assert at_the_end == [1]
@@ -198,7 +154,7 @@ def test_closing_after_a_lost_lease_flushes_nothing(tmp_path: Path) -> None:
             self.flushes += 1
             return super().flush()
 
-    bench = Bench(tmp_path, sink := Slow())
+    bench = WorkerBench(tmp_path, sink := Slow())
     bench.process(record(1))
     bench.worker.close()
     assert sink.closed
@@ -213,7 +169,7 @@ def test_a_batch_is_never_empty(tmp_path: Path) -> None:
             seen.append(batch)
             super().apply(batch)
 
-    bench = Bench(tmp_path, Watching())
+    bench = WorkerBench(tmp_path, Watching())
     bench.process(record(1, b"garbage"))
     bench.process()
     assert seen == []
@@ -223,7 +179,7 @@ def test_a_batch_is_never_empty(tmp_path: Path) -> None:
 @given(st.integers(1, 60), st.sets(st.integers(1, 60)))
 def test_each_poison_change_is_found_and_all_others_are_applied(count: int, poison: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), sink := PoisonIdsSink(*poison))
+        bench = WorkerBench(Path(folder), sink := PoisonIdsSink(*poison))
         bench.process(*map(record, range(1, count + 1)))
         letters = bench.letters.read()
     dead = poison & set(range(1, count + 1))
@@ -235,7 +191,7 @@ def test_each_poison_change_is_found_and_all_others_are_applied(count: int, pois
 
 
 def test_a_letter_of_a_poison_change_has_its_place_and_error(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, PoisonIdsSink(2))
+    bench = WorkerBench(tmp_path, PoisonIdsSink(2))
     bench.process(record(1), record(2))
     [letter] = bench.letters.read()
     assert (letter.shard, letter.sequence_number, letter.table) == (SHARD, "2", "public.orders")
@@ -246,7 +202,7 @@ def test_a_letter_of_a_poison_change_has_its_place_and_error(tmp_path: Path) -> 
 
 
 def test_it_stops_when_too_large_a_share_of_recent_records_fails(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink(), max_dead_share=0.5)
+    bench = WorkerBench(tmp_path, MemorySink(), max_dead_share=0.5)
     with pytest.raises(TooManyDeadLetters, match="could not be applied"):
         bench.process(*[record(number, b"garbage") for number in range(1, 500)])
     assert len(bench.letters.read()) == 50, "and not the whole stream"
@@ -256,22 +212,22 @@ def test_it_stops_when_too_large_a_share_of_recent_records_fails(tmp_path: Path)
 
 def test_a_restart_does_not_forget_the_share(tmp_path: Path) -> None:
     with pytest.raises(TooManyDeadLetters):
-        Bench(tmp_path, MemorySink(), max_dead_share=0.5).process(*[record(n, b"garbage") for n in range(1, 500)])
-    again = Bench(tmp_path, MemorySink(), max_dead_share=0.5)
+        WorkerBench(tmp_path, MemorySink(), max_dead_share=0.5).process(*[record(n, b"garbage") for n in range(1, 500)])
+    again = WorkerBench(tmp_path, MemorySink(), max_dead_share=0.5)
     with pytest.raises(TooManyDeadLetters):
         again.process(*[record(number, b"garbage") for number in range(1, 500)])
     assert len(again.letters.read()) == 50, "the first failure is enough now"
 
 
 def test_a_small_share_of_dead_letters_never_stops_the_consumer(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink(), max_dead_share=0.1)
+    bench = WorkerBench(tmp_path, MemorySink(), max_dead_share=0.1)
     for start in range(0, 6000, 100):
         bench.process(*[record(start + n, b"garbage" if n % 20 == 0 else None) for n in range(100)])
     assert bench.report().dead_lettered == 300
 
 
 def test_a_transient_error_of_flush_is_retried(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FaultySink(flush_errors=transient(1)))
+    bench = WorkerBench(tmp_path, FaultySink(flush_errors=transient(1)))
     bench.process(record(1))
     assert bench.checkpoints == [Checkpoint("1", 0)]
 
@@ -279,7 +235,7 @@ def test_a_transient_error_of_flush_is_retried(tmp_path: Path) -> None:
 def test_many_records_or_bytes_are_checkpointed_before_the_time(tmp_path: Path) -> None:
     size = len(record(1).data)
     for cadence in (Cadence(0, 3600, checkpoint_records=3), Cadence(0, 3600, checkpoint_bytes=3 * size)):
-        bench = Bench(tmp_path, MemorySink(), cadence)
+        bench = WorkerBench(tmp_path, MemorySink(), cadence)
         bench.process(record(1), record(2))
         assert bench.checkpoints == []
         bench.process(record(3))
@@ -287,7 +243,7 @@ def test_many_records_or_bytes_are_checkpointed_before_the_time(tmp_path: Path) 
 
 
 def test_sub_sequence_numbers_are_checkpointed(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, MemorySink())
+    bench = WorkerBench(tmp_path, MemorySink())
     bench.process(RawRecord(record(1).data, "key", "7", 4))
     assert bench.checkpoints == [Checkpoint("7", 4)]
 

@@ -1,1 +1,1 @@
-"""The sandbox's Kinesis data plane: records in files, so that a put or a read costs the same whatever is stored."""
+"""The sandbox's Kinesis data plane: stores records in files, so that puts and reads do not slow down as data grows."""

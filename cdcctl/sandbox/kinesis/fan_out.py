@@ -1,4 +1,4 @@
-"""SubscribeToShard: records are pushed as they come, in events of at most 1 MiB, for five minutes."""
+"""SubscribeToShard: pushes records as they arrive, in events of at most 1 MiB, for five minutes."""
 
 from __future__ import annotations
 
@@ -9,80 +9,83 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cdcctl.sandbox.kinesis import reading
-from cdcctl.sandbox.kinesis.refused import Refused
-from cdcctl.sandbox.kinesis.segments import Place
+from cdcctl.sandbox.kinesis import get_records
+from cdcctl.sandbox.kinesis.errors import KinesisError
+from cdcctl.sandbox.kinesis.record_log import LogPosition
 from cdcctl.sandbox.kinesis.sequence import WIDTH
 from cdcctl.sandbox.kinesis.shards import children
-from cdcctl.sandbox.kinesis.store import Store, Stream
-from cdcctl.sandbox.kinesis.wire import encode, in_cbor
+from cdcctl.sandbox.kinesis.store import RecordStore, Stream
+from cdcctl.sandbox.kinesis.wire import cbor_record, encode
 
 _SECONDS, _TAKE_OVER_SECONDS, _IDLE_SECONDS, _EVENT_BYTES = 300, 5, 5, 1024 * 1024
 Message = Callable[[dict[str, str], bytes], bytes]
 Send = Callable[[bytes], Awaitable[None]]
-_live: dict[tuple[str, str], float] = {}
+_active: dict[tuple[str, str], float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One consumer's subscription to one shard; a later one of both takes it over."""
+    """One consumer's subscription to one shard; a later subscription of the same consumer and shard replaces it."""
 
-    store: Store
+    store: RecordStore
     stream: Stream
     consumer: str
     shard: str
-    place: Place
+    position: LogPosition
     message: Message
     cbor: bool
-    began: float
+    started: float
 
     @classmethod
-    def make(cls, store: Store, stream: Stream, asked: dict[str, Any], message: Message, *, cbor: bool) -> Subscription:
-        """Raises Refused for another position, another shard, and within 5 s of the subscription before."""
-        consumer, shard = str(asked["ConsumerARN"]), str(asked.get("ShardId"))
-        place = reading.start(store, stream, shard, asked.get("StartingPosition") or {})
+    def create(
+        cls, store: RecordStore, stream: Stream, request: dict[str, Any], message: Message, *, cbor: bool
+    ) -> Subscription:
+        """Raises KinesisError for an invalid position or shard, and within 5 s of the previous subscription."""
+        consumer, shard = str(request["ConsumerARN"]), str(request.get("ShardId"))
+        position = get_records.start(store, stream, shard, request.get("StartingPosition") or {})
         now = time.monotonic()
-        if now - _live.get((consumer, shard), -_SECONDS) < _TAKE_OVER_SECONDS:
-            raise Refused("ResourceInUseException", f"Another active subscription exists for {consumer} and {shard}")
-        _live[consumer, shard] = now
-        return cls(store, stream, consumer, shard, place, message, cbor, now)
+        if now - _active.get((consumer, shard), -_SECONDS) < _TAKE_OVER_SECONDS:
+            raise KinesisError(
+                "ResourceInUseException", f"Another active subscription exists for {consumer} and {shard}"
+            )
+        _active[consumer, shard] = now
+        return cls(store, stream, consumer, shard, position, message, cbor, now)
 
-    async def run(self, send: Send, gone: asyncio.Future[Any]) -> None:
-        """Push events until the shard ends, the time is over, another takes over or the client is `gone`."""
+    async def run(self, send: Send, disconnected: asyncio.Future[Any]) -> None:
+        """Push events until the shard or the time ends, another subscription replaces it, or the client disconnects."""
         await send(self._message("initial-response", b"{}"))
-        place, number, told = self.place, self._before(), 0.0
-        while not gone.done() and time.monotonic() - self.began < _SECONDS and self._is_ours():
-            found = reading.page(self.store, self.stream, self.shard, place, 10_000, _EVENT_BYTES)
-            number = found.number or number
-            if found.lines or found.place is None or time.monotonic() - told > _IDLE_SECONDS:
-                await send(self._event(found, number))
-                told = time.monotonic()
-            if found.place is None:
+        position, number, sent = self.position, self._continuation_number(), 0.0
+        while not disconnected.done() and time.monotonic() - self.started < _SECONDS and self._is_current():
+            page = get_records.read_page(self.store, self.stream, self.shard, position, 10_000, _EVENT_BYTES)
+            number = page.number or number
+            if page.lines or page.position is None or time.monotonic() - sent > _IDLE_SECONDS:
+                await send(self._event(page, number))
+                sent = time.monotonic()
+            if page.position is None:
                 break
-            place = found.place
-            await asyncio.wait({gone}, timeout=0 if found.behind else 0.2)
-        if self._is_ours():
-            _live.pop((self.consumer, self.shard), None)
+            position = page.position
+            await asyncio.wait({disconnected}, timeout=0 if page.millis_behind else 0.2)
+        if self._is_current():
+            _active.pop((self.consumer, self.shard), None)
 
-    def _before(self) -> str:
-        """After which number the subscription continues when it is made again before a record came."""
+    def _continuation_number(self) -> str:
+        """The number after which a new subscription continues if this one ends before its first record."""
         log = self.store.log(self.stream, self.shard)
-        following = log.number_at(self.place)
+        following = log.number_at(self.position)
         if following is not None:
             return f"{int(following) - 1:0{WIDTH}d}"
         return log.last or str(self.stream["shards"][self.shard]["starting_sequence_number"])
 
-    def _is_ours(self) -> bool:
-        return _live.get((self.consumer, self.shard)) == self.began and self.shard in self.stream["shards"]
+    def _is_current(self) -> bool:
+        return _active.get((self.consumer, self.shard)) == self.started and self.shard in self.stream["shards"]
 
-    def _event(self, found: reading.Page, number: str) -> bytes:
-        event: dict[str, Any] = {"ContinuationSequenceNumber": number, "MillisBehindLatest": found.behind}
-        if found.place is None:
+    def _event(self, page: get_records.Page, number: str) -> bytes:
+        event: dict[str, Any] = {"ContinuationSequenceNumber": number, "MillisBehindLatest": page.millis_behind}
+        if page.position is None:
             event["ChildShards"] = children(self.stream["shards"], self.shard)
-        record = in_cbor if self.cbor else json.loads
-        return self._message(
-            "SubscribeToShardEvent", encode({"Records": list(map(record, found.lines)), **event}, cbor=self.cbor)
-        )
+        decode_line = cbor_record if self.cbor else json.loads
+        records = list(map(decode_line, page.lines))
+        return self._message("SubscribeToShardEvent", encode({"Records": records, **event}, cbor=self.cbor))
 
     def _message(self, kind: str, payload: bytes) -> bytes:
         content = "application/x-amz-cbor-1.1" if self.cbor else "application/json"

@@ -1,4 +1,4 @@
-"""Requests and answers as they travel: JSON, or the CBOR of AWS's Java SDK. Stored records are lines of JSON."""
+"""Encodes and decodes requests, answers (JSON, or the CBOR of AWS's Java SDK) and stored records (lines of JSON)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One record of a PutRecords."""
+    """One record of a PutRecords request."""
 
     Data: bytes
     PartitionKey: str
@@ -21,14 +21,14 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def hash_key(self) -> int:
-        """Which shard takes it."""
+        """The hash key, which selects the shard."""
         if self.ExplicitHashKey:
             return int(self.ExplicitHashKey)
         return int.from_bytes(hashlib.md5(self.PartitionKey.encode(), usedforsecurity=False).digest())
 
 
-class Put(msgspec.Struct, frozen=True):
-    """PutRecords."""
+class PutRecordsRequest(msgspec.Struct, frozen=True):
+    """A PutRecords request."""
 
     Records: list[Entry]
     StreamName: str | None = None
@@ -36,7 +36,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A stored record; a line begins with its number, by which it is found."""
+    """A stored record. Its line begins with the sequence number, which the binary search reads."""
 
     SequenceNumber: str
     ApproximateArrivalTimestamp: float
@@ -45,43 +45,43 @@ class Record(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_record = msgspec.json.Decoder(Record).decode
+_decode_record = msgspec.json.Decoder(Record).decode
 
 
-def line(record: Record) -> bytes:
-    """A record as it is stored."""
+def encode_record(record: Record) -> bytes:
+    """The line that stores a record."""
     return _encode(record) + b"\n"
 
 
 def decode(body: bytes, kind: type[T], *, cbor: bool) -> T:
-    """A request. Raises ValueError when it is none."""
+    """Decode a request. Raises ValueError if it is not valid."""
     if cbor:
         return msgspec.convert(cbor2.loads(body) if body else {}, kind)
     return msgspec.json.decode(body or b"{}", type=kind)
 
 
-def plain(body: bytes, *, cbor: bool) -> dict[str, Any]:
-    """A request as a dictionary. Raises ValueError when it is none."""
-    found = cbor2.loads(body) if cbor and body else json.loads(body or b"{}")
-    if not isinstance(found, dict):
+def decode_object(body: bytes, *, cbor: bool) -> dict[str, Any]:
+    """Decode a request into a dictionary. Raises ValueError if it is not an object."""
+    decoded = cbor2.loads(body) if cbor and body else json.loads(body or b"{}")
+    if not isinstance(decoded, dict):
         raise ValueError("not an object")
-    return found
+    return decoded
 
 
 def encode(answer: dict[str, Any], *, cbor: bool) -> bytes:
-    """An answer without records."""
+    """Encode an answer without records."""
     return cbor2.dumps(answer) if cbor else _encode(answer)
 
 
-def with_records(lines: list[bytes], answer: dict[str, Any], *, cbor: bool) -> bytes:
-    """An answer with records: the lines as they are, or in CBOR with bytes, and moments in milliseconds."""
+def encode_with_records(lines: list[bytes], answer: dict[str, Any], *, cbor: bool) -> bytes:
+    """Encode an answer with records: the stored lines, or CBOR with binary data and times in milliseconds."""
     if not cbor:
         return b'{"Records":[' + b",".join(lines) + b"]," + _encode(answer)[1:]
-    return cbor2.dumps({"Records": [in_cbor(found) for found in lines], **answer})
+    return cbor2.dumps({"Records": [cbor_record(stored) for stored in lines], **answer})
 
 
-def in_cbor(found: bytes) -> dict[str, Any]:
-    """One stored record for CBOR."""
-    record = _record(found)
-    moment = round(record.ApproximateArrivalTimestamp * 1000)
-    return {**msgspec.structs.asdict(record), "ApproximateArrivalTimestamp": moment}
+def cbor_record(stored: bytes) -> dict[str, Any]:
+    """One stored record in the form of a CBOR answer."""
+    record = _decode_record(stored)
+    millis = round(record.ApproximateArrivalTimestamp * 1000)
+    return {**msgspec.structs.asdict(record), "ApproximateArrivalTimestamp": millis}

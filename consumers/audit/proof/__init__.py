@@ -1,1 +1,1 @@
-"""Proves that nobody has altered the audit log: hash chains, signed anchors, sealed segments, verification, export."""
+"""Proves that the audit log was not altered: hash chains, signed anchors, sealed segments, verification, export."""

@@ -71,7 +71,7 @@ def _decimal(precision: int, scale: int) -> Kind:
 
 
 def _list_of(element: Kind) -> Kind:
-    # an interval's text needs mending before DuckDB takes it, which a list's cast cannot do
+    # DuckDB cannot parse PostgreSQL's text of an interval; a list's cast cannot convert its elements
     cast = f"{element.cast}[]" if element.cast and element.cast != "INTERVAL" else ""
     return Kind(f"{element.name}_list", list_type(element), "list", cast, element=element)
 

@@ -1,7 +1,7 @@
-"""A shard's records: lines of JSON in files of at most 64 MiB, in the order of their sequence numbers.
+"""Stores a shard's records as lines of JSON in files of about 64 MiB, in the order of their sequence numbers.
 
-Nothing is kept in memory but the names and sizes of the files. A place is a file and an offset; a record is found by
-its sequence number with a binary search over the bytes of one file. What was written survives a kill of the process.
+Memory holds only the names and sizes of the files. A position is a file and an offset; a binary search over the bytes
+of one file finds a record by its sequence number. Written records survive a kill of the process.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _STEP = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where the next record begins: the segment's first sequence number, and the offset in its file."""
+class LogPosition:
+    """A position between two records: the first sequence number of the segment, and the offset in its file."""
 
     segment: str
     offset: int
 
 
-START = Place("", 0)
+START = LogPosition("", 0)
 
 
 @dataclass(slots=True)
 class Segment:
-    """One file; `size` counts complete lines only."""
+    """One file; `size` is the size of its complete lines."""
 
     first: str
     size: int = 0
@@ -40,17 +40,17 @@ class Segment:
 
 @dataclass(slots=True)
 class Log:
-    """All segments of one shard, the oldest first; the last one is appended to."""
+    """All segments of one shard, oldest first; new records are appended to the last one."""
 
     folder: Path
     segment_bytes: int = SEGMENT_BYTES
     segments: list[Segment] = field(default_factory=list)
     last: str = ""
-    """The highest sequence number that was ever appended; empty when there is none."""
+    """The highest sequence number in the log since it was opened; empty if there is none."""
 
     @classmethod
     def open(cls, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> Log:
-        """Find what is there. The incomplete line of a put that was interrupted was not answered: it is cut off."""
+        """Open the existing files. Truncates the incomplete line of an interrupted put, which was never answered."""
         folder.mkdir(parents=True, exist_ok=True)
         log = cls(folder, segment_bytes)
         log.segments = [Segment(path.stem, path.stat().st_size) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
@@ -59,7 +59,7 @@ class Log:
         return log
 
     def append(self, lines: list[bytes], first: str, last: str) -> None:
-        """Add lines, each one record that ends with a newline. Raises OSError, and then nothing was added."""
+        """Append lines, each one record that ends with a newline. After an OSError nothing is appended."""
         if not self.segments or self.segments[-1].size >= self.segment_bytes:
             self.segments.append(Segment(first))
         segment = self.segments[-1]
@@ -73,54 +73,54 @@ class Log:
         segment.size += len(data)
         self.last = last
 
-    def end(self) -> Place:
-        """Behind the newest record."""
-        return Place(self.segments[-1].first, self.segments[-1].size) if self.segments else START
+    def end(self) -> LogPosition:
+        """The position after the newest record."""
+        return LogPosition(self.segments[-1].first, self.segments[-1].size) if self.segments else START
 
-    def find(self, number: str) -> Place:
-        """The first record whose sequence number is not below `number`; the end when there is none."""
+    def find(self, number: str) -> LogPosition:
+        """The position of the first record whose sequence number is not below `number`; the end if there is none."""
         index = bisect.bisect_right([segment.first for segment in self.segments], number) - 1
         if index < 0:
             return START
         segment = self.segments[index]
         with self._path(segment).open("rb") as file:
             offset = _search(file.fileno(), segment.size, number)
-        return self._normal(Place(segment.first, offset))
+        return self._normalize(LogPosition(segment.first, offset))
 
-    def read(self, place: Place, limit: int, most_bytes: int) -> tuple[list[bytes], Place]:
-        """At most so many records and bytes (but always one, when there is one), and the place behind them."""
-        place = self._normal(place)
-        segment = self._segment(place)
-        if segment is None or place.offset >= segment.size:
-            return [], place
+    def read(self, position: LogPosition, limit: int, max_bytes: int) -> tuple[list[bytes], LogPosition]:
+        """Read at most `limit` records and `max_bytes` bytes, but at least one record; returns the place after them."""
+        position = self._normalize(position)
+        segment = self._segment(position)
+        if segment is None or position.offset >= segment.size:
+            return [], position
         with self._path(segment).open("rb") as file:
-            data = _lines(file.fileno(), place.offset, segment.size, most_bytes)
+            data = _lines(file.fileno(), position.offset, segment.size, max_bytes)
         lines = data.split(b"\n", limit)
         rest = lines.pop()
-        return lines, self._normal(Place(segment.first, place.offset + len(data) - len(rest)))
+        return lines, self._normalize(LogPosition(segment.first, position.offset + len(data) - len(rest)))
 
-    def number_at(self, place: Place) -> str | None:
-        """The sequence number of the record at a place; None at the end."""
-        place = self._normal(place)
-        segment = self._segment(place)
-        if segment is None or place.offset >= segment.size:
+    def number_at(self, position: LogPosition) -> str | None:
+        """The sequence number of the record at a position; None at the end."""
+        position = self._normalize(position)
+        segment = self._segment(position)
+        if segment is None or position.offset >= segment.size:
             return None
         with self._path(segment).open("rb") as file:
-            return _number(file.fileno(), place.offset)
+            return _number(file.fileno(), position.offset)
 
-    def bytes(self) -> int:
-        """What the files hold."""
+    def total_bytes(self) -> int:
+        """The size of all records."""
         return sum(segment.size for segment in self.segments)
 
     def drop_before(self, number: str) -> int:
-        """Remove the files all of whose records are below `number`; how many bytes that freed."""
+        """Delete the files that contain only records below `number`; returns the number of freed bytes."""
         freed = 0
         while len(self.segments) > 1 and self.segments[1].first <= number:
             freed += self.drop_oldest()
         return freed
 
     def drop_oldest(self) -> int:
-        """Remove the oldest file; how many bytes that freed."""
+        """Delete the oldest file; returns the number of freed bytes."""
         segment = self.segments.pop(0)
         self._path(segment).unlink(missing_ok=True)
         return segment.size
@@ -128,23 +128,26 @@ class Log:
     def _path(self, segment: Segment) -> Path:
         return self.folder / f"{segment.first}{_SUFFIX}"
 
-    def _normal(self, place: Place) -> Place:
-        """The same place, at the beginning of the next segment when it is at an end; the oldest one when it is gone."""
-        index = bisect.bisect_left([segment.first for segment in self.segments], place.segment)
-        if index == len(self.segments):
-            return place
-        segment = self.segments[index]
-        if segment.first != place.segment:
-            return Place(segment.first, 0)
-        if place.offset >= segment.size and index + 1 < len(self.segments):
-            return Place(self.segments[index + 1].first, 0)
-        return place
+    def _normalize(self, position: LogPosition) -> LogPosition:
+        """The same position in a file that exists: an end of a file becomes the start of the next one.
 
-    def _segment(self, place: Place) -> Segment | None:
-        return next((segment for segment in self.segments if segment.first == place.segment), None)
+        A position in a deleted file becomes the start of the oldest file after it.
+        """
+        index = bisect.bisect_left([segment.first for segment in self.segments], position.segment)
+        if index == len(self.segments):
+            return position
+        segment = self.segments[index]
+        if segment.first != position.segment:
+            return LogPosition(segment.first, 0)
+        if position.offset >= segment.size and index + 1 < len(self.segments):
+            return LogPosition(self.segments[index + 1].first, 0)
+        return position
+
+    def _segment(self, position: LogPosition) -> Segment | None:
+        return next((segment for segment in self.segments if segment.first == position.segment), None)
 
     def _recover(self, segment: Segment) -> bool:
-        """Cut an incomplete last line, and learn the last number; False when nothing is left."""
+        """Truncate an incomplete last line and read the last number; False if no record is left."""
         with self._path(segment).open("r+b") as file:
             end = _line_start(file.fileno(), segment.size)
             os.ftruncate(file.fileno(), end)
@@ -152,6 +155,11 @@ class Log:
             if end:
                 self.last = _number(file.fileno(), _line_start(file.fileno(), end - 1))
         return end > 0
+
+
+def number_of(line: bytes) -> str:
+    """The sequence number of a record's line."""
+    return line[_HEAD : _HEAD + WIDTH].decode("ascii")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -165,7 +173,7 @@ def _number(descriptor: int, offset: int) -> str:
 
 
 def _line_start(descriptor: int, offset: int) -> int:
-    """Where the line begins that contains the byte before `offset`, or ends there."""
+    """The start of the line that contains the byte at `offset`."""
     while offset > 0:
         begin = max(0, offset - _STEP)
         found = os.pread(descriptor, offset - begin, begin).rfind(b"\n")
@@ -176,8 +184,8 @@ def _line_start(descriptor: int, offset: int) -> int:
 
 
 def _search(descriptor: int, size: int, number: str) -> int:
-    """The offset of the first line whose number is not below `number`; `size` when there is none."""
-    low, high = 0, size  # line starts: all lines before `low` are below, the line at `high` is not
+    """The offset of the first line whose number is not below `number`; `size` if there is none."""
+    low, high = 0, size  # starts of lines: all lines before `low` are below `number`, the line at `high` is not
     while low < high:
         middle = _line_start(descriptor, (low + high + 1) // 2)
         middle = max(low, middle)
@@ -197,8 +205,8 @@ def _next_line(descriptor: int, offset: int, size: int) -> int:
     return size
 
 
-def _lines(descriptor: int, offset: int, size: int, most: int) -> bytes:
-    """Whole lines from `offset` on: at most so many bytes, but always one line."""
-    data = os.pread(descriptor, min(most, size - offset), offset)
+def _lines(descriptor: int, offset: int, size: int, max_bytes: int) -> bytes:
+    """The complete lines from `offset` on: at most `max_bytes` bytes, but at least one line."""
+    data = os.pread(descriptor, min(max_bytes, size - offset), offset)
     end = data.rfind(b"\n") + 1
     return data[:end] if end else os.pread(descriptor, _next_line(descriptor, offset, size) - offset, offset)

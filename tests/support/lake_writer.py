@@ -1,7 +1,7 @@
-"""One shard's process of the lake's kill test: tails the shard's file, writes the lake, keeps a mark, until END.
+"""Runs one shard's process of the lake's kill test: follows the shard's file and writes the lake until END.
 
-`python -m tests.chaos.lake_writer FOLDER SHARD OWNER` follows the shard, `… FOLDER tidy` merges files again and again.
-As under the KCL, only the lease's owner may set the mark, and it learns that it lost it only when it tries.
+`python -m tests.support.lake_writer FOLDER SHARD OWNER` follows the shard; `… FOLDER tidy` merges files repeatedly.
+As under the KCL, only the owner of the lease may checkpoint, and it detects the loss of the lease only when it tries.
 """
 
 import os
@@ -23,14 +23,14 @@ END = b"END"
 
 
 def give_lease(folder: Path, shard: str, owner: str) -> None:
-    """Whoever owned the shard before learns it at its next mark."""
+    """Make `owner` the owner of the shard. The previous owner detects it at its next checkpoint."""
     _replace(folder / f"{shard}.owner", owner)
 
 
-def set_mark(folder: Path, shard: str, owner: str, lines: int) -> None:
-    """Checkpoint; ends the process when the lease is another's."""
+def checkpoint(folder: Path, shard: str, owner: str, lines: int) -> None:
+    """Store the number of applied lines; ends the process when it does not own the lease."""
     if (folder / f"{shard}.owner").read_text() != owner:
-        sys.exit(f"the lease of {shard} is another's now")
+        sys.exit(f"another process has the lease of {shard}")
     _replace(folder / f"{shard}.mark", str(lines))
 
 
@@ -41,7 +41,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def follow(folder: Path, shard: str, owner: str) -> None:
-    """Write what the shard's file gets until its END."""
+    """Write all changes of the shard's file to the lake, until END."""
     mark = folder / f"{shard}.mark"
     at = int(mark.read_text()) if mark.exists() else 0
     sink = open_sink(SinkContext("parquet", shard, folder / "lake", {"compact": False}))
@@ -52,14 +52,14 @@ def follow(folder: Path, shard: str, owner: str) -> None:
                 sink.apply(Batch(shard, [Received(decode(line), str(at + n)) for n, line in enumerate(records, 1)]))
                 sink.flush()
                 at += len(records)
-                set_mark(folder, shard, owner, at)
+                checkpoint(folder, shard, owner, at)
             if END in lines:
                 return
             time.sleep(random.uniform(0.005, 0.05))
 
 
 def _lines(stream: IO[bytes], first: int) -> Iterator[list[bytes]]:
-    """What the file has got since the last look, whole lines only: readlines() may give one in two parts."""
+    """Yields the complete lines added since the last call; readlines() may return a line in two parts."""
     rest = b""
     while True:
         whole, end, rest = (rest + stream.read()).rpartition(b"\n")
@@ -69,7 +69,7 @@ def _lines(stream: IO[bytes], first: int) -> Iterator[list[bytes]]:
 
 
 def merge(folder: Path) -> None:
-    """Merge the files of all tables for ever."""
+    """Merge the files of all tables until the process is killed."""
     lake = Lake.at(folder / "lake")
     while True:
         try:
