@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
+from cdckit.envelope import Row
 from cdckit.errors import EpochChanged, SlotLost, SourceError, StreamError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings, yes
@@ -31,6 +32,8 @@ from producer.postgres.slot_monitor import SlotGuard, parse_size
 from producer.preflight import prepare
 from producer.records import Origin
 from producer.relay import DRAIN_SECONDS, Relay
+from producer.schema.refill import Refiller
+from producer.schema.watcher import SchemaWatcher
 from producer.snapshot.coordinator import Where
 from producer.snapshot.initial import Initial
 
@@ -102,9 +105,10 @@ def run(
         reader = SlotReader(dsn(), settings.slot, pace.busy_seconds)
         meter.guard = open_parts.enter_context(SlotGuard(dsn, settings.slot, budget, mark.now_and_then))
         open_parts.callback(mark.now)
+        watcher = open_parts.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
         ending = _Ending(stopping, meter, parts)
         while True:
-            _relay(parts, origin, reader, ending)
+            _relay(parts, origin, reader, watcher.seen, ending)
             if ending():
                 break
             again = _reconnect(parts, stream, ending)
@@ -214,7 +218,9 @@ def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def _relay(parts: _Parts, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]) -> None:
+def _relay(
+    parts: _Parts, origin: Origin, reader: SlotReader, seen: Callable[[Row], object], stopping: Callable[[], bool]
+) -> None:
     """One connection's worth of relaying."""
     settings, aggregate = parts.settings, yes(parts.settings.aggregate)
     try:
@@ -225,7 +231,7 @@ def _relay(parts: _Parts, origin: Origin, reader: SlotReader, stopping: Callable
         _sleep(0.5, stopping)
         return
     parts.meter.follow(publisher)
-    relay = Relay(reader, Router.by(settings, origin, parts.masks), publisher, parts.meter.on_acknowledged)
+    relay = Relay(reader, Router.by(settings, origin, parts.masks, seen), publisher, parts.meter.on_acknowledged)
     logger.info(
         "relaying slot %r of source %r (epoch %d) to stream %r%s",
         settings.slot, origin.source, origin.epoch, settings.stream, ", aggregated" if aggregate else "",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdckit.change import Table
-from cdckit.envelope import decode_row
+from cdckit.envelope import Row, decode_row
 from producer.wal2json import ACTION_AT, UPDATE
 
 _SCHEMA, _VALUE, _PK = b',"schema":', b',"value":', b',"pk":['
@@ -44,9 +44,9 @@ _NOWHERE = Layout(Table("", ""), None, plain=False, end=b"\n", before=b"")
 class Layouts:
     """The tables seen so far, by the text that names them."""
 
-    def __init__(self, name: Callable[[Table], str | None]) -> None:
-        """`name` is asked once for each table and its kind of row."""
-        self._name = name
+    def __init__(self, name: Callable[[Table], str | None], seen: Callable[[Row], object]) -> None:
+        """`name` is asked once for each table and its kind of row; `seen` gets the first row of each."""
+        self._name, self._seen = name, seen
         self._known: dict[bytes, Layout] = {}
         self._text, self._layout = b"\n", _NOWHERE
         """Of the last row: rows come in runs of one table."""
@@ -81,6 +81,7 @@ class Layouts:
 
     def _learn(self, text: bytes, payload: bytes) -> Layout:
         row = decode_row(payload)
+        self._seen(row)
         table, columns = Table(row.schema, row.table), row.columns or row.identity
         alone = len(row.pk) == 1 and bool(columns) and row.pk[0].name == columns[0].name
         end = payload[payload.rfind(_PK) :] if alone else b"\n"

@@ -6,7 +6,7 @@ between two runs never gives one change two positions. A primary-key change take
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from cdckit.envelope import (
     MESSAGES,
     UNREADABLE,
     VERSION,
+    Column,
     Metadata,
     MetadataWriter,
     Row,
@@ -45,6 +46,7 @@ from producer.wal2json import (
 )
 
 ANNOTATION_PREFIX = "cdc.annotation"
+_MAX_SHAPES = 65_536
 _NO_ANNOTATION: dict[str, Any] | None = None
 _MOVED = {"lsn", "xid", "timestamp", "schema", "table", "pk"}
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -61,24 +63,29 @@ class Router:
         tables: TableFilter | None = None,
         prefixes: Sequence[str] = (),
         masks: Masks | None = None,
+        seen: Callable[[Row], object] = lambda _row: None,
     ) -> None:
         """`origin` stamps every envelope; `tables` leaves tables out; `prefixes`: logical messages to publish.
 
-        `masks` hide values before anything else is made of a row.
+        `masks` hide values before anything else is made of a row. `seen` gets a row of each table and shape that is
+        met, so that DDL is noticed.
         """
         self._origin, self._prefixes = origin, frozenset(prefixes)
         self._masks = masks or None
-        self._tables = tables or TableFilter()
-        self._layouts = Layouts(self._name)
+        self._tables, self._seen = tables or TableFilter(), seen
+        self._shapes = set[object]()
+        self._layouts = Layouts(self._name, self._met)
         self._plain, self._moved = MetadataWriter(_stamp(origin)), MetadataWriter(_stamp(origin, key_change=True))
         self._stamper, self._annotation = self._plain, _NO_ANNOTATION
         self._commit_lsn, self._index = b"", 0
 
     @classmethod
-    def by(cls, settings: Settings, origin: Origin, masks: Masks) -> Router:
+    def by(
+        cls, settings: Settings, origin: Origin, masks: Masks, seen: Callable[[Row], object] = lambda _row: None
+    ) -> Router:
         """The router that the settings ask for."""
         prefixes = [prefix.strip() for prefix in settings.message_prefixes.split(",") if prefix.strip()]
-        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masks)
+        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masks, seen)
 
     def begin(self, payload: bytes) -> None:
         """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
@@ -132,6 +139,17 @@ class Router:
             return (Record(name, inject(message.payload, _outside(self._origin, message.lsn)), table),)
         return (Record(name, self._stamper.inject(message.payload, index), table),)
 
+    def _met(self, row: Row) -> None:
+        """Report a shape once: its table, its key and, of an insert, all its columns."""
+        columns = [(column.name, column.type) for column in row.columns] if row.action == "I" else []
+        shape = (row.schema, row.table, tuple((column.name, column.type) for column in row.pk), tuple(columns))
+        if shape not in self._shapes:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._shapes.clear()
+            self._shapes.add(shape)
+            masked = self._masks is not None and self._masks.covers(Table(row.schema, row.table))
+            self._seen(_without_types(row) if masked else row)
+
     def _name(self, table: Table) -> str | None:
         return f"{self._origin.source}/{table}/" if self._tables.wants(table) else None
 
@@ -147,6 +165,7 @@ class Router:
     def _parsed(self, payload: bytes) -> Sequence[Record]:
         """As `route`, for a row whose text does not plainly show its key, or whose key changed."""
         row = decode_row(payload)
+        self._met(row)
         table, action = Table(row.schema, row.table), payload[ACTION_AT]
         moved = action == UPDATE and _key_changed(row)
         index, self._index = self._index, self._index + (2 if moved else 1)
@@ -191,6 +210,12 @@ def _message_key(content: str) -> str:
         return key_text({"key": msgspec.json.decode(content, type=_Keyed).key})
     except UNREADABLE:
         return ""
+
+
+def _without_types(row: Row) -> Row:
+    """The row's names alone: a masked value has another type than its column."""
+    columns, pk = ([Column(column.name) for column in part] for part in (row.columns, row.pk))
+    return msgspec.structs.replace(row, columns=columns, pk=pk, identity=())
 
 
 class _Keyed(msgspec.Struct):

@@ -25,7 +25,8 @@ from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.preflight import prepare
 from producer.records import Origin
-from producer.snapshot.coordinator import WORKERS, Figures, Tell, Wanted, Where, fill
+from producer.snapshot.coordinator import WORKERS, Figures, Tell, Wanted, Where, begun, fill
+from producer.snapshot.reset import reset
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,10 @@ class Asked:
     where: str = ""
     rate: float | None = None
     workers: int = WORKERS
+    reset: bool = False
+    """Whether satellites must forget all rows of the tables first."""
+    reason: str = ""
+    """Why; a run is continued by one with the same reason."""
 
 
 def backfill(settings: Settings, asked: Asked, stopping: Callable[[], bool], tell: Tell) -> tuple[Figures, bool]:
@@ -78,10 +83,19 @@ def backfill(settings: Settings, asked: Asked, stopping: Callable[[], bool], tel
     """
     with opened(settings) as place:
         _check_where(place, asked)
-        text = "\n".join([settings.source, settings.stream, asked.where, *map(str, sorted(asked.tables))])
+        parts = [settings.source, settings.stream, asked.where, *map(str, sorted(asked.tables))]
+        text = "\n".join([*parts, asked.reason] if asked.reason else parts)
         name = f"backfill-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        if asked.reset and not begun(settings, name):  # rows of an earlier run would stand below a second reset
+            _reset(place, asked)
         wanted = Wanted(name, "backfill", asked.tables, asked.where, asked.rate, asked.workers)
         return fill(place, wanted, stopping, tell)
+
+
+def _reset(place: Where, asked: Asked) -> None:
+    with closing(Source(place.dsn())) as source:
+        for table in asked.tables:
+            reset(place, source, table, asked.reason)
 
 
 def _check_where(place: Where, asked: Asked) -> None:

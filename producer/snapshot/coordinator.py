@@ -56,6 +56,12 @@ def folder(settings: Settings) -> Path:
     return settings.folder / "fills"
 
 
+def begun(settings: Settings, name: str) -> bool:
+    """Whether an earlier run of this fill has a plan, which the next one continues."""
+    path = folder(settings) / f"{name}.progress"
+    return path.exists() and path.stat().st_size > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to read: `kind` is told in each record's annotation, `where` is an SQL condition, `rate` rows a second."""

@@ -168,11 +168,14 @@ class Template:
 
 def stamper_of(origin: Origin, kind: str) -> MetadataWriter:
     """The envelope of rows that were read: their annotation tells that nobody inserted them then."""
+    return annotated(origin, {"read": kind})
+
+
+def annotated(origin: Origin, annotation: dict[str, str]) -> MetadataWriter:
+    """The envelope of records that no transaction of a user made."""
     return MetadataWriter(
-        Metadata(
-            VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
-        )
-    )  # fmt: skip
+        Metadata(VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, annotation)
+    )
 
 
 def _expression(cell: Cell) -> str:

@@ -96,8 +96,6 @@ def _publish(where: Where, records: Sequence[Record]) -> None:
     try:
         for record in records:
             publisher.submit(record, ticket)
-        while ticket.outstanding:
-            publisher.pump()
-            publisher.wait(min(0.1, publisher.pause or 0.1))
+        publisher.flush(ticket)
     finally:
         publisher.close()

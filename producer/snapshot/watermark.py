@@ -59,16 +59,18 @@ class Watermarks:
         self._marks: list[tuple[int, Watermark]] = []
         self._lock = threading.Lock()
 
-    def mark(self, source: Source, text: str) -> None:
-        """Take a new one; `text` is its message's, for whoever reads the log. Raises SourceError.
+    def mark(self, source: Source, text: str) -> Watermark:
+        """Take a new one and return it; `text` is its message's, for whoever reads the log. Raises SourceError.
 
         It is durable: a server that crashed and forgot it would give its place in the log to a change.
         """
         source.query("SET synchronous_commit = on")
         [(end, moment)] = source.query(_MARK, (text,))
         [(following,)] = source.query(_NEXT)  # whoever gets a higher id has not written anything yet
+        mark = Watermark(Lsn(Lsn.parse(end) - 1), moment)
         with self._lock:
-            self._marks.append((int(following), Watermark(Lsn(Lsn.parse(end) - 1), moment)))
+            self._marks.append((int(following), mark))
+        return mark
 
     def below(self, source: Source) -> Watermark | None:
         """The newest one below all that the transaction's snapshot, which this takes, does not contain."""
