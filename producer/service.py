@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
-from cdckit.envelope import Row
 from cdckit.errors import EpochChanged, SlotLost, SourceError, StreamError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings, yes
@@ -108,7 +107,7 @@ def run(
         watcher = open_parts.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
         ending = _Ending(stopping, meter, parts)
         while True:
-            _relay(parts, origin, reader, watcher.seen, ending)
+            _relay(parts, origin, reader, watcher, ending)
             if ending():
                 break
             again = _reconnect(parts, stream, ending)
@@ -219,7 +218,7 @@ def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
 
 
 def _relay(
-    parts: _Parts, origin: Origin, reader: SlotReader, seen: Callable[[Row], object], stopping: Callable[[], bool]
+    parts: _Parts, origin: Origin, reader: SlotReader, watcher: SchemaWatcher, stopping: Callable[[], bool]
 ) -> None:
     """One connection's worth of relaying."""
     settings, aggregate = parts.settings, yes(parts.settings.aggregate)
@@ -231,7 +230,8 @@ def _relay(
         _sleep(0.5, stopping)
         return
     parts.meter.follow(publisher)
-    relay = Relay(reader, Router.by(settings, origin, parts.masks, seen), publisher, parts.meter.on_acknowledged)
+    router = Router.by(settings, origin, parts.masks, watcher.shapes)
+    relay = Relay(reader, router, publisher, parts.meter.on_acknowledged)
     logger.info(
         "relaying slot %r of source %r (epoch %d) to stream %r%s",
         settings.slot, origin.source, origin.epoch, settings.stream, ", aggregated" if aggregate else "",

@@ -44,9 +44,14 @@ _NOWHERE = Layout(Table("", ""), None, plain=False, end=b"\n", before=b"")
 class Layouts:
     """The tables seen so far, by the text that names them."""
 
-    def __init__(self, name: Callable[[Table], str | None], seen: Callable[[Row], object]) -> None:
-        """`name` is asked once for each table and its kind of row; `seen` gets the first row of each."""
-        self._name, self._seen = name, seen
+    def __init__(
+        self, name: Callable[[Table], str | None], seen: Callable[[Row], object], plain: Callable[[Table], bool]
+    ) -> None:
+        """`name` is asked once for each table and its kind of row; `seen` gets the first row of each.
+
+        `plain` says whether the key that a table's rows print is its key.
+        """
+        self._name, self._seen, self._plain = name, seen, plain
         self._known: dict[bytes, Layout] = {}
         self._text, self._layout = b"\n", _NOWHERE
         """Of the last row: rows come in runs of one table."""
@@ -84,6 +89,7 @@ class Layouts:
         self._seen(row)
         table, columns = Table(row.schema, row.table), row.columns or row.identity
         alone = len(row.pk) == 1 and bool(columns) and row.pk[0].name == columns[0].name
+        alone = alone and self._plain(table)
         end = payload[payload.rfind(_PK) :] if alone else b"\n"
         first = text[text.rfind(b'[{"name":') :]
         plain = alone and columns[0].type in _WHOLE_NUMBERS

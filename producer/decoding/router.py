@@ -6,7 +6,7 @@ between two runs never gives one change two positions. A primary-key change take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,12 +29,15 @@ from cdckit.envelope import (
 from cdckit.errors import EnvelopeError
 from cdckit.runtime.settings import Settings
 from producer.decoding.key_scanner import Layouts
+from producer.decoding.repair import decodable, with_key
 from producer.decoding.table_filter import TableFilter
+from producer.decoding.table_shapes import TableShapes
 from producer.masking.masker import Masks
 from producer.records import MAX_KEY, Origin, Record, fit_key, partition_key
 from producer.wal2json import (
     ACTION_AT,
     BEGIN,
+    DELETE,
     MESSAGE,
     ROWS,
     TRUNCATE,
@@ -47,6 +50,8 @@ from producer.wal2json import (
 
 ANNOTATION_PREFIX = "cdc.annotation"
 _MAX_SHAPES = 65_536
+_PERHAPS_BROKEN = b'".'
+"""In a message that is no JSON a quoted name is followed by a dot; within JSON only an escaped quote is."""
 _NO_ANNOTATION: dict[str, Any] | None = None
 _MOVED = {"lsn", "xid", "timestamp", "schema", "table", "pk"}
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -63,33 +68,46 @@ class Router:
         tables: TableFilter | None = None,
         prefixes: Sequence[str] = (),
         masks: Masks | None = None,
-        seen: Callable[[Row], object] = lambda _row: None,
+        shapes: TableShapes | None = None,
     ) -> None:
         """`origin` stamps every envelope; `tables` leaves tables out; `prefixes`: logical messages to publish.
 
-        `masks` hide values before anything else is made of a row. `seen` gets a row of each table and shape that is
-        met, so that DDL is noticed.
+        `masks` hide values before anything else is made of a row. `shapes` hears of each shape that is
+        met, so that DDL is noticed, and knows the tables whose key is not what wal2json prints.
         """
         self._origin, self._prefixes = origin, frozenset(prefixes)
         self._masks = masks or None
-        self._tables, self._seen = tables or TableFilter(), seen
+        self._tables = tables or TableFilter()
         self._shapes = set[object]()
-        self._layouts = Layouts(self._name, self._met)
+        self._schema = shapes or TableShapes()
+        self._layouts, self._keys_version = (
+            Layouts(self._name, self._met, self._prints_key),
+            self._schema.index_keys.version,
+        )
         self._plain, self._moved = MetadataWriter(_stamp(origin)), MetadataWriter(_stamp(origin, key_change=True))
         self._stamper, self._annotation = self._plain, _NO_ANNOTATION
         self._commit_lsn, self._index = b"", 0
 
     @classmethod
     def by(
-        cls, settings: Settings, origin: Origin, masks: Masks, seen: Callable[[Row], object] = lambda _row: None
+        cls,
+        settings: Settings,
+        origin: Origin,
+        masks: Masks,
+        shapes: TableShapes | None = None,
     ) -> Router:
         """The router that the settings ask for."""
         prefixes = [prefix.strip() for prefix in settings.message_prefixes.split(",") if prefix.strip()]
-        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masks, seen)
+        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masks, shapes)
 
     def begin(self, payload: bytes) -> None:
         """A transaction starts (a B message): count its changes from 0, forget the last one's annotation."""
         self._commit_lsn, self._index = commit_lsn(payload), 0
+        if self._schema.index_keys.version != self._keys_version:
+            self._layouts, self._keys_version = (
+                Layouts(self._name, self._met, self._prints_key),
+                self._schema.index_keys.version,
+            )
         if self._annotation is not None:
             self._annotation, self._stamper = None, self._plain
         self._stamper.begin(self._commit_lsn)
@@ -110,6 +128,8 @@ class Router:
 
         Raises EnvelopeError when `payload` is no row message, UsageError when a mask does not hide what it should.
         """
+        if _PERHAPS_BROKEN in payload:
+            payload = decodable(payload)
         if self._masks is not None:
             payload = self._masks.payload(payload)
         found = self._layouts.key(payload)
@@ -148,7 +168,10 @@ class Router:
                 self._shapes.clear()
             self._shapes.add(shape)
             masked = self._masks is not None and self._masks.covers(Table(row.schema, row.table))
-            self._seen(_without_types(row) if masked else row)
+            self._schema.seen(_without_types(row) if masked else row)
+
+    def _prints_key(self, table: Table) -> bool:
+        return self._schema.index_keys.of(table) is None
 
     def _name(self, table: Table) -> str | None:
         return f"{self._origin.source}/{table}/" if self._tables.wants(table) else None
@@ -167,10 +190,16 @@ class Router:
         row = decode_row(payload)
         self._met(row)
         table, action = Table(row.schema, row.table), payload[ACTION_AT]
+        key = self._schema.index_keys.of(table)
+        if key is not None and action != TRUNCATE:
+            payload = with_key(payload, key)
+            row = decode_row(payload)
         moved = action == UPDATE and _key_changed(row)
         index, self._index = self._index, self._index + (2 if moved else 1)
         if not self._tables.wants(table):
             return ()
+        if action == DELETE and not _identified(row):
+            return ()  # it was written under another identity: the table is filled again
         if moved:
             return self._split(payload, row, table, index)
         name = partition_key(self._origin.source, table, _key(row))
@@ -226,6 +255,12 @@ def _key(row: Row) -> Any:
     if not row.pk:
         return None  # partitioned by table: without a key, order is kept for the table as a whole
     return key_columns(row) if row.columns else old_key_columns(row)
+
+
+def _identified(row: Row) -> bool:
+    """Whether a delete shows every column of its key."""
+    shown = {column.name for column in row.identity}
+    return all(column.name in shown for column in row.pk)
 
 
 def _key_changed(row: Row) -> bool:

@@ -121,6 +121,8 @@ def _refills(before: Relation | None, after: Relation, names: set[Table]) -> Ite
     if before is None:
         if after.table in names:  # the satellites still hold the rows of the table that had this name
             yield Refill(after.table, f"{after.table} was created again", reset=True)
+        elif list(after.key) != list(after.primary_key):  # its first rows were published under the printed key
+            yield Refill(after.table, f"{after.table} was created; its key is ({', '.join(after.key)})", reset=True)
         return
     change = compare(before, after)
     if not change or not change.changes_rows:
@@ -138,6 +140,8 @@ def _stale(row: Row, now: Catalogue) -> Refill | None:
         return None if now.name_exists(table) else Refill(table, f"{table} no longer exists", reset=True)
     if row.action == "T":
         return None
+    if row.action == "D" and not {*_names(row.pk)} <= {*_names(row.identity)} and list(relation.key) == _names(row.pk):
+        return Refill(table, f"{table}: a row was deleted under another replica identity", reset=True)
     if _key_differs(row, relation):
         was, key = (f"({', '.join(names)})" if names else "no key" for names in (_names(row.pk), relation.primary_key))
         return Refill(table, f"{table}: rows were written with the key {was}, it is now {key}", reset=True)

@@ -12,6 +12,7 @@ from cdckit.envelope import Row
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
+from producer.decoding.table_shapes import TableShapes
 from producer.postgres.connection import Source
 from producer.schema.catalogue import catalogue
 from producer.schema.state import read_shapes, shapes_file, write_shapes
@@ -34,16 +35,20 @@ class SchemaWatcher:
         """`dsn` is asked before each look. Without `refill` the command to run is logged instead."""
         self._dsn, self._refill, self._seconds = dsn, refill, seconds
         self._path = shapes_file(settings)
+        self._seen: SimpleQueue[Row] = SimpleQueue()
+        self.shapes = TableShapes(self._seen.put)
+        """What the router shares with this: a row of a new shape is compared with the catalogue soon."""
         self._tracker = SchemaTracker(TableFilter.parse(settings.table, settings.exclude_table).wants)
         self._tracker.restore(read_shapes(self._path))
         self._lock, self._ended, self._wake = threading.Lock(), threading.Event(), threading.Event()
-        self._seen: SimpleQueue[Row] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._watch, name="schema-watcher", daemon=True),
             threading.Thread(target=self._work, name="refill", daemon=True),
         ]
 
     def __enter__(self) -> SchemaWatcher:
+        """Look once, then go on in the background. Raises SourceError."""
+        self.look()
         for thread in self._threads:
             thread.start()
         return self
@@ -53,10 +58,6 @@ class SchemaWatcher:
         self._wake.set()
         for thread in self._threads:
             thread.join(10)
-
-    def seen(self, row: Row) -> None:
-        """A row of this shape was met for the first time: it is compared with the catalogue soon. Never blocks."""
-        self._seen.put(row)
 
     @property
     def pending(self) -> Sequence[Refill]:
@@ -69,6 +70,7 @@ class SchemaWatcher:
         rows = self._drain()
         with closing(Source(self._dsn())) as source:
             now = catalogue(source)
+            self.shapes.index_keys.replace(now.relations.values())
             with self._lock:
                 before = self._tracker.shapes
                 asked = [*self._tracker.look(now), *self._tracker.check(rows, now)]

@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from cdckit.relation import Relation
 from cdckit.runtime.settings import Settings
+from producer.postgres.connection import Source
+from producer.postgres.relations import relations
 from producer.schema.state import read_shapes, shapes_file
 from producer.service import run
 from tests.chaos.test_producer import caught_up
@@ -107,22 +110,20 @@ def refilled(settings: Settings, postgres: Database) -> None:
     until(lambda: known(settings) == current(postgres) and not read_shapes(shapes_file(settings)).pending, 90)
 
 
-def known(settings: Settings) -> set[tuple[str, str]]:
+def known(settings: Settings) -> set[object]:
+    return shape(read_shapes(shapes_file(settings)).relations)
+
+
+def current(postgres: Database) -> set[object]:
+    with closing(Source(postgres.dsn)) as source:
+        return shape(relations(source).values())
+
+
+def shape(found: Iterable[Relation]) -> set[object]:
     return {
-        (one.table.schema, name)
-        for one in read_shapes(shapes_file(settings)).relations
-        for name in (one.table.name, *one.names)
+        (one.oid, str(one.table), *one.key, *((column.number, column.name, column.type) for column in one.columns))
+        for one in found
     }
-
-
-def current(postgres: Database) -> set[tuple[str, str]]:
-    query = """
-    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND n.nspname !~ '^(pg_|information_schema)'
-    UNION SELECT n.nspname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE c.relkind = 'r' AND n.nspname !~ '^(pg_|information_schema)'"""
-    return {(schema, name) for schema, name in postgres.query(query)}
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
