@@ -1,6 +1,6 @@
-"""What `make bench` measures: each row is one ratio, both sides taken in the same run.
+"""The measurements of `make bench`: each row is one ratio, with both sides measured in the same run.
 
-A module here has ``rows(quick) -> Iterator[Row]``; ``benchmarks/__main__.py`` runs them all, one after the other.
+A module here has ``rows(quick) -> Iterator[Row]``; ``benchmarks/__main__.py`` runs them one after the other.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison. `name` is ``room.what_vs_whom``; `ours` and `reference` are in `unit`.
+    """One comparison. `name` is ``module.what_vs_reference``; `ours` and `reference` are in `unit`.
 
-    `better` says which way is good: ``higher`` (throughput) or ``lower`` (seconds, bytes). `note` is for people.
+    `better` is ``higher`` (throughput) or ``lower`` (seconds, bytes). `note` is for the reader of the table.
     """
 
     name: str
@@ -24,5 +24,5 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Ours over the reference."""
+        """Ours divided by the reference."""
         return self.ours / self.reference if self.reference else float("nan")

@@ -1,7 +1,8 @@
-"""``make bench``: runs the modules, prints one table, writes benchmarks/results/latest.json and latest.md, and
-docs/performance.md from them.
+"""``make bench``: runs the modules, prints a table, and writes benchmarks/results/latest.json, latest.md and
+docs/performance.md.
 
-``QUICK=1`` makes each module do less; ``--only producer`` (repeatable) runs some and keeps the others' last rows.
+``QUICK=1`` makes each module do less. ``--only producer`` (repeatable) runs one module and keeps the last rows of the
+others.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from pathlib import Path
 from benchmarks import Row, page
 
 MODULES = (
-    "producer", "order", "snapshot", "kit", "search", "parquet", "audit", "tail", "way", "shards", "backlog",
+    "producer", "order", "snapshot", "kit", "search", "parquet", "audit", "tail", "way", "shards", "backlog", "sandbox",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what was asked for; 1 when a module failed (the others' rows are written all the same)."""
+    """Run the chosen modules; 1 when a module failed (the rows of the others are still written)."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--only", action="append", choices=MODULES, help="run just this module; repeatable")
+    parser.add_argument("--only", action="append", choices=MODULES, help="run only this module; repeatable")
     only = parser.parse_args(arguments).only
     quick = os.environ.get("QUICK", "") not in ("", "0")
-    there = [name for name in MODULES if find_spec(f"benchmarks.{name}")]
-    wanted = [name for name in there if only is None or name in only]
-    kept = {} if only is None else _last_rows()
+    existing = [name for name in MODULES if find_spec(f"benchmarks.{name}")]
+    chosen = [name for name in existing if only is None or name in only]
+    results = {} if only is None else _last_rows()
     failed = False
-    for name in wanted:
-        kept = {row: value for row, value in kept.items() if not row.startswith(f"{name}.")}
+    for name in chosen:
+        results = {row: value for row, value in results.items() if not row.startswith(f"{name}.")}
         try:
             for row in _timed(name, quick):
-                kept[row.name] = _plain(row, quick)
-        except Exception as error:  # the others still count
+                results[row.name] = _as_dict(row, quick)
+        except Exception as error:  # the other modules still run
             print(f"{name}: {error!r}", file=sys.stderr)
             failed = True
-    _write(list(kept.values()))
+    _write(list(results.values()))
     page.main()
     return int(failed)
 
@@ -52,12 +53,12 @@ def _timed(name: str, quick: bool) -> Iterator[Row]:
     print(f"# {name} …", file=sys.stderr)
     started = time.monotonic()
     for row in import_module(f"benchmarks.{name}").rows(quick):
-        print(_line(_plain(row, quick)))
+        print(_line(_as_dict(row, quick)))
         yield row
     print(f"# {name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def _plain(row: Row, quick: bool) -> dict[str, object]:
+def _as_dict(row: Row, quick: bool) -> dict[str, object]:
     return {
         "name": row.name, "ours": round(row.ours, 3), "reference": round(row.reference, 3),
         "ratio": round(row.ratio, 3), "unit": row.unit, "better": row.better, "note": row.note, "quick": quick,

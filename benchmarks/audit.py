@@ -1,4 +1,4 @@
-"""The audit log's appends beside SQLite's own: the same rows, indexes, hashes and durability, with nothing else."""
+"""The audit log's appends, compared with bare SQLite: the same rows, indexes, hashes and durability, nothing else."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from benchmarks import Row
 from cdckit.change import Change, Value
 from cdckit.sink import Batch, Received, SinkContext
 from cdckit.testing import change
-from consumers.audit.log import opened
-from consumers.audit.proof.chain import GENESIS, Entry, link
-from consumers.audit.query import Filter, find, history
-from consumers.audit.query import Row as Key
+from consumers.audit.log import open_log
+from consumers.audit.proof.chain import GENESIS, AuditEntry, link
+from consumers.audit.query import EntryFilter, find, history
+from consumers.audit.query import RowRef as Key
 from consumers.audit.sink import open_sink
-from consumers.audit.store import _INSERT, FILE, Store, entry_of
+from consumers.audit.store import _INSERT, STORE_FILE, AuditStore, entry_of
 
 BATCH = 1000
 SHARD = "shardId-000000000000"
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Appends, then verification and queries of what was appended."""
+    """Appends, then verification and queries of the appended entries."""
     count = 50_000 if quick else 500_000
     changes = [_change(number) for number in range(1, count + 1)]
     with tempfile.TemporaryDirectory() as name:
@@ -36,18 +36,18 @@ def rows(quick: bool) -> Iterator[Row]:
         seconds = _seconds(lambda: _verify(Path(name) / "ours"))
         yield Row("audit.verification_vs_append", count / seconds, ours, "entries/s")
         table = changes[0].table
-        asked = {
+        queries = {
             "history": lambda: history(Path(name) / "ours", Key("main", table, "[42]")),
-            "search": lambda: find(Path(name) / "ours", Filter(actor="alice", limit=20)),
+            "search": lambda: find(Path(name) / "ours", EntryFilter(actor="alice", limit=20)),
         }
-        for what, question in asked.items():
+        for what, query in queries.items():
             note = f"of {count:,} entries; a second is the limit"
-            yield Row(f"audit.{what}_vs_a_second", _seconds(question), 1.0, "s", "lower", note)
+            yield Row(f"audit.{what}_vs_a_second", _seconds(query), 1.0, "s", "lower", note)
 
 
 def _ours(folder: Path, changes: list[Change]) -> float:
     sink = open_sink(SinkContext("audit", SHARD, folder, {}))
-    items = [Received(one, str(10**55 + number)) for number, one in enumerate(changes)]
+    items = [Received(item, str(10**55 + number)) for number, item in enumerate(changes)]
     started = time.monotonic()
     for start in range(0, len(items), BATCH):
         sink.apply(Batch(SHARD, items[start : start + BATCH]))
@@ -58,12 +58,12 @@ def _ours(folder: Path, changes: list[Change]) -> float:
 
 
 def _ceiling(folder: Path, changes: list[Change]) -> float:
-    """The rows are ready: SQLite only inserts them, and SHA-256 chains them."""
-    Store(folder, create=True).close()
+    """The rows are prepared: SQLite only inserts them, and SHA-256 chains them."""
+    AuditStore(folder, create=True).close()
     items = [Received(one, str(10**55 + number)) for number, one in enumerate(changes)]
-    entries: list[Entry] = [entry_of(SHARD, number, item) for number, item in enumerate(items, 1)]
+    entries: list[AuditEntry] = [entry_of(SHARD, number, item) for number, item in enumerate(items, 1)]
     ready = [msgspec.structs.astuple(entry) for entry in entries]
-    connection = sqlite3.connect(folder / FILE, isolation_level=None)
+    connection = sqlite3.connect(folder / STORE_FILE, isolation_level=None)
     connection.execute("PRAGMA synchronous = FULL")
     started, digest = time.monotonic(), GENESIS
     for start in range(0, len(entries), BATCH):
@@ -80,8 +80,8 @@ def _ceiling(folder: Path, changes: list[Change]) -> float:
 
 
 def _verify(folder: Path) -> None:
-    with opened(folder) as log:
-        assert not any(proof.broken for proof in log.prove())
+    with open_log(folder) as log:
+        assert not any(proof.broken for proof in log.verify())
 
 
 def _seconds(action: object) -> float:

@@ -1,4 +1,4 @@
-"""What a change costs when the backlog is ten and a hundred times as large: flat, if nothing grows with it."""
+"""The cost per change when the backlog is 10 and 100 times as large; it stays flat unless something grows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMES = (1, 10, 100)
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Microseconds a change of the producer and of each satellite, each size beside the smallest."""
+    """Microseconds per change of the producer and of satellites, each size compared with the smallest."""
     yield from _grown("producer", _producer(2_000 if quick else 30_000), "CPU-us/change")
     with tempfile.TemporaryDirectory() as name:
         cloud = aws.create(Path(name))
@@ -37,11 +37,11 @@ def _grown(name: str, costs: Iterator[tuple[int, float]], unit: str) -> Iterator
         yield Row(f"backlog.{name}_{times}x", cost, first, unit, "lower", f"{changes:,} changes")
 
 
-def _producer(least: int) -> Iterator[tuple[int, float]]:
-    """CPU, not wall: the smallest backlog is drained in a fraction of a second."""
+def _producer(smallest: int) -> Iterator[tuple[int, float]]:
+    """CPU time, not wall time: the smallest backlog is drained in a fraction of a second."""
     with running_cluster() as cluster:
         for times in _TIMES:
-            changes, name = least * times, f"backlog{times}"
+            changes, name = smallest * times, f"backlog{times}"
             with connected(dsn := database(cluster, name)) as cursor:
                 _fill(cursor, changes)
                 with (
@@ -52,13 +52,13 @@ def _producer(least: int) -> Iterator[tuple[int, float]]:
                     yield changes, measured(pid, counting, changes).cpu
 
 
-def _fill(cursor: Any, changes: int, a_transaction: int = 1_000) -> None:
-    for start in range(0, changes, a_transaction):
-        cursor.execute(HUGE.replace("(1, %s)", f"({start + 1}, {start + a_transaction})"))
+def _fill(cursor: Any, changes: int, per_transaction: int = 1_000) -> None:
+    for start in range(0, changes, per_transaction):
+        cursor.execute(HUGE.replace("(1, %s)", f"({start + 1}, {start + per_transaction})"))
 
 
-def _satellite(name: str, least: int, environ: dict[str, str]) -> Iterator[tuple[int, float]]:
+def _satellite(name: str, smallest: int, environ: dict[str, str]) -> Iterator[tuple[int, float]]:
     for times in _TIMES:
-        changes = least * times
+        changes = smallest * times
         found = measure_satellite(name, list(lines(changes, keys=changes // 2)), environ)
         yield changes, 1e6 / found.rate

@@ -1,4 +1,4 @@
-"""A cluster, databases with a backlog to drain, and copies of their slots: each producer drains the same backlog."""
+"""A cluster, databases with a backlog, and copies of their slots, so that each producer drains the same backlog."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def running_cluster() -> Iterator[stack.Cluster]:
 
 
 def database(cluster: stack.Cluster, name: str) -> str:
-    """A fresh database with the table, and two slots at its beginning: `wal2json` and `pgoutput`."""
+    """A fresh database with the table, and two slots from its beginning: `wal2json` and `pgoutput`."""
     with connected(cluster.dsn) as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
     dsn = cluster.dsn.replace(f"/{stack.DATABASE}", f"/{name}")

@@ -1,4 +1,4 @@
-"""A bar chart as SVG: some labelled values of one unit, the first of them ours."""
+"""A bar chart as SVG: labeled values of one unit, the first of them ours."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _STYLE = "text { font: 13px system-ui, sans-serif; fill: #334155 } .title { font
 
 
 def bars(title: str, unit: str, values: Sequence[tuple[str, float]]) -> str:
-    """The chart's text; `values` are labels with what they measured. Light ground, so that it reads on a dark page."""
-    height, most = _TOP + _STEP * len(values) + 12, max(value for _, value in values)
+    """The chart's SVG; `values` are pairs of label and figure. The background is light, for dark pages too."""
+    height, maximum = _TOP + _STEP * len(values) + 12, max(value for _, value in values)
     drawn = "".join(
-        _bar(number, label, value, (_WIDTH - _LEFT - _RIGHT) * value / most)
+        _bar(number, label, value, (_WIDTH - _LEFT - _RIGHT) * value / maximum)
         for number, (label, value) in enumerate(values)
     )
     return (
@@ -27,14 +27,14 @@ def bars(title: str, unit: str, values: Sequence[tuple[str, float]]) -> str:
 
 def _bar(number: int, label: str, value: float, width: float) -> str:
     y = _TOP + number * _STEP
-    middle, colour = y + _BAR * 0.72, _OTHERS if number else _OURS
+    middle, color = y + _BAR * 0.72, _OTHERS if number else _OURS
     return (
         f'<text x="{_LEFT - 10}" y="{middle:.0f}" text-anchor="end">{escape(label)}</text>'
-        f'<rect x="{_LEFT}" y="{y}" width="{max(width, 1.5):.1f}" height="{_BAR}" rx="3" fill="{colour}"/>'
+        f'<rect x="{_LEFT}" y="{y}" width="{max(width, 1.5):.1f}" height="{_BAR}" rx="3" fill="{color}"/>'
         f'<text x="{_LEFT + max(width, 1.5) + 8:.1f}" y="{middle:.0f}">{number_text(value)}</text>'
     )
 
 
 def number_text(value: float) -> str:
-    """Three significant digits, thousands apart."""
+    """Three significant digits, with thousands separators."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

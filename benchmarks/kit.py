@@ -1,7 +1,7 @@
-"""The consumer kit and each satellite beside a bare kclpy processor that only counts, over the daemon's own protocol.
+"""The consumer kit and each satellite, compared with a bare kclpy processor that only counts.
 
-One child, one shard, 1,000 records a message. On AWS a shard gives 2 MiB/s, some 5,000 such records: the rows named
-``vs_shard_limit`` say how many times that each satellite takes.
+One child process on one shard gets 1,000 records per message over the daemon's protocol. On AWS a shard delivers
+2 MiB/s, about 5,000 such records: the rows named ``vs_shard_limit`` say how many times that each satellite processes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SATELLITES = ("search", "parquet", "audit", "replica")
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The kit, its memory, each satellite."""
+    """The kit, its memory, and each satellite."""
     count = 60_000 if quick else 300_000
     messages = list(lines(count))
-    record_bytes = sum(map(len, messages)) * 3 / 4 / count  # base64 in the protocol, not on the stream
+    record_bytes = sum(map(len, messages)) * 3 / 4 / count  # the protocol has base64, the stream does not
     reference = run(bare(), {}, messages, count)
     null = _null(messages)
     yield Row("kit.throughput_vs_kclpy", null.rate, reference.rate, "records/s", note="null sink, stdio protocol")
@@ -45,14 +45,14 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def measure_satellite(name: str, messages: list[bytes], aws_environ: dict[str, str]) -> Measured:
-    """A satellite's child on one shard, with a store of its own."""
+    """The child process of a satellite on one shard, with its own store."""
     with tempfile.TemporaryDirectory() as folder:
         environ = child_environ(name, folder, aws_environ, [SHARD])
         return run([sys.executable, "-m", "consumers.main", name], environ, messages, len(messages) * BATCH)
 
 
 def child_environ(name: str, folder: str, aws_environ: dict[str, str], shards: Sequence[str]) -> dict[str, str]:
-    """What a child runs with: an application of its own, for a store is claimed by one; its leases are there."""
+    """The environment of a child process: its own application, which claims the store, with existing leases."""
     client = boto3.client(
         "dynamodb", endpoint_url=aws_environ["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="local",
         aws_secret_access_key="local",

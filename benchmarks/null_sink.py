@@ -1,4 +1,4 @@
-"""A sink that does nothing: what the kit itself costs."""
+"""A sink that does nothing: it measures the cost of the kit itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cdckit.sink import Batch, Outcome, Sink, SinkContext
 
 
 class NullSink:
-    """Counts, and nothing else."""
+    """Only counts."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -23,5 +23,5 @@ class NullSink:
 
 
 def open_sink(context: SinkContext) -> Sink:
-    """What the entry point of a sink is."""
+    """The factory that ``CDC_SINK`` names."""
     return NullSink()

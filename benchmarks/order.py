@@ -1,8 +1,8 @@
-"""What refused entries do to the order of a key's changes: ours and Debezium Server, through the same proxy.
+"""How rejected entries affect the order of a key's changes: our producer and Debezium Server, through the same proxy.
 
-Kinesis refuses entries of a PutRecords one by one, as a throttled shard does; the proxy refuses a fifth of them at
-random. A change of a key that arrives after a later one of that key is an order violation: whoever applies changes as
-they come now holds the older value.
+Kinesis rejects single entries of a PutRecords request, as a throttled shard does; the proxy rejects a fifth of them at
+random. A change of a key that arrives after a later one of that key is an order violation: a reader that applies
+changes as they come then has the older value.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from benchmarks.producer_peers import DEBEZIUM, debezium, ours, stub
 from tests.support.fault_proxy import FaultProxy, Faults
 
 _KEYS = 50
-_REFUSED = 0.2
+_REJECTED = 0.2
 _QUIET_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What of the changes is on the stream, repeated ones counted once, and how many came after a later one."""
+class Delivered:
+    """The distinct changes on the stream, and how many of them came after a later change of their key."""
 
     changes: int
     violations: int
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Order violations of both; none is right."""
+    """The order violations of both; 0 is correct."""
     if not (DEBEZIUM / ".installed").exists():
         return
     turns = 20 if quick else 200
@@ -42,31 +42,33 @@ def rows(quick: bool) -> Iterator[Row]:
         source.execute(f"INSERT INTO orders (id, customer) SELECT i, 0 FROM generate_series(1, {_KEYS}) i")
         for turn in range(1, turns):
             source.execute(f"UPDATE orders SET customer = {turn}")
-        mine = _kept(source, dsn, "wal2json", ours, turns)
-        peer = _kept(source, dsn, "pgoutput", debezium, turns)
+        mine = _delivered(source, dsn, "wal2json", ours, turns)
+        peer = _delivered(source, dsn, "pgoutput", debezium, turns)
     changes = turns * _KEYS
     note = (
-        f"{changes:,} changes of {_KEYS} keys, {_REFUSED:.0%} of entries refused; "
-        f"not there when no more came: ours {changes - mine.changes}, Debezium {changes - peer.changes} "
-        "(it ends after some tries of a batch; started again, it would send them)"
+        f"{changes:,} changes of {_KEYS} keys, {_REJECTED:.0%} of entries rejected; "
+        f"missing when no more came: ours {changes - mine.changes}, Debezium {changes - peer.changes} "
+        "(it ends after a number of tries per batch; after a restart it would send them)"
     )
     yield Row("order.violations_vs_debezium", mine.violations, peer.violations, "changes", "lower", note)
 
 
-def _kept(source: Any, dsn: str, plugin: str, start: Callable[..., AbstractContextManager[int]], turns: int) -> Kept:
+def _delivered(
+    source: Any, dsn: str, plugin: str, start: Callable[..., AbstractContextManager[int]], turns: int
+) -> Delivered:
     with (
         copied_slot(source, f"hot_{plugin}") as name,
         stub("--keep") as counting,
         FaultProxy(f"http://127.0.0.1:{counting.port}", seed=1) as proxy,
     ):
-        proxy.faults = Faults(reject=_REFUSED)
+        proxy.faults = Faults(reject=_REJECTED)
         with start(dsn, name, int(proxy.url.rpartition(":")[2])):
             _until_quiet(lambda: int(counting.get("count")), turns * _KEYS)
-        return _looked_at([text for _, text in counting.get("records")])
+        return _examined([text for _, text in counting.get("records")])
 
 
 def _until_quiet(count: Callable[[], int], wanted: int) -> None:
-    """Until all is there and no more comes: repeats may follow."""
+    """Wait until all changes are there and no more come; repeated ones may follow."""
     seen, since, deadline = 0, time.monotonic(), time.monotonic() + 600
     while time.monotonic() < deadline:
         now = count()
@@ -77,7 +79,7 @@ def _until_quiet(count: Callable[[], int], wanted: int) -> None:
         time.sleep(0.2)
 
 
-def _looked_at(texts: list[str]) -> Kept:
+def _examined(texts: list[str]) -> Delivered:
     histories: dict[int, list[int]] = defaultdict(list)
     violations = 0
     for key, value in map(_key_and_value, texts):
@@ -86,7 +88,7 @@ def _looked_at(texts: list[str]) -> Kept:
             continue
         violations += bool(history) and value < max(history)
         history.append(value)
-    return Kept(sum(map(len, histories.values())), violations)
+    return Delivered(sum(map(len, histories.values())), violations)
 
 
 def _key_and_value(text: str) -> tuple[int, int]:

@@ -1,9 +1,9 @@
-"""The lake's writer beside what anyone would write with no CDC in front, and its bytes beside the JSON's.
+"""The lake's writer, compared with plain pyarrow without CDC, and its bytes, compared with JSON.
 
-Both sides start from the same changes as bytes, keep numbers exact and end with zstd Parquet on the disk. Ours: the
-stream's envelope, decoded as the kit does it, into the sink at its shipped defaults, flushed as often as the kit
-flushes: each time looked up, committed to Delta Lake and forced to the disk. The reference: wal2json's bytes -> columns
--> pyarrow, in files of the same number of rows, no commit, no fsync, no positions.
+Both sides start from the same changes as bytes, keep numbers exact and end with zstd Parquet on disk. Ours: the
+stream's envelopes, decoded as by a consumer, into the sink with its default options, flushed as often as a consumer
+does; each flush looks up positions, commits to Delta Lake and syncs to disk. The reference: wal2json's bytes to columns
+to pyarrow, in files of the same number of rows, without commits, fsync and positions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import Row
 from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.sink import open_sink
-from consumers.worker.shard import MOST_UNFLUSHED
+from consumers.worker.shard import MAX_UNFLUSHED
 
 SHARD = "shardId-000000000000"
 BATCH = 2_000
@@ -61,7 +61,7 @@ def rows(quick: bool) -> Iterator[Row]:
     count, json = len(plain), sum(map(len, plain))
     yield Row(
         "parquet.throughput_vs_pyarrow", count / min(ours), count / min(reference), "changes/s",
-        note="commits durable and exactly once at shipped defaults, decoding included, against pyarrow with neither",
+        note="durable exactly-once commits with default options, decoding included, against pyarrow without either",
     )  # fmt: skip
     yield Row(
         "parquet.bytes_vs_json",
@@ -69,12 +69,12 @@ def rows(quick: bool) -> Iterator[Row]:
         json / count,
         "bytes/change",
         "lower",
-        "every change, beside its JSON",
+        "every change, compared with its JSON",
     )
 
 
 def changes(count: int) -> list[bytes]:
-    """Inserts, updates and deletes of orders as wal2json writes them; some 500 bytes each."""
+    """Inserts, updates and deletes of orders as wal2json writes them; about 500 bytes each."""
     chance = random.Random(7)
     return [_change(chance, at, chance.choices("IUD", (5, 4, 1))[0]) for at in range(count)]
 
@@ -114,15 +114,15 @@ def _ours(data: Sequence[bytes], folder: Path) -> None:
     for first in range(0, len(data), BATCH):
         records = data[first : first + BATCH]
         sink.apply(Batch(SHARD, [Received(decode(text), str(first + at)) for at, text in enumerate(records)]))
-        if (first + BATCH) % MOST_UNFLUSHED == 0:
+        if (first + BATCH) % MAX_UNFLUSHED == 0:
             sink.flush()
     sink.flush()
     sink.close()
 
 
 def _reference(data: Sequence[bytes], folder: Path) -> None:
-    for first in range(0, len(data), MOST_UNFLUSHED):
-        records = [_decoder.decode(text) for text in data[first : first + MOST_UNFLUSHED]]
+    for first in range(0, len(data), MAX_UNFLUSHED):
+        records = [_decoder.decode(text) for text in data[first : first + MAX_UNFLUSHED]]
         pq.write_table(_table(records), folder / f"{first}.parquet", compression="zstd", compression_level=3)
 
 

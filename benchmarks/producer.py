@@ -1,9 +1,9 @@
 """The producer against the server's own decoding, Debezium Server, pg_recvlogical and the naive loop.
 
-Two backlogs: many small transactions (a row each) and one huge one; every producer drains the same one into the same
-stub. Debezium runs by default and tuned, and the better of its figures is taken, each for itself (QUICK: the small
-transactions alone, Debezium by default). Then a steady 200
-changes a second, from just before each INSERT to the request that carries it.
+There are two backlogs: many small transactions (one row each) and one large one; every producer drains the same backlog
+into the same stub. Debezium runs with default and with tuned settings, and the better of its figures counts (QUICK:
+only small transactions and default settings). Then latency at a steady 200 changes per second, from just
+before each INSERT to the request that contains it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RATE = 200
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Every comparison; a minute when `quick`, else about eight."""
+    """All comparisons; takes a minute when `quick`, else about eight."""
     changes, seconds = (60_000, 4) if quick else (250_000, 15)
     with running_cluster() as cluster:
         backlogs = [("", "CALL fill(%s)"), ("huge_", HUGE)]
@@ -57,14 +57,14 @@ def _throughput(
         end = cursor.fetchone()[0]
 
         def drain(
-            plugin: str, start: Callable[..., AbstractContextManager[int]], most: int = changes, **how: str
+            plugin: str, start: Callable[..., AbstractContextManager[int]], count: int = changes, **how: str
         ) -> Run:
             with (
                 copied_slot(cursor, f"{where}_{plugin}") as slot,
                 stub(*(["--unpack"] if "aggregate" in how else [])) as counting,
                 start(dsn, slot, counting.port, **how) as pid,
             ):
-                return measured(pid, counting, most)
+                return measured(pid, counting, count)
 
         limit = max(peeked(cursor, f"{where}_wal2json", changes) for _ in range(2))
         best = max((drain("wal2json", ours) for _ in range(2)), key=lambda run: run.rate)
@@ -80,12 +80,16 @@ def _throughput(
         yield Row(f"producer.{name}throughput_vs_pg_recvlogical", best.rate, client, "changes/s")
         yield Row(
             f"producer.{name}throughput_vs_reading", best.rate, reading, "changes/s",
-            note="the limit of any client: the same slot read over the wire, and nothing done with it",
+            note="the limit of any client: a bare loop that only reads the same slot",
         )  # fmt: skip
-        few = min(changes // 20, 3_000)
-        loop = drain("wal2json", naive, few)
+        naive_count = min(changes // 20, 3_000)
+        loop = drain("wal2json", naive, naive_count)
         yield Row(
-            f"producer.{name}throughput_vs_naive", best.rate, loop.rate, "changes/s", note=f"naive: {few} changes"
+            f"producer.{name}throughput_vs_naive",
+            best.rate,
+            loop.rate,
+            "changes/s",
+            note=f"naive: {naive_count} changes",
         )
         if (DEBEZIUM / ".installed").exists():
             yield from _against_debezium(name, best, [drain("pgoutput", debezium, changes, **how) for how in peers])
@@ -121,7 +125,7 @@ def _latency(cluster: stack.Cluster, seconds: int) -> Iterator[Row]:
 def _steady(
     cursor: Any, dsn: str, plugin: str, start: Callable[..., AbstractContextManager[int]], seconds: int, **how: str
 ) -> list[float]:
-    """Milliseconds from just before each INSERT to the arrival of the request that carries it."""
+    """Milliseconds from just before each INSERT to the arrival of the request that contains it."""
     cursor.execute("TRUNCATE orders")
     with (
         copied_slot(cursor, f"steady_{plugin}") as slot,

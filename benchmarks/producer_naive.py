@@ -1,4 +1,4 @@
-"""The loop that everyone writes first: one put_record a change, acknowledged one by one."""
+"""The simplest possible producer: one put_record per change, each acknowledged on its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways from a slot to PutRecords that the producer is compared with, each a process of its own."""
+"""The programs from a slot to PutRecords that the producer is compared with, each in its own process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cdcctl.sandbox.processes import free_port
-from producer.postgres.replication_slot import OPTIONS, SlotReader
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS, SlotReader
 from producer.relay import GATHER_SECONDS
-from producer.wal2json import ACTION_AT, ROWS
+from producer.wal2json import ACTION_OFFSET, ROW_ACTIONS
 
 ROOT = Path(__file__).parents[1]
 DEBEZIUM = ROOT / "build" / "servers" / "debezium"
@@ -29,9 +29,9 @@ _AWS = {
 
 @dataclass(frozen=True)
 class Run:
-    """What one producer did with a backlog: changes a second, CPU seconds a million changes, peak RSS in MB.
+    """One producer's figures for a backlog: changes per second, CPU seconds per million changes, peak RSS in MB.
 
-    Starting, and a JVM's warming up over the first fifth of the backlog, are counted in neither rate nor CPU.
+    Rate and CPU do not include the start, nor the first fifth of the backlog, in which a JVM warms up.
     """
 
     rate: float
@@ -73,7 +73,7 @@ def stub(*arguments: str, port: int = 0) -> Iterator[Stub]:
 
 @contextlib.contextmanager
 def ours(dsn: str, slot: str, port: int, aggregate: str = "no") -> Iterator[int]:
-    """The producer, as ``cdcctl producer run`` becomes it; its process id."""
+    """The producer, as ``cdcctl producer run`` starts it; its process id."""
     environ = {
         **_AWS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "CDC_DSN": dsn, "CDC_SLOT": slot, "CDC_STREAM": "bench",
         "CDC_AGGREGATE": aggregate,
@@ -127,14 +127,14 @@ def debezium(dsn: str, slot: str, port: int, **tuning: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def naive(dsn: str, slot: str, port: int) -> Iterator[int]:
-    """psycopg2's consume_stream and boto3's put_record, a call a change; its process id."""
+    """psycopg2's consume_stream and boto3's put_record, one call per change; its process id."""
     environ = {**_AWS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "DSN": dsn, "SLOT": slot}
     with _running([sys.executable, "-m", "benchmarks.producer_naive"], environ, ROOT) as pid:
         yield pid
 
 
 def measured(pid: int, counting: Stub, changes: int, seconds: float = 240) -> Run:
-    """Wait until the stub has the changes, and read what the process took; the first fifth warms it up."""
+    """Wait until the stub has the changes, and measure the process; the first fifth is the warm-up."""
     _until(lambda: counting.get("count") > 0, 90)
     _until(lambda: counting.get("count") >= changes / 5, seconds)
     since, before, early = time.time(), _cpu(pid), counting.get("count")
@@ -146,8 +146,8 @@ def measured(pid: int, counting: Stub, changes: int, seconds: float = 240) -> Ru
 
 
 def peeked(cursor: Any, slot: str, changes: int) -> float:
-    """Changes a second that the server itself decodes, with the producer's options and no network."""
-    options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+    """Changes per second that the server itself decodes, with the producer's options and without a network."""
+    options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     started = time.perf_counter()
     cursor.execute(f"SELECT count(*) FROM pg_logical_slot_peek_changes('{slot}', NULL, NULL, {options})")
     assert cursor.fetchone()[0] >= changes
@@ -155,23 +155,23 @@ def peeked(cursor: Any, slot: str, changes: int) -> float:
 
 
 def bare(dsn: str, slot: str, changes: int) -> float:
-    """Changes a second that a loop over the replication protocol takes from the slot, doing nothing with them.
+    """Changes per second that a bare loop over the replication protocol reads from the slot.
 
-    The server sends each message by itself; no client that puts them anywhere can be faster.
+    The server sends each message by itself; no client that also publishes them can be faster.
     """
     reader, count, started = SlotReader(dsn, slot), 0, time.perf_counter()
     with contextlib.closing(reader):
         while count < changes:
             read = reader.messages(1_000)
-            count += sum(payload[ACTION_AT] in ROWS for payload in read)
-            if reader.drained:  # as the relay does: to be woken for each message halves the rate
+            count += sum(payload[ACTION_OFFSET] in ROW_ACTIONS for payload in read)
+            if reader.drained:  # as the relay does: waking up for each message halves the rate
                 time.sleep(GATHER_SECONDS) if read else reader.wait(1.0)
     return changes / (time.perf_counter() - started)
 
 
 def recvlogical(program: Path, dsn: str, slot: str, end: str, changes: int) -> float:
-    """Changes a second that PostgreSQL's own client takes from the slot."""
-    options = [part for name, value in OPTIONS.items() for part in ("-o", f"{name}={value}")]
+    """Changes per second that PostgreSQL's own client reads from the slot."""
+    options = [part for name, value in WAL2JSON_OPTIONS.items() for part in ("-o", f"{name}={value}")]
     started = time.perf_counter()
     subprocess.run(
         [str(program), "-d", dsn, "-S", slot, "--start", "--endpos", end, "-f", "/dev/null", "--no-loop", *options],
@@ -208,5 +208,5 @@ def _until(condition: Any, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("did not happen in time")
-        time.sleep(0.1)  # each look costs the stub, and so whoever is measured, time
+            raise TimeoutError("the condition did not become true in time")
+        time.sleep(0.1)  # each request costs the stub time, and so slows the measured producer

@@ -1,9 +1,9 @@
-"""A Kinesis that only counts: it answers PutRecords as fast as one process can, so that it measures the producers.
+"""A Kinesis stub that only counts: it answers PutRecords as fast as one process can, so that producers are measured.
 
-``python -m benchmarks.put_stub PORT [--keep]``; GET /figures tells ``{"records", "requests", "bytes", "first",
-"last"}`` (times of the first and last request, Unix seconds) and starts anew; with --keep, GET /records gives each with
-its arrival. --unpack counts the changes inside aggregated records. --file PATH appends each request's body, its length
-before it. Every local AWS slows as it stores more; this one stores nothing unless told to.
+``python -m benchmarks.put_stub PORT [--keep]``. GET /figures returns ``{"records", "requests", "bytes", "first",
+"last"}`` (times of the first and last request, in Unix seconds) and resets them. With --keep, GET /records returns
+every record with its arrival time. --unpack counts the changes inside aggregated records. --file PATH appends the
+length and body of each request. Every local AWS becomes slower the more it stores; this one stores nothing by default.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from pybase64 import b64decode
 
 _SHARD = "shardId-000000000000"
 _TOP = 2**128 - 1
-_ONE = b'{"SequenceNumber":"49671246667567228643283430150187087032206582658","ShardId":"shardId-000000000000"}'
+_PUT_RECORD_ANSWER = (
+    b'{"SequenceNumber":"49671246667567228643283430150187087032206582658","ShardId":"shardId-000000000000"}'
+)
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: 1\r\nContent-Length: %d\r\n\r\n"
 )
 
 
-class Kept:
-    """What came in since it was last asked for."""
+class Figures:
+    """What arrived since the last GET /figures."""
 
     def __init__(self, keep: bool, unpack: bool, file: IO[bytes] | None = None) -> None:
         self.keep, self.unpack, self.file = keep, unpack, file
@@ -49,10 +51,10 @@ def put_answer(count: int) -> bytes:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One kept-alive HTTP/1.1 connection; a request's body is counted where it was received, without a copy."""
+    """One persistent HTTP/1.1 connection; a request's body is counted in the receive buffer, without a copy."""
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept, self.buffer = kept, bytearray(8 * 1024 * 1024)
+    def __init__(self, figures: Figures) -> None:
+        self.figures, self.buffer = figures, bytearray(8 * 1024 * 1024)
         self.filled = self.size = 0
         self.head = b""
 
@@ -84,47 +86,47 @@ class Connection(asyncio.BufferedProtocol):
             self.filled, self.size = rest, 0
 
     def answer(self, head: bytes, start: int, end: int) -> bytes:
-        kept = self.kept
+        figures = self.figures
         operation = (_header(head, b"x-amz-target") or head.split(b" ", 2)[1]).rpartition(b".")[2]
         if operation == b"PutRecord":
-            kept.records, kept.last = kept.records + 1, time.time()
-            kept.first = kept.first or kept.last
-            return _ONE
+            figures.records, figures.last = figures.records + 1, time.time()
+            figures.first = figures.first or figures.last
+            return _PUT_RECORD_ANSWER
         if operation == b"PutRecords":
             now, count = time.time(), self.buffer.count(b'"PartitionKey"', start, end)
-            changes = _changes(bytes(self.buffer[start:end])) if kept.unpack else count
-            kept.records, kept.requests, kept.last = kept.records + changes, kept.requests + 1, now
-            kept.first, kept.bytes = kept.first or now, kept.bytes + end - start
-            if kept.file is not None:
-                kept.file.write((end - start).to_bytes(8))
-                kept.file.write(self.buffer[start:end])
-                kept.file.flush()
-            if kept.keep:
-                kept.bodies.append((now, bytes(self.buffer[start:end])))
+            changes = _changes(bytes(self.buffer[start:end])) if figures.unpack else count
+            figures.records, figures.requests, figures.last = figures.records + changes, figures.requests + 1, now
+            figures.first, figures.bytes = figures.first or now, figures.bytes + end - start
+            if figures.file is not None:
+                figures.file.write((end - start).to_bytes(8))
+                figures.file.write(self.buffer[start:end])
+                figures.file.flush()
+            if figures.keep:
+                figures.bodies.append((now, bytes(self.buffer[start:end])))
             return put_answer(count)
         return json.dumps(self.slow_answer(operation.decode(), bytes(self.buffer[start:end]))).encode()
 
     def slow_answer(self, operation: str, body: bytes) -> object:  # noqa: PLR0911
-        kept = self.kept
+        figures = self.figures
         if operation == "/figures":
-            told = {
-                "records": kept.records, "requests": kept.requests, "bytes": kept.bytes, "first": kept.first,
-                "last": kept.last,
+            result = {
+                "records": figures.records, "requests": figures.requests, "bytes": figures.bytes,
+                "first": figures.first, "last": figures.last,
             }  # fmt: skip
-            kept.reset()
-            return told
+            figures.reset()
+            return result
         if operation == "/count":
-            return kept.records
+            return figures.records
         if operation == "/records":
             return [
                 (arrival, b64decode(record["Data"]).decode())
-                for arrival, text in kept.bodies for record in json.loads(text)["Records"]
+                for arrival, text in figures.bodies for record in json.loads(text)["Records"]
             ]  # fmt: skip
         if operation == "AddTagsToStream":
-            kept.tags.update(json.loads(body)["Tags"])
+            figures.tags.update(json.loads(body)["Tags"])
             return {}
         if operation == "ListTagsForStream":
-            return {"Tags": [{"Key": k, "Value": v} for k, v in kept.tags.items()], "HasMoreTags": False}
+            return {"Tags": [{"Key": k, "Value": v} for k, v in figures.tags.items()], "HasMoreTags": False}
         shard = {"ShardId": _SHARD, "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": str(_TOP)},
                  "SequenceNumberRange": {"StartingSequenceNumber": "1"}}  # fmt: skip
         described = {"StreamName": "bench", "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/bench",
@@ -138,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _changes(body: bytes) -> int:
-    """Changes inside aggregated records: each has one stamp."""
+    """Changes inside aggregated records: each has one ``cdc`` key."""
     return sum(b64decode(record["Data"]).count(b',"cdc":{"v":') for record in json.loads(body)["Records"])
 
 
@@ -150,13 +152,13 @@ def _header(head: bytes, name: bytes) -> bytes | None:
     return None
 
 
-async def serve(port: int, kept: Kept) -> None:
+async def serve(port: int, figures: Figures) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(kept), "127.0.0.1", port)
+    server = await loop.create_server(lambda: Connection(figures), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     with Path(sys.argv[sys.argv.index("--file") + 1] if "--file" in sys.argv else os.devnull).open("ab") as _file:
-        _kept = Kept("--keep" in sys.argv, "--unpack" in sys.argv, _file if "--file" in sys.argv else None)
-        asyncio.run(serve(int(sys.argv[1]), _kept))
+        _figures = Figures("--keep" in sys.argv, "--unpack" in sys.argv, _file if "--file" in sys.argv else None)
+        asyncio.run(serve(int(sys.argv[1]), _figures))

@@ -1,8 +1,8 @@
-"""The search satellite beside its engines: documents/s, and how long a commit takes to become searchable.
+"""The search satellite, compared with its engines: documents/s, and the time from a commit until it is searchable.
 
 Both sides are one process that writes the same documents in transactions of the same size, each durable. The
-reference is the engine's own bulk load of rows that are ready in memory: encode and write, no position, nothing read.
-Ours starts from the records' bytes: decode, read what is held, merge, write, flush, checkpoint.
+reference is the engine's own bulk load of rows in memory: encode and write, without positions and reads.
+Ours starts from the records' bytes: decode, read the stored rows, merge, write, flush, checkpoint.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from benchmarks.search_latency import latency_rows
 from cdckit.sink import SinkContext
 from consumers.dead_letters import open_store
 from consumers.search.mapping import IndexMapping
-from consumers.search.opensearch.bulk import IN_FLIGHT
+from consumers.search.opensearch.bulk import MAX_IN_FLIGHT
 from consumers.search.opensearch.layout import index_body
 from consumers.search.sink import open_sink
 from consumers.search.sqlite.schema import PRAGMAS
 from consumers.stream.record import RawRecord
 from consumers.worker.shard import Cadence, ShardWorker
-from consumers.worker.status import ShardFigures
+from consumers.worker.status import ShardReporter
 from tests.support.opensearch import Node, running_opensearch
 
 BATCH = 2_000
-"""Documents of a transaction, as shipped, or of the reference's bulk request."""
+"""Documents per transaction (the default), or per bulk request of the reference."""
 CALL = 10_000
-"""Records that the KCL hands over at a time, as shipped (`maxRecords`)."""
+"""Records that the KCL delivers at a time by default (`maxRecords`)."""
 _ROUNDS = 3
 _FIRST = ("blue", "red", "cotton", "silk", "north", "quick", "plain", "old")
 _SECOND = ("shirt", "hat", "river", "stone", "paper", "glass", "house", "ring", "field", "light")
@@ -46,22 +46,22 @@ _WORDS = [first + second for first in _FIRST for second in _SECOND]
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Every comparison, the default engine first."""
+    """All comparisons, the default engine first."""
     documents = _documents(20_000 if quick else 200_000)
     gc.collect()
-    gc.freeze()  # the corpus is no part of either side's work
-    note = "two inserts an update, 2,000 a transaction or request, durable; best of three rounds in turns"
+    gc.freeze()  # the corpus is not part of the measured work
+    note = "two inserts per update, 2,000 per transaction or request, durable; best of three alternating rounds"
     bulk, own = _best(documents, _sqlite_bulk, lambda folder, some: _satellite(folder, some, {}))
     yield Row("search.throughput_vs_engine", own, bulk, "documents/s", note=f"SQLite FTS5; {note}")
     with tempfile.TemporaryDirectory() as folder, running_opensearch(Path(folder)) as node:
         some = documents[: 10_000 if quick else 60_000]
         ours: Side = lambda folder, some: _satellite(folder, some, node.options(refresh_seconds=1.0))  # noqa: E731
         one, rate = _best(some, lambda _, some: _opensearch_bulk(node, some, 1), ours)
-        two, again = _best(some, lambda _, some: _opensearch_bulk(node, some, IN_FLIGHT), ours)
+        two, again = _best(some, lambda _, some: _opensearch_bulk(node, some, MAX_IN_FLIGHT), ours)
         yield Row("search.opensearch_throughput_vs_bulk", rate, one, "documents/s", note=f"OpenSearch; {note}")
-        several = f"OpenSearch, {IN_FLIGHT} requests of the reference at a time, as of ours; {note}"
+        several = f"OpenSearch, {MAX_IN_FLIGHT} requests at a time on both sides; {note}"
         yield Row("search.opensearch_throughput_vs_parallel_bulk", again, two, "documents/s", note=several)
-    if not quick:  # `way` has it too
+    if not quick:  # `way` measures it too
         yield from latency_rows()
 
 
@@ -69,7 +69,7 @@ Side = Callable[[Path, Sequence["Document"]], float]
 
 
 def _best(documents: Sequence[Document], reference: Side, ours: Side) -> tuple[float, float]:
-    """Documents/s of both, each one's best of three rounds in turns: whatever else the machine does hits both."""
+    """Documents/s of both sides, the best of three alternating rounds: other load of the machine affects both."""
     rates: dict[Side, list[float]] = {reference: [], ours: []}
     for side in (reference, ours) * _ROUNDS:
         with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ Document = tuple[int, str, dict[str, object]]
 
 
 def _documents(count: int) -> list[Document]:
-    """Two inserts, then an update of an earlier row, and so on; about 400 bytes a record."""
+    """Two inserts, then an update of an earlier row, and so on; about 400 bytes per record."""
     chance = random.Random(7)
     made: list[Document] = []
     known = 0
@@ -117,7 +117,7 @@ def _records(documents: Sequence[Document]) -> list[RawRecord]:
 
 
 def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
-    """What a bulk loader does: encode, then two statements a batch, in the order that FTS5 is fastest in."""
+    """A bulk loader: encode, then two statements per batch, in the order in which FTS5 is fastest."""
     with closing(sqlite3.connect(folder / "bulk.sqlite", isolation_level=None)) as connection:
         for statement in (
             *(f"PRAGMA {pragma}" for pragma in PRAGMAS),
@@ -142,7 +142,7 @@ def _sqlite_bulk(folder: Path, documents: Sequence[Document]) -> float:
 
 
 def _opensearch_bulk(node: Node, documents: Sequence[Document], at_a_time: int) -> float:
-    """Ready bodies of the same fields in an index of the same mapping, indexed over what is there: no version asked."""
+    """Bodies with the same fields, indexed without versions into an index with the same mapping."""
     client = OpenSearch(node.url, timeout=60)
     name = f"bulk{time.time_ns()}"
     client.indices.create(index=name, body=index_body(IndexMapping(), {}, 1.0, 0))
@@ -173,7 +173,7 @@ def _bulk_lines(key: int, values: dict[str, object]) -> bytes:
 def _satellite(folder: Path, documents: Sequence[Document], options: Mapping[str, object]) -> float:
     records = _records(documents)
     sink = open_sink(SinkContext("search", "shard-0", folder / "search", options))
-    figures = ShardFigures(folder / "status", "search", "shard-0")
+    figures = ShardReporter(folder / "status", "search", "shard-0")
     worker = ShardWorker(sink, open_store("", "search", folder), figures, Cadence(), max_dead_share=0.5)
     started = time.perf_counter()
     for at in range(0, len(records), CALL):

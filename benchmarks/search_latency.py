@@ -1,7 +1,7 @@
-"""From a commit in PostgreSQL until a search finds it, through the real parts, at 200 changes a second.
+"""The time from a commit in PostgreSQL until a search finds it, through the real parts, at 200 changes per second.
 
-The reference is the same change as a bare GetRecords loop sees it, five reads a second on each shard: what any reader
-of the stream must wait for, whatever it keeps.
+The reference is the time until a bare GetRecords loop sees the same change, with five reads per second on each shard:
+every reader of the stream must wait for that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from benchmarks import Row
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox import state
 from cdckit.errors import SatelliteError
 from cdckit.runtime.settings import Settings
@@ -26,8 +26,8 @@ from consumers.stream.start import LATEST
 from producer.postgres.connection import Source
 from tests.support.postgres import open_folder
 
-_CHANGES_A_SECOND = 200
-_PROBE_EVERY = 20  # changes: each tenth of a second one is looked for
+_CHANGES_PER_SECOND = 200
+_PROBE_EVERY = 20  # changes: one search each tenth of a second
 _POLL_SECONDS = 0.002
 _WORD = re.compile(rb"probe(\d+)x")
 
@@ -37,7 +37,9 @@ def latency_rows() -> Iterator[Row]:
     with open_folder() as folder, running(folder, "search") as source:
         _wait_until_found(folder, source)
         found, seen = _measure(folder, source, 40)
-    note = f"SQLite FTS5, the whole way at {_CHANGES_A_SECOND} changes/s, {len(found)} probes; beside a GetRecords loop"
+    note = (
+        f"SQLite FTS5, full pipeline at {_CHANGES_PER_SECOND} changes/s, {len(found)} probes; against a GetRecords loop"
+    )
     for name, share in (("p50", 0.50), ("p99", 0.99)):
         yield Row(
             f"search.commit_to_searchable_{name}", at_share(found, share), at_share(seen, share), "ms", "lower", note
@@ -46,14 +48,14 @@ def latency_rows() -> Iterator[Row]:
 
 @contextmanager
 def running(folder: Path, *consumers: str) -> Iterator[Source]:
-    """A sandbox with the producer and these consumers, this process's environment set to it, and a table ``notes``."""
+    """A sandbox with the producer, these consumers and a table ``notes``; sets this process's environment to it."""
     with ExitStack() as stack:
         local = state.up(folder / "local", Settings())
         stack.callback(local.stop)
         environ = {"CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), **local.environ}
         (folder / "cdc.toml").write_text("")
         stack.enter_context(environment(environ))
-        parts = Parts(folder / "logs", environ)
+        parts = ChildProcesses(folder / "logs", environ)
         stack.callback(parts.stop)
         parts.start("producer", ["producer", "run"])
         for name in consumers:
@@ -64,7 +66,7 @@ def running(folder: Path, *consumers: str) -> Iterator[Source]:
 
 
 def _measure(folder: Path, source: Source, seconds: int) -> tuple[list[float], list[float]]:
-    """How long each probe took from its commit, found by a search, and seen on the stream."""
+    """Each probe's time from its commit until a search found it, and until the stream had it."""
     committed: dict[int, float] = {}
     found: dict[int, float] = {}
     seen: dict[int, float] = {}
@@ -77,33 +79,33 @@ def _measure(folder: Path, source: Source, seconds: int) -> tuple[list[float], l
         watcher.start()
     wait_until_watched(source, seen)
     started = time.monotonic()
-    for number in range(seconds * _CHANGES_A_SECOND):
+    for number in range(seconds * _CHANGES_PER_SECOND):
         word = f"probe{number}x" if number % _PROBE_EVERY == 0 else "other"
         source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"{word} and some words beside it " * 5))
         if number % _PROBE_EVERY == 0:
             committed[number] = time.monotonic()
-        time.sleep(max(0.0, started + number / _CHANGES_A_SECOND - time.monotonic()))
+        time.sleep(max(0.0, started + number / _CHANGES_PER_SECOND - time.monotonic()))
     time.sleep(3)
     done.set()
     for watcher in watchers:
         watcher.join()
     assert found.keys() == seen.keys() & committed.keys() == committed.keys(), "every probe arrives"
-    return [milliseconds(found[one] - at) for one, at in committed.items()], [
-        milliseconds(seen[one] - at) for one, at in committed.items()
+    return [milliseconds(found[number] - at) for number, at in committed.items()], [
+        milliseconds(seen[number] - at) for number, at in committed.items()
     ]
 
 
 def _search(folder: Path, committed: Mapping[int, float], found: dict[int, float], done: Callable[[], bool]) -> None:
     with closing(open_index(folder / "search")) as index:
         while not done():
-            for number in [one for one in list(committed) if one not in found]:
+            for number in [probe for probe in list(committed) if probe not in found]:
                 if index.search(request(f"probe{number}x", limit=1)).total:
                     found[number] = time.monotonic()
             time.sleep(_POLL_SECONDS)
 
 
 def watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
-    for page in StreamReader(Settings().stream, LATEST, stopping=done).pages():
+    for page in StreamReader(Settings().stream, LATEST, stop_requested=done).pages():
         now = time.monotonic()
         for record in page.records:
             for number in _WORD.findall(record.data):
@@ -111,13 +113,13 @@ def watch(seen: dict[int, float], done: Callable[[], bool]) -> None:
 
 
 def wait_until_watched(source: Source, seen: Mapping[int, float]) -> None:
-    """`watch` begins where the stream ends when it first asks: until then, what is put passes it by."""
+    """Insert until `watch` sees a row: it starts at the end of the stream and misses earlier rows."""
     for number in range(1_000_000, 1_000_600):
         if seen:
             return
         source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{number}x"))
         time.sleep(0.2)
-    raise TimeoutError("nothing came by on the stream")
+    raise TimeoutError("no record arrived on the stream")
 
 
 def _wait_until_found(folder: Path, source: Source, seconds: float = 120) -> None:
@@ -129,7 +131,7 @@ def _wait_until_found(folder: Path, source: Source, seconds: float = 120) -> Non
                 if index.search(request("ready")).total:
                     return
         except SatelliteError:
-            pass  # the consumer has not made it yet
+            pass  # the consumer has not created it yet
         time.sleep(0.2)
     raise TimeoutError(f"nothing became searchable, see {folder / 'logs'}")
 

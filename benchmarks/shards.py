@@ -1,4 +1,4 @@
-"""One, two and four shards: that many children of one satellite at once, each fed as a daemon feeds it."""
+"""One, two and four shards: one child process of a satellite per shard, each fed as by a daemon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdcctl.sandbox import aws
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """All shards' changes a second beside one shard's."""
+    """Changes per second of all shards, compared with one shard."""
     count = 10_000 if quick else 40_000
     with tempfile.TemporaryDirectory() as name:
         cloud = aws.create(Path(name))
@@ -26,14 +26,14 @@ def rows(quick: bool) -> Iterator[Row]:
                 one = _together(satellite, 1, count, cloud.environ)
                 for shards in (2, 4):
                     rate = _together(satellite, shards, count, cloud.environ)
-                    note = f"{shards} children, one store; {os.cpu_count()} cores for them and for who feeds them"
+                    note = f"{shards} children, one store; {os.cpu_count()} cores for them and for their feeders"
                     yield Row(f"shards.{satellite}_{shards}_vs_1", rate, one, "changes/s", note=note)
         finally:
             daemon.stop()
 
 
 def _together(name: str, shards: int, count: int, aws_environ: dict[str, str]) -> float:
-    """The sum of the children's rates while all of them run."""
+    """The sum of the children's rates while all run."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(shards) as pool:
         ids = [f"shardId-{number:012}" for number in range(shards)]
         environ = child_environ(name, folder, aws_environ, ids)

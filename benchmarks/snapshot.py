@@ -1,8 +1,7 @@
-"""Rows put on the stream from a table beside `COPY … TO STDOUT` of the same table, in the same run; its memory.
+"""Rows per second from a table to the stream, compared with `COPY … TO STDOUT` of the same table; and memory.
 
-Short rows of six columns, and rows with 2 kB of text; each also with random digits, which hardly compress; the stub
-swallows the records. A backfill is run: a snapshot reads and publishes in the same way, only from one exported
-snapshot.
+Short rows of six columns and rows with 2 kB of text, each also with random digits, which hardly compress. The stub
+discards the records. The benchmark runs a backfill: a snapshot works in the same way, from one exported snapshot.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ print(json.dumps({"rate": figures.rate, "rows": figures.rows, "done": done, "mem
 
 class _Nowhere:
     def write(self, line: bytes) -> None:
-        """COPY's reader does nothing with a line."""
+        """Discard a line of COPY."""
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """A row a table, and the memory of a table four times as large beside the smaller one's."""
-    count = 400_000 if quick else 2_000_000  # so many that the processes' start is little of it
+    """One row per table, and the memory for a table four times as large, compared with the smaller one."""
+    count = 400_000 if quick else 2_000_000  # enough that the start of the processes is a small part
     with running_cluster() as cluster, connected(cluster.dsn) as cursor, stub() as counting:
         cursor.execute("SELECT pg_create_logical_replication_slot('cdc', 'wal2json')")
         for name, text in _TABLES.items():
@@ -56,7 +55,7 @@ def rows(quick: bool) -> Iterator[Row]:
             counting.get("figures")
             filled, memory = _filled(cluster.dsn, name, counting.port)
             sent = counting.get("figures")["bytes"] / number
-            note = f"{sent:.0f} bytes of request a row; peak RSS {memory:.0f} MB, of all processes"
+            note = f"{sent:.0f} bytes of request per row; peak RSS {memory:.0f} MB of all processes"
             yield Row(f"snapshot.{name}_rows_vs_copy", filled, copied, "rows/s", note=note)
         _create(cursor, "less", _TABLES["short"], count // 4)
         _, less = _filled(cluster.dsn, "less", counting.port)
@@ -92,6 +91,6 @@ def _filled(dsn: str, name: str, port: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-c", _FILL, dsn, data, name]
         text = subprocess.run(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    told = json.loads(text)
-    assert told["done"]
-    return float(told["rate"]), float(told["memory"])
+    result = json.loads(text)
+    assert result["done"]
+    return float(result["rate"]), float(result["memory"])

@@ -1,4 +1,4 @@
-"""Plays the MultiLangDaemon's part to one Python child: what a shard's process can do at the most."""
+"""Plays the MultiLangDaemon for one Python child process: the maximum rate of a shard's process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SHARD = "shardId-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: records a second, and the child's resident memory in MB at the end."""
+    """One run: records per second, and the child's resident memory in MB at its end."""
 
     rate: float
     rss_mb: float
 
 
 def lines(count: int, first: int = 1, keys: int = 20_000) -> Iterable[bytes]:
-    """``processRecords`` messages of updates of ``public.orders``, some 400 bytes each."""
+    """``processRecords`` messages of updates of ``public.orders``, about 400 bytes each."""
     for start in range(first, first + count, BATCH):
         records = [_record(number, keys) for number in range(start, min(start + BATCH, first + count))]
         yield json.dumps({"action": "processRecords", "records": records, "millisBehindLatest": 0}).encode() + b"\n"
@@ -36,7 +36,7 @@ def lines(count: int, first: int = 1, keys: int = 20_000) -> Iterable[bytes]:
 def run(
     command: Sequence[str], environ: Mapping[str, str], messages: Sequence[bytes], records: int, shard: str = SHARD
 ) -> Measured:
-    """Start the child, hand it the messages one by one, and time them (its start-up and first message left out)."""
+    """Start the child, send the messages one by one, and time them (without the start and the first message)."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env={**os.environ, **environ},
@@ -86,7 +86,7 @@ class _Daemon:
         self._in, self._out = child.stdin, child.stdout
 
     def ask(self, message: bytes) -> None:
-        """Send, and answer checkpoints until the child reports that it is done."""
+        """Send a message, and answer checkpoints until the child reports its end."""
         self._in.write(message)
         self._in.flush()
         while line := self._out.readline():

@@ -1,8 +1,8 @@
-"""``cdcctl tail -o jsonl`` beside a bare GetRecords loop on the same stream, and how soon a commit is shown.
+"""``cdcctl tail -o jsonl``, compared with a bare GetRecords loop on the same stream; and the time until a commit shows.
 
-The loop asks both shards in turn, as fast as they answer, and counts what it gets; ``cdcctl tail`` unpacks, decodes
-and writes each record as JSON to a file. Both run in this process, in turn, some rounds; the row is the round whose
-ratio is the median, since the local AWS and whatever else runs take a share of the cores that changes by the second.
+The loop reads both shards in turn, as fast as they answer, and counts the records; ``cdcctl tail`` unpacks, decodes
+and writes each record as JSON to a file. Both run in this process in alternating rounds. The row is the round with the
+median ratio, because the local AWS and other processes use a varying share of the cores.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cdcctl.sandbox import aws
 from producer.postgres.connection import Source
 from tests.support.postgres import open_folder
 
-_A_REQUEST = 500
+_PER_REQUEST = 500
 _ROUNDS = 5
-_CHANGES_A_SECOND = 200
+_CHANGES_PER_SECOND = 200
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -52,7 +52,7 @@ def _throughput(count: int) -> Row:
 
 
 def _round(client: Any, count: int, shown: Path) -> tuple[float, float]:
-    """The seconds of both; each must have had every record."""
+    """The seconds of both sides; each must have had every record."""
     started = time.monotonic()
     assert _bare(client) == count
     between = time.monotonic()
@@ -75,9 +75,11 @@ def _filled(count: int) -> Any:
     client.get_waiter("stream_exists").wait(StreamName="bench", WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     for message in lines(count):
         made = json.loads(message)["records"]
-        entries: list[Any] = [{"Data": b64decode(one["data"]), "PartitionKey": one["partitionKey"]} for one in made]
-        for start in range(0, len(entries), _A_REQUEST):
-            answer = client.put_records(StreamName="bench", Records=entries[start : start + _A_REQUEST])
+        entries: list[Any] = [
+            {"Data": b64decode(record["data"]), "PartitionKey": record["partitionKey"]} for record in made
+        ]
+        for start in range(0, len(entries), _PER_REQUEST):
+            answer = client.put_records(StreamName="bench", Records=entries[start : start + _PER_REQUEST])
             assert not answer["FailedRecordCount"]
     return client
 
@@ -104,10 +106,10 @@ def _tail(shown: Path) -> None:
 
 
 def _latency(seconds: int) -> Iterator[Row]:
-    """Lower is better; beside a bare reader of the stream, five reads a second on each shard."""
+    """Lower is better; compared with a bare reader of the stream, five reads per second on each shard."""
     with open_folder() as folder, running(folder) as source:
         shown, seen = _measure(source, seconds)
-    note = f"commit to a line on a pipe, the whole way at {_CHANGES_A_SECOND} changes/s, {len(shown)} changes"
+    note = f"commit to a line on a pipe, full pipeline at {_CHANGES_PER_SECOND} changes/s, {len(shown)} changes"
     for name, share in (("p50", 0.50), ("p99", 0.99)):
         yield Row(f"tail.commit_to_shown_{name}", at_share(shown, share), at_share(seen, share), "ms", "lower", note)
 
@@ -134,17 +136,17 @@ def _measure(source: Source, seconds: int) -> tuple[list[float], list[float]]:
         seen.clear()
         time.sleep(1)
         started = time.monotonic()
-        for number in range(1_000_000, 1_000_000 + seconds * _CHANGES_A_SECOND):
+        for number in range(1_000_000, 1_000_000 + seconds * _CHANGES_PER_SECOND):
             source.query("INSERT INTO notes VALUES (%s, %s)", (number, f"probe{number}x"))
             committed[number] = time.monotonic()
-            time.sleep(max(0.0, started + (number - 1_000_000) / _CHANGES_A_SECOND - time.monotonic()))
+            time.sleep(max(0.0, started + (number - 1_000_000) / _CHANGES_PER_SECOND - time.monotonic()))
         time.sleep(3)
         done.set()
         tail.terminate()
         for thread in threads:
             thread.join()
     assert shown.keys() >= committed.keys() <= seen.keys(), "every change arrives"
-    return [[milliseconds(where[one] - at) for one, at in committed.items()] for where in (shown, seen)]  # type: ignore[return-value]
+    return [[milliseconds(where[number] - at) for number, at in committed.items()] for where in (shown, seen)]  # type: ignore[return-value]
 
 
 def _read(tail: subprocess.Popen[bytes], shown: dict[int, float]) -> None:

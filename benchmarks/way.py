@@ -1,7 +1,7 @@
-"""The whole way at 200 changes a second: commit to durable in each satellite, and its first change after a start.
+"""The full pipeline at 200 changes per second: commit to durable in each satellite, and its first change after a start.
 
-Latencies are the consumers' own figures, counted for every change from its commit to the flush that made it durable;
-beside them the same changes as a bare GetRecords loop sees them, five reads a second on each shard.
+Latencies are the consumers' own figures, for every change from its commit to the flush that made it durable. The
+reference is a bare GetRecords loop that sees the same changes, with five reads per second on each shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RATE = 200
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """p50 and p99 of each satellite, and seconds from its start to its first change."""
+    """p50 and p99 of each satellite, and the seconds from its start to its first change."""
     seconds = 5 if quick else 40
     with open_folder() as folder:
         started = time.time()
@@ -33,12 +33,12 @@ def rows(quick: bool) -> Iterator[Row]:
             time.sleep(6)  # the columnar writer flushes every few seconds
         for name in _SATELLITES:
             yield from _latencies(folder, name, seen)
-            yield Row(f"way.{name}_first_change", first[name], min(first.values()), "s", "lower", "beside the fastest")
+            yield Row(f"way.{name}_first_change", first[name], min(first.values()), "s", "lower", "against the fastest")
 
 
 def _latencies(folder: Path, name: str, seen: list[float]) -> Iterator[Row]:
     counted = merged_latencies(read_reports(folder, name))
-    note = f"{sum(counted.values())} changes at {_RATE} a second; beside a GetRecords loop"
+    note = f"{sum(counted.values())} changes at {_RATE} per second; against a GetRecords loop"
     for share in (0.50, 0.99):
         ours = quantile(counted, share)
         assert ours is not None
@@ -46,7 +46,7 @@ def _latencies(folder: Path, name: str, seen: list[float]) -> Iterator[Row]:
 
 
 def _steady(source: Source, seconds: int) -> list[float]:
-    """Insert; milliseconds from each commit until the bare loop had the change."""
+    """Insert rows; the milliseconds from each commit until the bare loop had the change."""
     committed: dict[int, float] = {}
     seen: dict[int, float] = {}
     done = threading.Event()

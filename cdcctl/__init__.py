@@ -1,1 +1,1 @@
-"""The command line: one folder per noun, its command in `cli.py`."""
+"""The command line `cdcctl`: one folder per noun, with its command in `cli.py`."""

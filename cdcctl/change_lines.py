@@ -1,4 +1,4 @@
-"""One change as one line for people, as several with ``--diff``, or as one JSON object for scripts."""
+"""Formats a change: as one line, as several lines with ``--diff``, or as a JSON object."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from cdcctl.output import escape
 from cdckit.change import Change, Op, Value
 
 _STYLES = {Op.INSERT: "green", Op.UPDATE: "yellow", Op.DELETE: "red", Op.TRUNCATE: "bold red"}
-_MOST = 40
-_NARROW = 100
-_WHOLE_KEY = 48  # a UUID and then some
+_MAX_CELL = 40
+_NARROW_WIDTH = 100
+_MAX_KEY = 48  # longer than a UUID
 _ARROW = " → "
 
 
-def pretty(
+def format_line(
     change: Change,
-    known: Mapping[str, Value] | None = None,
+    previous: Mapping[str, Value] | None = None,
     *,
     columns: Collection[str] = (),
-    width: int = _NARROW,
-    mark: str = "",
+    width: int = _NARROW_WIDTH,
+    prefix: str = "",
 ) -> str:
-    """``10:00:00.123 U public.orders 42  status: new → paid  (actor: alice)`` in rich's markup.
+    """``10:00:00.123 U public.orders 42  status: new → paid  (actor: alice)`` in rich markup.
 
-    `known` is the row as it was before, `columns` are those to show (none: all), `mark` stands behind the time. Where
-    the terminal is narrow, names and keys are cut so that what changed is seen.
+    `previous` is the row before the change, `columns` limits the columns shown, `prefix` follows the time. On a narrow
+    terminal names and keys are shortened to leave room for the changed values.
     """
-    what = "  ".join(filter(None, (_said(change), *_differences(change, known, columns))))
-    line = f"{_head(change, width, mark)}  {what}" if what else _head(change, width, mark)
+    details = "  ".join(filter(None, (_operation_note(change), *_differences(change, previous, columns))))
+    line = f"{_head(change, width, prefix)}  {details}" if details else _head(change, width, prefix)
     return line + (f"  [italic magenta]({escape(_pairs(change.annotation))})[/]" if change.annotation else "")
 
 
-def diff(
+def format_diff(
     change: Change,
-    known: Mapping[str, Value] | None = None,
+    previous: Mapping[str, Value] | None = None,
     *,
     columns: Collection[str] = (),
-    width: int = _NARROW,
-    mark: str = "",
+    width: int = _NARROW_WIDTH,
+    prefix: str = "",
 ) -> list[str]:
-    """The same, a line a column: ``+`` what came, ``-`` what went, ``~`` what changed."""
+    """The change with one line per column: ``+`` added, ``-`` deleted, ``~`` changed."""
     annotation = f"  [italic magenta]({escape(_pairs(change.annotation))})[/]" if change.annotation else ""
-    said = _said(change)
-    lines = [f"{_head(change, width, mark)}{'  ' + said if said else ''}{annotation}"]
-    before, after = _before(change, known) or {}, change.after or {}
+    note = _operation_note(change)
+    lines = [f"{_head(change, width, prefix)}{'  ' + note if note else ''}{annotation}"]
+    before, after = _before(change, previous) or {}, change.after or {}
     for name in _shown({**before, **after}, change, columns):
         old, new = _short(before.get(name), width), _short(after.get(name), width)
         if change.op is Op.DELETE:
@@ -59,15 +59,15 @@ def diff(
 
 
 def as_json(change: Change, columns: Collection[str] = ()) -> dict[str, Any]:
-    """The change with all it knows (or some columns); numbers exact, times in ISO 8601."""
+    """The change as an object for JSON, with all or the selected columns."""
     table = change.table
     return {
         "op": change.op,
         "source": change.source,
         "table": f"{table.schema}.{table.name}",
         "key": change.key,
-        "after": _chosen(change.after, columns),
-        "before": _chosen(change.before, columns),
+        "after": _select_columns(change.after, columns),
+        "before": _select_columns(change.before, columns),
         "position": str(change.position),
         "commit_time": change.commit_time,
         "xid": change.xid,
@@ -76,8 +76,8 @@ def as_json(change: Change, columns: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
-def span(seconds: float) -> str:
-    """A duration in a few signs: ``180ms``, ``2.5s``, ``12m``, ``3.1h``, ``4.0d``."""
+def format_duration(seconds: float) -> str:
+    """A short duration: ``180ms``, ``2.5s``, ``12.0m``, ``3.1h``, ``4.0d``."""
     if abs(seconds) < 1:
         return f"{seconds * 1000:.0f}ms"
     for unit, size in (("s", 60), ("m", 60), ("h", 24)):
@@ -87,31 +87,31 @@ def span(seconds: float) -> str:
     return f"{seconds:.1f}d"
 
 
-def lag_mark(lag: timedelta) -> str:
-    """A lag behind a line's time, in colours by its size."""
+def format_lag(lag: timedelta) -> str:
+    """A lag as markup, colored by its size."""
     seconds = lag.total_seconds()
     style = "green" if seconds < 1 else "yellow" if seconds < 60 else "red"
-    return f"[{style}]{span(seconds):>6}[/] "
+    return f"[{style}]{format_duration(seconds):>6}[/] "
 
 
-def _head(change: Change, width: int, mark: str) -> str:
+def _head(change: Change, width: int, prefix: str) -> str:
     style = _STYLES[change.op]
     time = change.commit_time.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    narrow = width < _NARROW
+    narrow = width < _NARROW_WIDTH
     table, key = (
         _cut(str(change.table), width // 3 if narrow else width),
-        _cut(key_text(change), width // 4 if narrow else _WHOLE_KEY),
+        _cut(display_key(change), width // 4 if narrow else _MAX_KEY),
     )
-    line = f"[dim]{time}[/] {mark}[{style}]{change.op.value}[/] [bold]{escape(table)}[/]"
+    line = f"[dim]{time}[/] {prefix}[{style}]{change.op.value}[/] [bold]{escape(table)}[/]"
     return f"{line} [cyan]{escape(key)}[/]" if key else line
 
 
-def key_text(change: Change) -> str:
-    """The key for people: its values, joined by commas."""
+def display_key(change: Change) -> str:
+    """The values of the key, joined by commas."""
     return ",".join(str(value) for value in change.key.values())
 
 
-def _said(change: Change) -> str:
+def _operation_note(change: Change) -> str:
     if change.op is Op.TRUNCATE:
         return "truncated"
     if change.op is Op.DELETE:
@@ -119,11 +119,11 @@ def _said(change: Change) -> str:
     return "(its key changed)" if change.key_change else ""
 
 
-def _differences(change: Change, known: Mapping[str, Value] | None, columns: Collection[str]) -> list[str]:
+def _differences(change: Change, previous: Mapping[str, Value] | None, columns: Collection[str]) -> list[str]:
     if change.after is None:
         return []
     shown = _shown(change.after, change, columns)
-    before = _before(change, known) if change.op is Op.UPDATE else None
+    before = _before(change, previous) if change.op is Op.UPDATE else None
     if before is None:
         return [_pair(name, change.after[name]) for name in shown]
     changed = [name for name in shown if name not in before or before[name] != change.after[name]]
@@ -136,18 +136,18 @@ def _changed(name: str, before: Mapping[str, Value], new: Value) -> str:
     return f"[dim]{escape(name)}:[/] {escape(_short(before[name]))}[dim]{_ARROW}[/]{escape(_short(new))}"
 
 
-def _before(change: Change, known: Mapping[str, Value] | None) -> Mapping[str, Value] | None:
-    """The row before: what the stream says of it (REPLICA IDENTITY FULL), else what went by earlier."""
+def _before(change: Change, previous: Mapping[str, Value] | None) -> Mapping[str, Value] | None:
+    """The row before the change: from the change itself (REPLICA IDENTITY FULL), else the previously seen row."""
     if change.before and set(change.before) - set(change.key):
         return change.before
-    return known
+    return previous
 
 
 def _shown(row: Mapping[str, Value], change: Change, columns: Collection[str]) -> list[str]:
     return [name for name in row if name not in change.key and (not columns or name in columns)]
 
 
-def _chosen(row: Mapping[str, Value] | None, columns: Collection[str]) -> Mapping[str, Value] | None:
+def _select_columns(row: Mapping[str, Value] | None, columns: Collection[str]) -> Mapping[str, Value] | None:
     if row is None or not columns:
         return row
     return {name: value for name, value in row.items() if name in columns}
@@ -161,9 +161,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return "  ".join(f"{name}: {_short(value)}" for name, value in values.items())
 
 
-def _short(value: object, most: int = _MOST) -> str:
-    return _cut("null" if value is None else " ".join(str(value).split()), most)
+def _short(value: object, max_length: int = _MAX_CELL) -> str:
+    return _cut("null" if value is None else " ".join(str(value).split()), max_length)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: max(1, most - 1)] + "…"
+def _cut(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max(1, max_length - 1)] + "…"

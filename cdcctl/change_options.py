@@ -1,4 +1,4 @@
-"""The flags by which `tail` and `replay` choose changes, and what they mean."""
+"""The flags that select changes, shared by `tail` and `replay`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from consumers.filters.selection import Selection
 from consumers.stream.points import Point
 
 Tables = Annotated[
-    list[str] | None, typer.Option("--table", help="Only tables that match this glob, schema.name or name; repeatable.")
+    list[str] | None, typer.Option("--table", help="Only tables matching this glob (schema.name or name); repeatable.")
 ]
-Ops = Annotated[list[str] | None, typer.Option("--op", help="Only these: insert, update, delete, truncate (I U D T).")]
-Keys = Annotated[list[str] | None, typer.Option("--key", help="Only rows of this key: 42, or a,b; repeatable.")]
+Ops = Annotated[
+    list[str] | None, typer.Option("--op", help="Only these operations: insert, update, delete, truncate (I U D T).")
+]
+Keys = Annotated[list[str] | None, typer.Option("--key", help="Only rows with this key: 42, or a,b; repeatable.")]
 Where = Annotated[
-    str | None, typer.Option("--where", help="Only rows that fit: total > 100 and status in ('new', 'paid').")
+    str | None, typer.Option("--where", help="Only rows that satisfy: total > 100 and status in ('new', 'paid').")
 ]
 _OPS = {spelling: op for op in Op for spelling in (op.value.lower(), op.name.lower())}
 
@@ -32,10 +34,10 @@ def selection(
     keys: Iterable[str] | None = None,
     where: str | None = None,
 ) -> Selection:
-    """What the flags ask for. Raises UsageError."""
-    chosen = frozenset(_op(name) for text in ops or () for name in text.split(","))
+    """Build a Selection from the flags. Raises UsageError."""
+    operations = frozenset(_op(name) for text in ops or () for name in text.split(","))
     return Selection(
-        since, until, tuple(tables or ()), chosen, frozenset(keys or ()), None if where is None else parse(where)
+        since, until, tuple(tables or ()), operations, frozenset(keys or ()), None if where is None else parse(where)
     )
 
 
@@ -43,4 +45,6 @@ def _op(text: str) -> Op:
     try:
         return _OPS[text.strip().lower()]
     except KeyError:
-        raise UsageError(f"no operation: {text!r}", "use insert, update, delete, truncate, or I, U, D, T") from None
+        raise UsageError(
+            f"unknown operation: {text!r}", "use insert, update, delete, truncate, or I, U, D, T"
+        ) from None

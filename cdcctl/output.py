@@ -1,6 +1,6 @@
-"""All that cdcctl prints: results to stdout, the rest to stderr; the only importer of rich.
+"""Everything that cdcctl prints: results on stdout, everything else on stderr. The only module that imports rich.
 
-``-o json`` prints one JSON object (or ``jsonl`` one a line) with no colour and no wrapping, for scripts.
+``-o json`` prints one JSON object, ``-o jsonl`` one per line, without color or wrapping, for scripts.
 """
 
 from __future__ import annotations
@@ -9,48 +9,53 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
 from rich.console import Console, Group  # noqa: TID251
+from rich.filesize import decimal  # noqa: TID251
 from rich.live import Live  # noqa: TID251
 from rich.markup import escape as escape  # noqa: TID251, PLC0414 -- re-exported
 from rich.panel import Panel  # noqa: TID251
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: TID251
 from rich.table import Table  # noqa: TID251
 from rich.text import Text  # noqa: TID251
 
 from cdckit.errors import CdcError, UsageError
 
-_UNBOUNDED = 10_000  # a pipe gets a table's cells whole
+_PIPE_WIDTH = 10_000  # a table printed into a pipe is not cut
+_WIDE = 88  # columns from which a progress bar has room for the position
 
 
-class _Piped(Console):
-    """A console whose reader may go away (| head): the root command ends quietly then."""
+class _PipeConsole(Console):
+    """A console that raises BrokenPipeError when the reader closes the pipe (| head); the root command handles it."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def stdout() -> Console:
-    """The console of results. Made anew, so that tests and pipes see the stream that is in place now."""
-    columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
-    return _Piped(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False, width=columns)
+    """The console for results. A new one per call, so that it uses the current sys.stdout."""
+    columns = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return _PipeConsole(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False, width=columns)
 
 
 def stderr() -> Console:
-    """The console of everything that is no result."""
+    """The console for everything that is not a result."""
     return Console(file=sys.stderr, stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 def print_text(markup: str = "") -> None:
-    """A result, in rich's markup: `escape` what comes from outside."""
+    """Print a result in rich markup; `escape` any text from outside."""
     stdout().print(markup)
 
 
 def line_printer() -> Callable[[str], None]:
-    """Prints results on exactly one line each: cut to the terminal's width, whole when there is no terminal."""
+    """A function that prints markup on exactly one line: cut to the terminal's width, complete without a terminal."""
     console = stdout()
     if not sys.stdout.isatty():
         return console.print
@@ -58,76 +63,82 @@ def line_printer() -> Callable[[str], None]:
 
 
 def print_line(markup: str) -> None:
-    """One such line."""
+    """Print a result in rich markup on one line."""
     line_printer()(markup)
 
 
 def print_plain(line: str) -> None:
-    """A result as it is: no markup, no colour, no wrapping."""
-    print_text_as_it_is(line + "\n")
+    """Print a result without markup, color or wrapping."""
+    write_text(line + "\n")
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Many results as they are, in one write."""
+    """Print plain lines in one write."""
     if lines:
-        print_text_as_it_is("\n".join(lines) + "\n")
+        write_text("\n".join(lines) + "\n")
 
 
-def print_text_as_it_is(text: str) -> None:
-    """A result as it is, its line ends in it."""
+def write_text(text: str) -> None:
+    """Write text to stdout unchanged, without adding a line end."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def print_bytes(data: bytes) -> None:
-    """A result as it is, byte for byte."""
+    """Write bytes to stdout unchanged."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
 def confirm(question: str) -> bool:
-    """Ask on stderr; no terminal, no yes."""
+    """Ask a yes/no question on stderr, with "no" as the default. False without a terminal."""
     if not sys.stdin.isatty():
-        note(f"{escape(question)} [dim]no terminal to ask on: say --yes[/]")
+        note(f"{escape(question)} [dim]no terminal to ask on: use --yes[/]")
         return False
-    stderr().print(f"{escape(question)} [y/N] ", end="")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    with redirect_stdout(sys.stderr):  # typer writes the last character of a question to stdout
+        return typer.confirm(question)
+
+
+def prompt(question: str, default: str) -> str:
+    """Ask for a value on stderr; Enter accepts `default`. Raises typer.Abort on Ctrl-C and at the end of the input."""
+    with redirect_stdout(sys.stderr):
+        return str(typer.prompt(question, default=default, show_default=bool(default)))
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False
 ) -> None:
-    """A result as a table; cells are plain text (None is shown dimmed), or rich's markup where that is said."""
+    """Print a result as a table. Cells are plain text (None is dimmed), or rich markup when `markup` is set."""
     stdout().print(table(columns, rows, title, markup=markup))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "", *, markup: bool = False) -> Table:
-    """The same, to be drawn by a live display."""
-    made = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """Build a table, for `print_table` or a live display."""
+    built = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        made.add_row(
+        built.add_row(
             *("[dim]null[/dim]" if cell is None else str(cell) if markup else escape(str(cell)) for cell in row)
         )
-    return made
+    return built
 
 
 def json_line(value: object) -> str:
-    """One line of JSON: exact numbers (Decimal as a number), times in ISO 8601, all else by `str`."""
+    """Encode as one line of JSON: Decimals as exact numbers, times in ISO 8601, other types by `str`."""
     return _JSON.encode(value).decode()
 
 
 def print_json_lines(values: Iterable[object]) -> None:
-    """One such line for each, in one write."""
-    print_text_as_it_is(_JSON.encode_lines(list(values)).decode())
+    """Print one line of JSON per value, in one write."""
+    write_text(_JSON.encode_lines(list(values)).decode())
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """A result as JSON on stdout."""
-    print_text_as_it_is(json_line(value) + "\n")
+    """Print a result as JSON."""
+    write_text(json_line(value) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A result as CSV with a header."""
+    """Print a result as CSV with a header line."""
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -135,10 +146,10 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None
 
 
 def print_parquet(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A result as one Parquet file on stdout, cells as text. Raises UsageError on a terminal."""
+    """Write a result to stdout as one Parquet file, all cells as text. Raises UsageError on a terminal."""
     if sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal", "redirect it: … -o parquet > file.parquet")
-    import pyarrow as pa  # noqa: PLC0415 -- slow to load, and only this needs it
+        raise UsageError("Parquet cannot be printed on a terminal", "redirect it: … -o parquet > file.parquet")
+    import pyarrow as pa  # noqa: PLC0415 -- slow to import, and only needed here
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     cells = {
@@ -149,28 +160,35 @@ def print_parquet(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
     print_bytes(buffer.getvalue())
 
 
+def file_size(count: float) -> str:
+    """A number of bytes with a decimal unit: ``1.5 kB``."""
+    return decimal(round(count))
+
+
 Screen = Group
 """One frame of a live display."""
 
 
-def screen(
+def log_frame(
     title: str, log: Sequence[str], height: int, columns: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> Screen:
-    """A frame: some lines of a log (markup, cut to the width) above a table."""
+    """A frame with log lines (markup, cut to the width) in a panel of `height` lines above a table."""
     body = [_one_line(line) for line in log]
     body += [Text("")] * (height - len(body))
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
+    below = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    return Group(Panel(Group(*body), title=title, title_align="left", border_style="dim"), table)
+        below.add_row(*(escape(cell) for cell in row))
+    return Group(Panel(Group(*body), title=title, title_align="left", border_style="dim"), below)
 
 
-def stacked(lines: Sequence[str], table: tuple[Sequence[str], Iterable[Sequence[str]]], below: Sequence[str]) -> Screen:
-    """A frame: lines, a table (its columns, its rows), lines; all in rich's markup, none wider than the terminal."""
+def table_frame(
+    above: Sequence[str], table: tuple[Sequence[str], Iterable[Sequence[str]]], below: Sequence[str]
+) -> Screen:
+    """A frame with a table (columns and rows) between lines, all in rich markup and cut to the terminal's width."""
     shown = Table(*table[0], box=None, pad_edge=False, header_style="bold")
     for row in table[1]:
         shown.add_row(*row)
-    return Group(*map(_one_line, lines), "", shown, "", *map(_one_line, below))
+    return Group(*map(_one_line, above), "", shown, "", *map(_one_line, below))
 
 
 def _one_line(markup: str) -> Text:
@@ -180,28 +198,50 @@ def _one_line(markup: str) -> Text:
 
 
 def width() -> int:
-    """The columns of results' console."""
+    """The width of the results' console, in columns."""
     return stdout().width
 
 
 def live(console: Console, *, whole_screen: bool = False) -> Live:
-    """A display that is drawn again in place, on a terminal only; `whole_screen` gives the old one back at the end."""
+    """A display redrawn in place, on a terminal only. `whole_screen` uses the alternate screen."""
     return Live(
         console=console, refresh_per_second=8, transient=True, screen=whole_screen,
         redirect_stderr=False, redirect_stdout=False,
     )  # fmt: skip
 
 
+def progress_bar(console: Console) -> Progress:
+    """A progress bar that is removed at the end. Its task has the fields `count`, `rate` and `position`."""
+    wide = console.width >= _WIDE
+    columns = [
+        BarColumn(20 if wide else 10), TaskProgressColumn(), TextColumn("{task.fields[count]:,} changes"),
+        TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn(compact=True), TextColumn("left"),
+    ]  # fmt: skip
+    if wide:
+        columns.append(TextColumn("[dim]{task.fields[position]}[/]"))
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+
+@contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Show a line of plain text with a spinner on stderr until the block ends; nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _text: None
+        return
+    with stderr().status("") as status:
+        yield lambda text: status.update(escape(text))
+
+
 SVG_COLUMNS = 120
 
 
-def as_printed(text: str) -> Screen:
-    """What a command has printed on a terminal, with its colours."""
+def from_ansi(text: str) -> Screen:
+    """A frame with the captured output of a terminal, including its colors."""
     return Group(Text.from_ansi(text))
 
 
 def save_svg(frame: Screen, path: Path, title: str, columns: int = SVG_COLUMNS) -> None:
-    """Write a frame as an SVG image, so many columns wide."""
+    """Write a frame as an SVG image, `columns` wide."""
     console = Console(record=True, file=io.StringIO(), width=columns, force_terminal=True)
     console.print(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,19 +249,12 @@ def save_svg(frame: Screen, path: Path, title: str, columns: int = SVG_COLUMNS) 
 
 
 def note(markup: str) -> None:
-    """Progress and remarks, on stderr."""
+    """Print progress or a remark on stderr, in rich markup."""
     stderr().print(markup)
 
 
-def passing(text: str = "") -> None:
-    """A line on stderr that the next one, or a note, takes the place of; none takes it away. On a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{text[: stderr().width - 1]}\x1b[K")
-        sys.stderr.flush()
-
-
-def failure(error: CdcError) -> None:
-    """An error and what mends it, on stderr."""
+def print_error(error: CdcError) -> None:
+    """Print an error and its hint on stderr."""
     console = stderr()
     console.print(f"[bold red]error:[/] {escape(error.message)}")
     if error.hint:

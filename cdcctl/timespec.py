@@ -1,4 +1,4 @@
-"""Places in the history as people type them: ``10m``, ``2026-11-23T10:00:00Z``, ``earliest``, an LSN; commit time."""
+"""Parses times, positions and rates from the command line: ``10m``, ``2026-11-23T10:00:00Z``, ``earliest``, an LSN."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_point(text: str, now: datetime | None = None, *, future: bool = False) -> Point:
-    """A time as `parse_moment` reads it, an LSN (``16/B374D848``) or a position (``1:16/B374D848:3``).
+    """Parse a time (see `parse_time`), an LSN (``16/B374D848``) or a position (``1:16/B374D848:3``).
 
-    Raises UsageError; a time to come is one unless `future`.
+    Raises UsageError, also for a time in the future unless `future` is set.
     """
     plain = text.strip()
     try:
         return Point(position=Position.parse(plain)) if plain.count(":") == 2 else Point(lsn=Lsn.parse(plain))
     except ValueError:
-        return Point(parse_moment(text, now, future=future))
+        return Point(parse_time(text, now, future=future))
 
 
-def parse_moment(text: str, now: datetime | None = None, *, future: bool = False) -> datetime:
-    """``10m`` ago, an ISO 8601 time (no offset: this machine's zone), or ``earliest``. Raises UsageError."""
+def parse_time(text: str, now: datetime | None = None, *, future: bool = False) -> datetime:
+    """Parse ``10m`` (ago), an ISO 8601 time (without offset: local time zone) or ``earliest``. Raises UsageError."""
     present = now or datetime.now(UTC)
     if text.strip().lower() == "earliest":
         return OLDEST
@@ -37,18 +37,18 @@ def parse_moment(text: str, now: datetime | None = None, *, future: bool = False
     except (ValueError, OverflowError):
         raise UsageError(
             f"not a time: {text!r}",
-            "write 10m, 2h, 3d (ago), 2026-11-23T10:00:00Z, or earliest; tail and replay take an LSN too",
+            "use 10m, 2h or 3d (ago), 2026-11-23T10:00:00Z, or earliest; tail and replay also accept an LSN",
         ) from None
     if moment > present and not future:
-        raise UsageError(f"{text} is in the future", f"now is {present.isoformat(timespec='seconds')}")
+        raise UsageError(f"{text} is in the future", f"the current time is {present.isoformat(timespec='seconds')}")
     return moment
 
 
 def parse_rate(text: str | None) -> float | None:
-    """``5000/s`` or ``5000``, rows a second; None without one. Raises UsageError."""
+    """Parse rows per second: ``5000/s`` or ``5000``; None stays None. Raises UsageError."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/s)?", text.strip())
     if match is None or not float(match[1]):
-        raise UsageError(f"--rate cannot be {text!r}", "write rows a second, like 5000/s")
+        raise UsageError(f"--rate cannot be {text!r}", "use rows per second, like 5000/s")
     return float(match[1])

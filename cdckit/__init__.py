@@ -1,4 +1,4 @@
-"""The vocabulary that producer, consumers and third-party sinks share: no I/O, one JSON library.
+"""The types and formats that producer, consumers and third-party sinks share; no I/O.
 
 Import from the modules (``cdckit.change``, ``cdckit.position``, ``cdckit.sink``, ``cdckit.errors``,
 ``cdckit.testing``); this package re-exports what a sink's author needs.

@@ -1,6 +1,6 @@
-"""KPL aggregated records: many records in one, as the KCL unpacks them (no protobuf compiler).
+"""Packs and unpacks KPL aggregated records, as the KCL does, without a protobuf compiler.
 
-Four magic bytes, a protobuf message, and the MD5 of the message::
+An aggregated record is four magic bytes, a protobuf message, and the MD5 of the message::
 
     message AggregatedRecord {
       repeated string partition_key_table = 1;
@@ -13,7 +13,7 @@ Four magic bytes, a protobuf message, and the MD5 of the message::
       required bytes data = 3;
     }
 
-The KCL drops an aggregated record as a whole, in silence, when one of its records belongs to another shard.
+The KCL silently drops an aggregated record as a whole when one of its records belongs to another shard.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEY_INDEX, _HASH_KEY_INDEX, _DATA = 0x08, 0x10, 0x1A
 
 
 class SubRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record inside an aggregated one. `hash_key` (decimal) overrides the partition key's own."""
+    """One record inside an aggregated one. `hash_key` (decimal) overrides the partition key's hash."""
 
     partition_key: str
     data: bytes
@@ -39,13 +39,25 @@ class SubRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 OVERHEAD = len(MAGIC) + _DIGEST
-"""Bytes that every aggregated record has besides its records'."""
-OVERHEAD_A_RECORD = 48
-"""Bytes that a record takes at the most besides its data and its keys."""
+"""Bytes of an aggregated record besides its records."""
+OVERHEAD_PER_RECORD = 48
+"""At most this many bytes of a record besides its data and keys."""
 
 
 def pack(records: Iterable[SubRecord]) -> bytes:
-    """One aggregated record of all these, in this order."""
+    """Pack records, in this order, into one aggregated record.
+
+    Args:
+        records: The records; all of them must belong to one shard.
+
+    Returns:
+        The data of the aggregated record.
+
+    Example:
+        >>> unpack(pack([SubRecord("a", b"1"), SubRecord("b", b"2")]), "key")
+        [SubRecord(partition_key='a', data=b'1', hash_key=None), SubRecord(partition_key='b', data=b'2', hash_key=None)]
+
+    """
     keys: dict[str, int] = {}
     hash_keys: dict[str, int] = {}
     packed: list[bytes] = []
@@ -57,7 +69,20 @@ def pack(records: Iterable[SubRecord]) -> bytes:
 
 
 def unpack(data: bytes, partition_key: str) -> Sequence[SubRecord]:
-    """The records inside; when it is not an aggregated one, the record itself under its own key, as in the KCL."""
+    """Unpack an aggregated record; return any other record itself, under its own key, as the KCL does.
+
+    Args:
+        data: The data of a record of the stream.
+        partition_key: That record's partition key.
+
+    Returns:
+        The records inside, in order; at least one.
+
+    Example:
+        >>> unpack(b"plain", "key")
+        [SubRecord(partition_key='key', data=b'plain', hash_key=None)]
+
+    """
     message = data[len(MAGIC) : -_DIGEST]
     if not data.startswith(MAGIC) or len(data) <= OVERHEAD or not _intact(message, data[-_DIGEST:]):
         return [SubRecord(partition_key, data)]
@@ -72,7 +97,7 @@ def _intact(message: bytes, digest: bytes) -> bool:
 
 
 def _before_data(record: SubRecord, keys: dict[str, int], hash_keys: dict[str, int]) -> bytes:
-    """All of a record but its data, which comes last: it is not copied until everything is joined."""
+    """Return all of a record but its data, which comes last and is not copied until everything is joined."""
     size, number = len(record.data), _varint(keys.setdefault(record.partition_key, len(keys)))
     if record.hash_key is None:
         fields = b"\x08%b\x1a%b" % (number, _varint(size))
@@ -104,7 +129,7 @@ def _record(fields: dict[int, int | bytes], keys: list[str], hash_keys: list[str
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Tag and value of each field; only the two wire types that occur are known."""
+    """Yield tag and value of each field; knows only the two wire types that occur."""
     at = 0
     while at < len(message):
         tag, at = _read_varint(message, at)
@@ -144,4 +169,4 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
             return number, at
         shift += 7
         if shift > 63:
-            raise ValueError("a number without an end")
+            raise ValueError("a varint of more than 64 bits")

@@ -1,7 +1,7 @@
-"""A change of one row (or the truncation of one table), as every satellite sees it.
+"""A change of one row, or the truncation of one table, as every satellite receives it.
 
-msgspec's structs rather than dataclasses: they are made several times as fast, once a record (`msgspec.structs.replace`
-makes a changed copy).
+These are msgspec structs and not dataclasses: one is created per record, several times as fast.
+`msgspec.structs.replace` makes a changed copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from cdckit.position import Lsn, Position
 
 Value = None | bool | int | Decimal | str
-"""A column's value. Numbers are exact (int or Decimal); all else is PostgreSQL's own text (see docs/wire-format.md)."""
+"""A column's value: exact numbers (int or Decimal), else PostgreSQL's own text (see docs/wire-format.md)."""
 
 _PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
 _TABLE = re.compile(rf"{_PART}(?:\.{_PART})?")
@@ -28,7 +28,7 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class Op(StrEnum):
-    """What happened, by wal2json's letter."""
+    """What happened to the row or table; the values are wal2json's."""
 
     INSERT = "I"
     UPDATE = "U"
@@ -37,12 +37,18 @@ class Op(StrEnum):
 
 
 def quote_name(name: str) -> str:
-    """An identifier as PostgreSQL writes it: bare where that is unambiguous, else in double quotes."""
+    """Quote an identifier as PostgreSQL does: only where it is necessary.
+
+    Example:
+        >>> quote_name("orders"), quote_name("Order Items")
+        ('orders', '"Order Items"')
+
+    """
     return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
-    """A table's schema and name, as stored in the catalogue (unquoted)."""
+    """A table's schema and name, as stored in the catalog (unquoted). `str` quotes where necessary."""
 
     schema: str
     name: str
@@ -52,7 +58,16 @@ class Table(msgspec.Struct, frozen=True, order=True, cache_hash=True):
 
     @classmethod
     def parse(cls, text: str) -> Table:
-        """Read ``public.orders``, ``orders`` (schema public) or quoted names. Raises ValueError otherwise."""
+        """Parse a table's name, quoted where necessary; the schema defaults to public.
+
+        Raises:
+            ValueError: `text` is not a table's name.
+
+        Example:
+            >>> str(Table.parse("orders")), str(Table.parse('sales."Order Items"'))
+            ('public.orders', 'sales."Order Items"')
+
+        """
         match = _TABLE.fullmatch(text)
         if match is None:
             raise ValueError(f"not a table's name: {text!r} (expected like public.orders)")
@@ -70,7 +85,13 @@ def _table_text(schema: str, name: str) -> str:
 
 
 def key_text(values: Mapping[str, Value]) -> str:
-    """A key's values as compact JSON, ``[42]`` or ``["a","b"]``: the canonical text of a row's key."""
+    """Return a key's values as compact JSON: the canonical text of a row's key.
+
+    Example:
+        >>> key_text({"tenant": "acme", "id": 42})
+        '["acme",42]'
+
+    """
     return _ENCODER.encode(list(values.values())).decode()
 
 
@@ -78,9 +99,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """One row's insert, update or delete, or one table's truncate. Immutable.
 
     `after` holds the new values of an insert or update; an unchanged TOAST column is *absent* from it, which is not
-    NULL (None). `before` holds what the replica identity gave of the old row: just the key by default, every column
-    under REPLICA IDENTITY FULL. `key` holds the primary key (a table without one: the replica identity of the row,
-    else all its columns) and is empty for a truncate. `types` maps each column seen to its PostgreSQL type.
+    NULL (None). `before` holds the old row's columns that the replica identity includes: only the key by default, every
+    column under REPLICA IDENTITY FULL. `key` holds the primary key (without one: the row's replica identity, else all
+    its columns) and is empty for a truncate. `types` maps each column in the record to its PostgreSQL type.
     """
 
     op: Op
@@ -96,7 +117,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     xid: int | None = None
     annotation: Mapping[str, object] | None = None
     key_change: bool = False
-    """True on the delete and on the insert that one UPDATE of a primary key was split into."""
+    """True for the delete and for the insert that one UPDATE of a primary key was split into."""
 
     @property
     def key_text(self) -> str:
@@ -105,5 +126,5 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def row_id(self) -> str:
-        """One row of one source, ``main/public.orders/[42]``: the document id and (when short) the partition key."""
+        """The row's id, ``main/public.orders/[42]``: the document id and (when short) the partition key."""
         return f"{self.source}/{self.table}/{self.key_text}"

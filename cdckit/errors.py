@@ -1,16 +1,16 @@
-"""Every error this project raises on purpose.
+"""The errors that this project raises on purpose.
 
-    CdcError                     message, hint (the command or setting that mends it), exit_code
+    CdcError                     message, hint (the command or setting that fixes it), exit_code
     ├── UsageError          (2)  a flag, setting, time or name that cannot be used
-    ├── SourceError         (3)  PostgreSQL: unreachable, not prepared, or not the server it was
+    ├── SourceError         (3)  PostgreSQL: unreachable, not prepared, or another server than before
     │   ├── SlotInUse            another process streams from the slot
-    │   ├── SlotLost             the slot is gone, or its WAL is: changes are missing
+    │   ├── SlotLost             the slot or its WAL does not exist any more: changes are missing
     │   └── EpochChanged         another server, or a restored one, answers
     ├── StreamError         (4)  Kinesis or DynamoDB: unreachable, missing, refused, no credentials
     │   └── RecordTooLarge       a change over the stream's record limit
     ├── ConsumerError       (5)  the KCL side: no Java, unknown consumer, a live lease
     ├── SatelliteError      (6)  a satellite's store: missing, damaged, or not equal to the source
-    ├── EnvelopeError            bytes on the stream that are no change; dead-lettered by the kit
+    ├── EnvelopeError            bytes on the stream that are not a change; dead-lettered by the kit
     ├── PoisonChange             raised by a sink: a change of this batch can never be applied; the kit finds it
     └── TransientSinkError       raised by a sink: try the same batch again
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 
 class CdcError(Exception):
-    """A failure that a user can understand: what is wrong, where, and (`hint`) what mends it."""
+    """An error for the user: what is wrong, where, and (`hint`) the command or setting that fixes it."""
 
     exit_code = 1
 
@@ -78,13 +78,13 @@ class SatelliteError(CdcError):
 
 
 class EnvelopeError(CdcError):
-    """Bytes on the stream that are no change of ours."""
+    """Bytes on the stream that are not a change."""
 
 
 class PoisonChange(CdcError):
     """Raised by a sink's ``apply`` when its batch holds a change that can never be applied (the message says why).
 
-    The kit splits the batch until the change stands alone, keeps it as a dead letter, and applies all others.
+    The kit splits the batch until the change is alone, stores it as a dead letter, and applies all others.
     """
 
 

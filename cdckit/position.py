@@ -1,4 +1,4 @@
-"""Where a change stands: the LSN and the total order over all changes of a source."""
+"""The position of a change: LSNs, and the total order over all changes of a source."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ class Lsn(int):
 
     @classmethod
     def parse(cls, text: str) -> Lsn:
-        """Read ``16/B374D848``. Raises ValueError when `text` is not an LSN."""
+        """Parse an LSN.
+
+        Raises:
+            ValueError: `text` is not an LSN.
+
+        Example:
+            >>> int(Lsn.parse("16/B374D848")), str(Lsn(1))
+            (97500059720, '0/1')
+
+        """
         high, _, low = text.partition("/")
-        try:  # this runs twice a record: `fromhex` is quick, and takes neither signs nor prefixes as `int` does
+        try:  # this runs twice per record: `fromhex` is fast, and accepts neither signs nor prefixes as `int` does
             eight = _unhex(high.rjust(8, "0") + low.rjust(8, "0"))
         except ValueError:
             eight = b""
@@ -38,7 +47,7 @@ class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """``(epoch, commit_lsn, index)``: idempotency key and sort key of history.
 
     A total order over one source: the transaction's commit LSN, then the change's ordinal in the transaction.
-    A higher epoch (another server, or a restored one) stands above every position of a lower one.
+    A higher epoch (another server, or a restored one) is above every position of a lower one.
     """
 
     epoch: int
@@ -52,14 +61,24 @@ class Position(msgspec.Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def from_sort_key(cls, text: str) -> Position:
-        """Undo `sort_key`. Raises ValueError when `text` is not 32 hexadecimal digits."""
+        """Parse a `sort_key`.
+
+        Raises:
+            ValueError: `text` is not 32 hexadecimal digits.
+
+        Example:
+            >>> position = Position.parse("1:16/B374D848:3")
+            >>> Position.from_sort_key(position.sort_key) == position
+            True
+
+        """
         if len(text) != 32:
             raise ValueError(f"not a position's sort key: {text!r}")
         return cls(int(text[:8], 16), Lsn(int(text[8:24], 16)), int(text[24:], 16))
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read what `str` prints, ``1:16/B374D848:3``. Raises ValueError otherwise."""
+        """Parse what `str` returns, ``1:16/B374D848:3``. Raises ValueError otherwise."""
         epoch, _, rest = text.partition(":")
         lsn, _, index = rest.partition(":")
         return cls(int(epoch), Lsn.parse(lsn), int(index))

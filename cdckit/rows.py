@@ -1,9 +1,9 @@
-"""What is known of a row when changes arrive in whatever order: the hard part of a satellite that holds rows; pure.
+"""Merges the changes of a row that arrive in any order: the hard part of a satellite that stores rows; pure.
 
 The state of a row is a function of the *set* of its changes: the newest one gives every column that it carries; a
 column that it left out (unchanged TOAST) comes from the newest earlier change that carries it, back to the row's last
-insert or delete (the `base`). So every order, with any duplicates, converges on one row. A sink stores a
-`RowState` a key (its values may lie elsewhere: see `KEPT`) and a truncate watermark a table, and asks `merge`.
+insert or delete (the `base`). So every order, with any duplicates, converges on one row. A sink stores a `RowState` per
+key (its values may be elsewhere: see `STORED`) and a truncate watermark per table, and calls `merge`.
 """
 
 from __future__ import annotations
@@ -15,55 +15,69 @@ from msgspec.structs import replace
 
 from cdckit.change import Change, Op, Value
 
-NOWHERE = ""
+NO_POSITION = ""
 """Sorts below every position's sort key."""
-KEPT = "\x00kept"
-"""Stands for a value that the satellite has stored already: `merge` looks at names and positions, not at values. What
-`merge` returns holds KEPT where the stored value stays, and the new value where it is to be written."""
+STORED = "\x00kept"
+"""Stands for a value that the satellite has stored already: `merge` uses names and positions, not values. Its result
+has STORED where the stored value stays, and the new value where it must be written."""
 
 
 class RowState(msgspec.Struct, frozen=True, gc=False):
     """One row as far as it is known. Positions are sort keys.
 
     `fills` names the columns of `values` that come from a change older than `position`, with that change's position.
-    `base` is the newest insert or delete known, at or below `position`; without one the row may lack columns.
+    `base` is the newest known insert or delete, at or below `position`; without one the row may lack columns.
     """
 
     position: str
     deleted: bool = False
-    base: str = NOWHERE
+    base: str = NO_POSITION
     values: Mapping[str, Value] = msgspec.field(default_factory=dict)
     fills: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-def merge(held: RowState | None, change: Change, floor: str = NOWHERE) -> RowState | None:
-    """The row after the change, or None when the change is superseded.
+def merge(stored: RowState | None, change: Change, floor: str = NO_POSITION) -> RowState | None:
+    """Merge a change into the stored state.
 
-    `floor` is the table's truncate watermark: what is at or below it has no effect.
+    Args:
+        stored: The state so far; None for an unknown row.
+        change: An insert, update or delete of this row.
+        floor: The table's truncate watermark; a change at or below it has no effect.
+
+    Returns:
+        The new state; None when the change is superseded.
+
+    Example:
+        >>> from cdckit.testing import change
+        >>> insert, update = change("I", 1, {"a": 1, "b": 1}, at=1), change("U", 1, {"b": 2}, at=2)
+        >>> state = merge(merge(None, update), insert)
+        >>> state == merge(merge(None, insert), update), dict(state.values)
+        (True, {'id': 1, 'b': 2, 'a': 1})
+
     """
     position = change.position.sort_key
     if position <= floor:
         return None
-    if held is None:
+    if stored is None:
         return _fresh(change, position)
-    if position == held.position:
+    if position == stored.position:
         return None
-    return _newer(held, change, position) if position > held.position else _older(held, change, position)
+    return _newer(stored, change, position) if position > stored.position else _older(stored, change, position)
 
 
-def above(held: RowState, floor: str) -> RowState | None:
-    """The row after a truncate at `floor`: None when it is gone, else without what came from below."""
-    if floor == NOWHERE:
-        return held
-    if held.position <= floor:
+def apply_floor(stored: RowState, floor: str) -> RowState | None:
+    """Apply a truncate at `floor`: None when the row is deleted, else the row without values from below it."""
+    if floor == NO_POSITION:
+        return stored
+    if stored.position <= floor:
         return None
-    kept = _drop_below(held, floor)
-    return replace(kept, base=held.base if held.base > floor else NOWHERE)
+    remaining = _drop_below(stored, floor)
+    return replace(remaining, base=stored.base if stored.base > floor else NO_POSITION)
 
 
-def join(one: RowState, other: RowState) -> RowState:
-    """The row that knows the changes of both: what two stores of the same row have seen, put together."""
-    older, newer = sorted((one, other), key=lambda state: state.position)
+def join(left: RowState, right: RowState) -> RowState:
+    """Join two states of one row: the result knows the changes of both."""
+    older, newer = sorted((left, right), key=lambda state: state.position)
     base = max(newer.base, older.base)
     if newer.deleted or base == newer.position:
         return newer
@@ -80,48 +94,50 @@ def join(one: RowState, other: RowState) -> RowState:
     return _drop_below(RowState(newer.position, False, base, values, fills), base)
 
 
-def ordered(state: RowState) -> Mapping[str, Value]:
-    """The values in the order of their change; by name when several changes carried them, for they arrive in any."""
+def ordered_values(state: RowState) -> Mapping[str, Value]:
+    """Return the values in the order of their change; by name when several changes carried them."""
     return dict(sorted(state.values.items())) if state.fills else state.values
 
 
 def _fresh(change: Change, position: str) -> RowState:
-    base = NOWHERE if change.op is Op.UPDATE else position
+    base = NO_POSITION if change.op is Op.UPDATE else position
     return RowState(position, change.op is Op.DELETE, base, change.after or {})
 
 
-def _newer(held: RowState, change: Change, position: str) -> RowState:
+def _newer(stored: RowState, change: Change, position: str) -> RowState:
     if change.op is not Op.UPDATE:
         return _fresh(change, position)
     assert change.after is not None
-    # a deleted row's column values are gone; an update after a delete can only be one whose insert is still to come
-    kept = {} if held.deleted else {name: value for name, value in held.values.items() if name not in change.after}
-    fills = {name: held.fills.get(name, held.position) for name in kept}
-    return RowState(position, False, held.base, {**kept, **change.after} if kept else change.after, fills)
+    # a deleted row has no values; an update after a delete means that an insert between them is still to come
+    remaining = (
+        {} if stored.deleted else {name: value for name, value in stored.values.items() if name not in change.after}
+    )
+    fills = {name: stored.fills.get(name, stored.position) for name in remaining}
+    return RowState(position, False, stored.base, {**remaining, **change.after} if remaining else change.after, fills)
 
 
-def _older(held: RowState, change: Change, position: str) -> RowState | None:
-    if position <= held.base or held.base == held.position:
+def _older(stored: RowState, change: Change, position: str) -> RowState | None:
+    if position <= stored.base or stored.base == stored.position:
         return None
-    merged = _filled(held, change, position) if change.after is not None else held
+    merged = _fill(stored, change, position) if change.after is not None else stored
     if change.op is not Op.UPDATE:
         merged = _drop_below(replace(merged, base=position), position)
-    return None if merged == held else merged
+    return None if merged == stored else merged
 
 
-def _filled(held: RowState, change: Change, position: str) -> RowState:
+def _fill(stored: RowState, change: Change, position: str) -> RowState:
     assert change.after is not None
-    better = {
+    fresher = {
         name: value
         for name, value in change.after.items()
-        if name not in held.values or (name in held.fills and held.fills[name] < position)
+        if name not in stored.values or (name in stored.fills and stored.fills[name] < position)
     }
-    fills = {**held.fills, **dict.fromkeys(better, position)}
-    return replace(held, values={**held.values, **better}, fills=fills)
+    fills = {**stored.fills, **dict.fromkeys(fresher, position)}
+    return replace(stored, values={**stored.values, **fresher}, fills=fills)
 
 
-def _drop_below(held: RowState, floor: str) -> RowState:
-    stale = {name for name, position in held.fills.items() if position < floor}
-    values = {name: value for name, value in held.values.items() if name not in stale}
-    fills = {name: position for name, position in held.fills.items() if name not in stale}
-    return replace(held, values=values, fills=fills)
+def _drop_below(stored: RowState, floor: str) -> RowState:
+    stale = {name for name, position in stored.fills.items() if position < floor}
+    values = {name: value for name, value in stored.values.items() if name not in stale}
+    fills = {name: position for name, position in stored.fills.items() if name not in stale}
+    return replace(stored, values=values, fills=fills)

@@ -1,4 +1,4 @@
-"""Sinks and changes for tests: this project's own, and those of people who write their own sink."""
+"""Sinks and changes for tests, of this project and of third-party sinks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,29 @@ def change(
     types: Mapping[str, str] | None = None,
     annotation: Mapping[str, object] | None = None,
 ) -> Change:
-    """Make a `Change` by hand: ``change("I", 42, {"status": "new"}, at=3)``. `at` is the commit LSN.
+    """Make a `Change`.
 
-    A scalar `key` is the column ``id``; `after` gets the key's columns added. `types` are guessed from the values.
+    Args:
+        op: ``I``, ``U``, ``D`` or ``T``.
+        key: The key's columns; a scalar is the column ``id``; None for a truncate.
+        after: The new values; the key's columns are added.
+        at: The commit LSN.
+        index: The change's ordinal in its transaction.
+        epoch: The epoch of its position.
+        table: Its table.
+        before: The old row's columns; by default the key of an update or delete.
+        source: The id of its source.
+        types: The columns' types; by default guessed from the values.
+        annotation: Its transaction's annotation.
+
+    Returns:
+        The change.
+
+    Example:
+        >>> inserted = change("I", 42, {"status": "new"}, at=3)
+        >>> inserted.row_id, dict(inserted.after)
+        ('main/public.orders/[42]', {'id': 42, 'status': 'new'})
+
     """
     keys: Mapping[str, Value] = {} if key is None else key if isinstance(key, Mapping) else {"id": key}
     kind = Op(op)
@@ -61,19 +81,25 @@ def _guess(value: Value) -> str:
 
 
 def batch(*changes: Change, shard: str = "shardId-000000000000", first: int = 1) -> Batch:
-    """A `Batch` of these changes with sequence numbers counted from `first`."""
+    """Make a `Batch` of these changes with sequence numbers counted from `first`."""
     return Batch(shard, [Received(item, str(number)) for number, item in enumerate(changes, first)])
 
 
 def deliver(sink: Sink, *changes: Change, shard: str = "shardId-000000000000", first: int = 1) -> Outcome:
-    """Apply the changes as one batch and flush: what a sink's test does most."""
+    """Apply the changes as one batch and flush, as most tests of a sink do.
+
+    Example:
+        >>> deliver(MemorySink(), change("I", 1, at=2), change("U", 1, {"a": 1}, at=1))
+        Outcome(applied=1, superseded=1)
+
+    """
     sink.apply(batch(*changes, shard=shard, first=first))
     return sink.flush()
 
 
 @dataclass
 class MemorySink:
-    """A whole satellite in a dict, the simplest right one: rows by id, positions, tombstones, truncate watermarks."""
+    """A whole satellite in a dict, the simplest correct one: rows by id, positions, truncate watermarks."""
 
     rows: dict[str, dict[str, Value]] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
@@ -82,17 +108,17 @@ class MemorySink:
     _pending: Outcome = field(default_factory=Outcome)
 
     def apply(self, batch: Batch) -> None:
-        """Apply at once; a memory sink has nothing to buffer."""
+        """Apply at once; a memory sink does not buffer."""
         for change in batch.changes:
             self._pending += Outcome(applied=1) if self._apply(change) else Outcome(superseded=1)
 
     def flush(self) -> Outcome:
-        """Hand over the counts."""
+        """Return the outcome since the last flush."""
         done, self._pending = self._pending, Outcome()
         return done
 
     def close(self) -> None:
-        """Remember that it was called."""
+        """Set `closed`."""
         self.closed = True
 
     def _apply(self, change: Change) -> bool:
@@ -121,7 +147,7 @@ class MemorySink:
 
 @dataclass
 class FaultySink:
-    """A `MemorySink` whose n-th calls of apply or flush raise: for the tests of whatever drives a sink."""
+    """A `MemorySink` whose n-th calls of apply or flush raise, for tests of code that drives a sink."""
 
     apply_errors: Mapping[int, Exception] = field(default_factory=dict)
     flush_errors: Mapping[int, Exception] = field(default_factory=dict)
@@ -130,14 +156,14 @@ class FaultySink:
     flushes: int = 0
 
     def apply(self, batch: Batch) -> None:
-        """Raise what is planned for this call, else apply."""
+        """Raise the error planned for this call, else apply."""
         self.applies += 1
         if self.applies in self.apply_errors:
             raise self.apply_errors[self.applies]
         self.inner.apply(batch)
 
     def flush(self) -> Outcome:
-        """Raise what is planned for this call, else flush."""
+        """Raise the error planned for this call, else flush."""
         self.flushes += 1
         if self.flushes in self.flush_errors:
             raise self.flush_errors[self.flushes]
@@ -149,11 +175,11 @@ class FaultySink:
 
 
 def transient(*calls: int) -> dict[int, Exception]:
-    """Errors for `FaultySink`: a `TransientSinkError` on each of these calls."""
+    """Return errors for `FaultySink`: a `TransientSinkError` on each of these calls."""
     return {call: TransientSinkError(f"planned for call {call}") for call in calls}
 
 
 def scrambled(changes: Iterable[Change], order: Iterable[int]) -> list[Change]:
-    """The changes at these indexes, repeats allowed: a delivery under disorder."""
+    """Return the changes at these indexes, repeats allowed: a delivery out of order."""
     history = list(changes)
     return [history[index % len(history)] for index in order]

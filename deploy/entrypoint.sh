@@ -1,5 +1,5 @@
 #!/bin/sh
-# An image has no cdc.toml of yours: where CDC_TOML holds its text (a task's variable or secret) it becomes the file.
+# An image has no cdc.toml. When CDC_TOML has its text (a variable or secret of the task), write it to the file.
 set -eu
 if [ -n "${CDC_TOML:-}" ]; then
     CDC_CONFIG=${CDC_CONFIG:-${TMPDIR:-/tmp}/cdc.toml}

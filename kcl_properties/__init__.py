@@ -1,1 +1,1 @@
-"""One properties file a consumer, as the plain MultiLangDaemon reads it."""
+"""One properties file per consumer, as the plain MultiLangDaemon reads it."""

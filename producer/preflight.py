@@ -1,76 +1,89 @@
-"""Checks before the first change: is this the server that the stream follows, and can its slot be read."""
+"""Checks before the first change that the stream follows this server, and that its slot can be read."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
-from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
-from producer.epoch import Wanted, decide_origin, read_state, write_state
+from producer.epoch import RequestedSlot, StreamState, decide_origin, read_state, write_state
 from producer.kinesis.stream import Stream
-from producer.masking.key import pin_key
-from producer.masking.masker import Masks
-from producer.masking.rules import Column, check_masks
-from producer.postgres.connection import Server, Slot, Source
+from producer.masking.mask_key import pin_key
+from producer.masking.masker import Masker
+from producer.masking.rules import TableColumn, check_masks
+from producer.postgres.catalog import all_columns, unfollowable
+from producer.postgres.connection import Source
+from producer.postgres.server import Server, identify_server
+from producer.postgres.slots import Slot, create_slot, find_slot
 from producer.records import Origin
 
 logger = logging.getLogger(__name__)
 
 
-_NO_MASKS = Masks()
+_NO_MASKS = Masker()
+
+
+class FirstRun(Protocol):
+    """What happens when the stream has no record of the source yet."""
+
+    def create_slot(self, source: Source, origin: Origin, /) -> None:
+        """Create the missing slot."""
+
+    def first_run(self, origin: Origin, /) -> None:
+        """The slot exists already, and nothing of this source was published yet."""
 
 
 def prepare(
     settings: Settings,
     stream: Stream,
-    masks: Masks = _NO_MASKS,
+    masker: Masker = _NO_MASKS,
     *,
     new_epoch: bool = False,
-    make_slot: Callable[[Source, Origin], None] | None = None,
+    first_run: FirstRun | None = None,
 ) -> Origin:
-    """Check the server against the stream's record of it, make the slot at the first run, write the record.
+    """Check the server against the stream's record of it, create the slot on the first run, write the record.
 
-    The slot is made (by `make_slot`, where that is given) before the record: dying between the two repeats the first
-    run, and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask that
-    cannot be meant.
+    The slot is created (by `first_run`, if given) before the record is written: a crash between the two repeats the
+    first run and loses nothing. Raises SourceError, EpochChanged, SlotLost and StreamError, and UsageError for a mask
+    that does not fit the tables.
     """
-    pin_key(masks, stream, settings.source)
+    pin_key(masker, stream, settings.source)
     source = Source(settings.dsn)
     try:
-        server, slot = source.server(), source.slot(settings.slot)
+        server, slot = identify_server(source), find_slot(source, settings.slot)
         _check_server(server)
-        _check_masks(settings, source, masks)
+        _check_masks(settings, source, masker)
         recorded = read_state(stream, settings.source)
-        wanted = Wanted(settings.source, settings.slot)
-        origin = decide_origin(recorded, server, wanted, slot_exists=slot is not None, new_epoch=new_epoch)
+        requested = RequestedSlot(settings.source, settings.slot)
+        origin = decide_origin(recorded, server, requested, slot_exists=slot is not None, new_epoch=new_epoch)
         if slot is None:
-            make_slot(source, origin) if make_slot else source.create_slot(settings.slot)
+            first_run.create_slot(source, origin) if first_run else create_slot(source, settings.slot)
             logger.info("created the slot %r: changes from now on are published", settings.slot)
         else:
             _check_slot(slot, server)
-        _warn_of_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
+            if recorded is None and first_run:
+                first_run.first_run(origin)
+        _warn_about_unfollowable_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
     finally:
         source.close()
     if recorded is None or recorded.origin != origin:
-        if (
-            recorded is not None
-            and recorded.origin.timeline != origin.timeline
-            and recorded.origin.epoch == origin.epoch
-        ):
-            logger.warning(
-                "the server moved from timeline %d to %d (a failover)", recorded.origin.timeline, origin.timeline
-            )
+        _log_failover(recorded, origin)
         write_state(stream, origin)
     return origin
+
+
+def _log_failover(recorded: StreamState | None, origin: Origin) -> None:
+    if recorded is None or recorded.origin.epoch != origin.epoch or recorded.origin.timeline == origin.timeline:
+        return
+    logger.warning("the server moved from timeline %d to %d (a failover)", recorded.origin.timeline, origin.timeline)
 
 
 def _check_server(server: Server) -> None:
     if server.encoding != "UTF8":
         raise SourceError(
-            f"the database's encoding is {server.encoding}: wal2json would write text that is no JSON",
+            f"the database's encoding is {server.encoding}: wal2json would not write valid JSON",
             "the source must be a UTF8 database",
         )
 
@@ -83,7 +96,7 @@ def _check_slot(slot: Slot, server: Server) -> None:
     if slot.database != server.database:
         raise SourceError(
             f"the slot {slot.name!r} belongs to the database {slot.database!r}, not {server.database!r}",
-            "use another --slot, or mend the database's name in --dsn (CDC_DSN)",
+            "use another --slot, or fix the database's name in --dsn (CDC_DSN)",
         )
     if slot.wal_status == "lost":
         raise SlotLost(
@@ -94,23 +107,17 @@ def _check_slot(slot: Slot, server: Server) -> None:
         )
 
 
-def _check_masks(settings: Settings, source: Source, masks: Masks) -> None:
-    if not masks:
+def _check_masks(settings: Settings, source: Source, masker: Masker) -> None:
+    if not masker:
         return
     tables = TableFilter.parse(settings.table, settings.exclude_table)
-    columns = [Column(*found) for found in source.columns() if tables.wants(found[0])]
-    masks.know(columns)
-    for mask in check_masks(masks.masks, columns):
+    columns = [TableColumn(*found) for found in all_columns(source) if tables.wants(found[0])]
+    masker.set_known_columns(columns)
+    for mask in check_masks(masker.masks, columns):
         logger.warning("mask %s matches no column of a published table", mask)
 
 
-def _warn_of_tables(source: Source, tables: TableFilter) -> None:
-    for table in source.tables_without_key():
-        if tables.wants(table):
-            logger.warning(
-                "%s has no primary key: wal2json drops its updates and deletes; mend: %s", table, _identity(table)
-            )
-
-
-def _identity(table: Table) -> str:
-    return f"ALTER TABLE {table} REPLICA IDENTITY FULL"
+def _warn_about_unfollowable_tables(source: Source, tables: TableFilter) -> None:
+    for relation in unfollowable(source):
+        if tables.wants(relation.table):
+            logger.warning("%s: %s; fix: %s", relation.table, relation.problem, relation.fix)

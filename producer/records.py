@@ -1,4 +1,4 @@
-"""What the producer's parts hand each other: where changes come from, and one record for the stream."""
+"""The producer's shared types: where changes come from, and one record for the stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_KEY = 256
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What every envelope says of where it comes from."""
+    """Where changes come from: what every envelope says about their source."""
 
     source: str
     epoch: int
@@ -26,7 +26,7 @@ class Origin:
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record for the stream. ``every_shard`` asks for a copy on each open shard (a truncate)."""
+    """One record for the stream. ``every_shard`` requests a copy on each open shard (a truncate)."""
 
     partition_key: str
     data: bytes
@@ -35,10 +35,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 def fit_key(text: str) -> str:
-    """A partition key within Kinesis' 256 characters: a longer one's start and a SHA-256 of the whole."""
+    """Fit a partition key into Kinesis' 256 characters: a longer one becomes its start and a SHA-256 of the whole."""
     return text if len(text) <= MAX_KEY else f"{text[:128]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def partition_key(source: str, table: Table, key: Any) -> str:
-    """``main/public.orders/[42]``; over Kinesis' 256 characters, its start and a SHA-256 of the whole."""
+    """Return ``main/public.orders/[42]``, fitted by `fit_key`; `key` is None for a table without one."""
     return fit_key(f"{source}/{table}/{'' if key is None else key_text(key)}")

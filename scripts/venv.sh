@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes .venv with the locked dependencies (hashes checked) and this checkout on top; quick when nothing changed.
+# Creates .venv with the locked dependencies (hashes checked) and this checkout. Returns at once when nothing changed.
 set -eu
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "cdc: Python 3.11 or newer is needed, $python is $("$python" --version 2>&1); set PYTHON=/path/to/python3.11" >&2
+    echo "cdc: Python 3.11 or newer is required, but $python is $("$python" --version 2>&1); set PYTHON=/path/to/python3.11" >&2
     exit 1
 }
 stamp=.venv/.installed
@@ -20,9 +20,10 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         exit 1
     fi
 fi
-echo "cdc: making .venv with the locked dependencies …" >&2
+echo "cdc: creating .venv with the locked dependencies …" >&2
 "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --require-hashes -r requirements.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+.venv/bin/python -m consumers.kcl.class_archive
 echo "$want" > "$stamp"

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.opensearch",
     "tests.support.lambda_package",
     "tests.support.calling",
+    "tests.support.sinks",
 ]
 
 settings.register_profile("untimed", deadline=None)

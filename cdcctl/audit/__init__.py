@@ -1,1 +1,1 @@
-"""``cdcctl audit``: who changed what, when and why, and the proof of it."""
+"""``cdcctl audit``: queries the audit log (who changed what, when and why) and verifies it."""

@@ -1,4 +1,4 @@
-"""``cdcctl audit``: who changed what, when and why, and whether the record is untouched."""
+"""``cdcctl audit``: queries the audit log. The commands that verify and maintain it are in `proof`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from cdcctl import output
 from cdcctl.audit import proof
 from cdcctl.audit.proof import options
-from cdcctl.options import settings
-from cdcctl.timespec import parse_moment
+from cdcctl.options import current_settings
+from cdcctl.timespec import parse_time
 from cdckit.change import Op, Table
 from cdckit.errors import UsageError
 from consumers.audit import query as log
 
-app = typer.Typer(no_args_is_help=True, help="Ask the audit log, and verify it.")
+app = typer.Typer(no_args_is_help=True, help="Query and verify the audit log.")
 _FIELDS = (
     "position", "commit_time", "op", "table", "key", "xid", "annotation", "changed", "key_change", "shard",
     "sequence_number",
@@ -25,7 +25,7 @@ _FIELDS = (
 
 
 class AuditFormat(StrEnum):
-    """How entries are printed."""
+    """Output format of the entries."""
 
     TABLE = "table"
     JSON = "json"
@@ -33,9 +33,7 @@ class AuditFormat(StrEnum):
     PARQUET = "parquet"
 
 
-AuditOutput = Annotated[
-    AuditFormat, typer.Option("--output", "-o", help="For people, or for scripts (parquet: redirect it to a file).")
-]
+AuditOutput = Annotated[AuditFormat, typer.Option("--output", "-o", help="Format; redirect parquet to a file.")]
 _STYLES = {Op.INSERT: "green", Op.UPDATE: "yellow", Op.DELETE: "red", Op.TRUNCATE: "bold red"}
 _VERBS = {Op.INSERT: "inserted", Op.UPDATE: "updated", Op.DELETE: "deleted", Op.TRUNCATE: "truncated"}
 
@@ -43,20 +41,22 @@ _VERBS = {Op.INSERT: "inserted", Op.UPDATE: "updated", Op.DELETE: "deleted", Op.
 @app.command()
 def history(
     context: typer.Context,
-    table_name: Annotated[str, typer.Argument(metavar="TABLE", help="schema.table")],
-    key: Annotated[str, typer.Argument(help='42, some-text, or a JSON array for a composite key: ["a", 1]')],
-    as_of: Annotated[str | None, typer.Option("--as-of", help="Show the row as it was then instead.")] = None,
+    table_name: Annotated[str, typer.Argument(metavar="TABLE", help="The table, as schema.table.")],
+    key: Annotated[str, typer.Argument(help='The key: 42, some-text, or a JSON array for a composite key: ["a", 1]')],
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Show the row as of this time instead of its changes.")
+    ] = None,
     output_format: AuditOutput = AuditFormat.TABLE,
 ) -> None:
     """Show one row's changes as a timeline, or the row as of a time.
 
     Example: [bold]cdcctl audit history public.orders 42 --as-of 2026-11-23T10:00:00Z[/]
     """
-    found = settings(context)
-    folder, chosen = found.satellite("audit"), options(context)
-    row = log.Row(found.source, _table(table_name), _key(key))
+    settings = current_settings(context)
+    folder, audit_options = settings.satellite("audit"), options(context)
+    row = log.RowRef(settings.source, _table(table_name), _key(key))
     if as_of is not None:
-        state = log.as_of(folder, row, parse_moment(as_of), chosen)
+        state = log.as_of(folder, row, parse_time(as_of), audit_options)
         if output_format is not AuditFormat.TABLE:
             output.print_json({"row": state})
         else:
@@ -64,46 +64,48 @@ def history(
                 ["column", "value"], list((state or {}).items()), title="" if state else "the row did not exist"
             )
         return
-    _print(log.history(folder, row, chosen), output_format)
+    _print(log.history(folder, row, audit_options), output_format)
 
 
 @app.command()
 def tx(
     context: typer.Context,
-    xid: Annotated[int, typer.Argument(help="The transaction's id.")],
+    xid: Annotated[int, typer.Argument(help="The transaction id.")],
     output_format: AuditOutput = AuditFormat.TABLE,
 ) -> None:
     """Show one transaction's changes.
 
     Example: [bold]cdcctl audit tx 7513[/]
     """
-    _print(log.transaction(settings(context).satellite("audit"), xid, options(context)), output_format)
+    _print(log.transaction(current_settings(context).satellite("audit"), xid, options(context)), output_format)
 
 
 @app.command()
 def search(
     context: typer.Context,
-    table_name: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="schema.table")] = None,
-    actor: Annotated[str | None, typer.Option(help="Who, as the annotation says.")] = None,
-    column: Annotated[str | None, typer.Option(help="Only changes of this column.")] = None,
-    since: Annotated[str | None, typer.Option(help="10m, 2026-11-23T10:00:00Z")] = None,
-    until: Annotated[str | None, typer.Option(help="Before: 10m, 2026-11-23T10:00:00Z")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 20,
+    table_name: Annotated[
+        str | None, typer.Option("--table", metavar="TABLE", help="Only this table, as schema.table.")
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Only changes by this actor (from the annotation).")] = None,
+    column: Annotated[str | None, typer.Option(help="Only changes to this column.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this time: 10m, 2026-11-23T10:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time: 10m, 2026-11-23T10:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of entries, newest first.")] = 20,
     output_format: AuditOutput = AuditFormat.TABLE,
 ) -> None:
-    """Find changes by who, what and when, newest first.
+    """Find changes by actor, table, column and time, newest first.
 
     Example: [bold]cdcctl audit search --actor alice --table public.orders --since 1d --column total[/]
     """
-    wanted = log.Filter(
+    criteria = log.EntryFilter(
         None if table_name is None else _table(table_name), actor, column,
-        None if since is None else parse_moment(since), None if until is None else parse_moment(until), None, limit,
+        None if since is None else parse_time(since), None if until is None else parse_time(until), None, limit,
     )  # fmt: skip
-    _print(log.find(settings(context).satellite("audit"), wanted, options(context)), output_format)
+    _print(log.find(current_settings(context).satellite("audit"), criteria, options(context)), output_format)
 
 
-for proving in (proof.verify, proof.export, proof.seal, proof.expire):
-    app.command()(proving)
+for command in (proof.verify, proof.export, proof.seal, proof.expire):
+    app.command()(command)
 app.add_typer(proof.keys_app, name="key")
 
 
@@ -116,7 +118,7 @@ def _print(events: list[log.Event], output_format: AuditFormat) -> None:
         for name, (old, new) in event.changed.items():
             output.print_line(f"    {output.escape(name)}: {_diff(event.op, old, new)}")
     if not events:
-        output.note("no such change in the log")
+        output.note("no matching change in the log")
 
 
 def _write(events: list[log.Event], output_format: AuditFormat) -> None:

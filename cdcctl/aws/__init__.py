@@ -1,1 +1,1 @@
-"""``cdcctl aws``: the IAM policies that each part needs."""
+"""``cdcctl aws``: prints the IAM policy that each part needs."""

@@ -1,6 +1,6 @@
-"""The least IAM policy of each part, from the settings in force: these actions on these resources, and no other; pure.
+"""Builds the minimal IAM policy of each part from the settings, without I/O.
 
-Which calls the parts make was seen on the wire (tests/acceptance/test_aws_calls.py holds both sides together).
+The actions were recorded from real calls; tests/acceptance/test_aws_calls.py checks that policies and calls agree.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import Settings, yes
+from cdckit.runtime.settings import Settings, is_yes
 
 LEASE_INDEX = "LeaseOwnerToLeaseKeyIndex"
 _OPENSEARCH = re.compile(r"(?:search|vpc)-(.+)-[a-z0-9]{20,}\.([a-z0-9-]+)\.es\.amazonaws\.com$")
 _QUEUE = re.compile(r"(?:sqs\+)?https?://[^/]+/(\d+)/([\w.-]+)$")
 
 Policy = Mapping[str, Any]
-"""An IAM policy document."""
+"""An IAM policy document, or one of its statements."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the resources are, and what the settings do not tell of them.
+class PolicyScope:
+    """Where the resources are, plus what the settings do not contain.
 
-    `stream_key` and `bucket_key` are ARNs of KMS keys of one's own; `database` is RDS's resource id (``db-…``).
+    `stream_key` and `bucket_key` are ARNs of customer-managed KMS keys; `database` is the RDS resource id (``db-…``).
     """
 
     region: str
@@ -49,61 +49,61 @@ class Place:
         return self.arn("dynamodb", f"table/{name}")
 
 
-def producer(settings: Settings, place: Place) -> Policy:
-    """Put on the stream, keep the tag that says which server it follows, and log in. Raises UsageError."""
-    stream = place.stream(settings.stream)
+def producer(settings: Settings, scope: PolicyScope) -> Policy:
+    """Write to the stream, tag it with the source server, and connect to the database. Raises UsageError."""
+    stream = scope.stream(settings.stream)
     statements = [
         _allow(
             "Stream",
             ["AddTagsToStream", "DescribeStreamSummary", "ListShards", "ListTagsForStream", "PutRecords"],
             "kinesis", stream,
         ),
-        *_key("StreamKey", ["GenerateDataKey"], place.stream_key, "kinesis", place),
-        *_login(settings, place),
-        *_mask_key(settings, place),
-        *_keeping_oversized(settings, place),
+        *_key("StreamKey", ["GenerateDataKey"], scope.stream_key, "kinesis", scope),
+        *_login(settings, scope),
+        *_mask_key(settings, scope),
+        *_write_oversized(settings, scope),
     ]  # fmt: skip
     return _policy(statements)
 
 
-def tail(settings: Settings, place: Place) -> Policy:
-    """Read the stream, as `cdcctl tail` does."""
+def tail(settings: Settings, scope: PolicyScope) -> Policy:
+    """Read the stream, for `cdcctl tail`."""
     actions = ["DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"]
     statements = [
-        _allow("Stream", actions, "kinesis", place.stream(settings.stream)),
-        *_key("StreamKey", ["Decrypt"], place.stream_key, "kinesis", place),
-        *_fetching_oversized(settings, place),
+        _allow("Stream", actions, "kinesis", scope.stream(settings.stream)),
+        *_key("StreamKey", ["Decrypt"], scope.stream_key, "kinesis", scope),
+        *_read_oversized(settings, scope),
     ]
     return _policy(statements)
 
 
-def consumer(settings: Settings, name: str, place: Place, *, fan_out: bool = False) -> Policy:
-    """Read the stream under the KCL, keep its three lease tables, and write the satellite. Raises UsageError."""
+def consumer(settings: Settings, name: str, scope: PolicyScope, *, fan_out: bool = False) -> Policy:
+    """Read the stream with the KCL, write its three DynamoDB tables, and write the satellite. Raises UsageError."""
     statements = [
-        *_reading(settings, name, place, fan_out=fan_out),
-        *_key("StreamKey", ["Decrypt"], place.stream_key, "kinesis", place),
-        *_fetching_oversized(settings, place),
-        *_leases(settings.application(name), place),
+        *_reading(settings, name, scope, fan_out=fan_out),
+        *_key("StreamKey", ["Decrypt"], scope.stream_key, "kinesis", scope),
+        *_read_oversized(settings, scope),
+        *_leases(settings.application(name), scope),
         _metrics(settings.application(name)),
-        *_satellite(name, settings.options(name), place),
-        *_dead_letters(settings.dead_letters, name, place),
+        *_satellite(name, settings.options(name), scope),
+        *_dead_letters(settings.dead_letters, name, scope),
     ]
     return _policy(statements)
 
 
-def _reading(settings: Settings, name: str, place: Place, *, fan_out: bool) -> Iterable[Policy]:
-    stream = place.stream(settings.stream)
+def _reading(settings: Settings, name: str, scope: PolicyScope, *, fan_out: bool) -> Iterable[Policy]:
+    stream = scope.stream(settings.stream)
     if not fan_out:
         yield _allow("Stream", ["GetRecords", "GetShardIterator", "ListShards"], "kinesis", stream)
         return
     yield _allow("Stream", ["DescribeStreamSummary", "ListShards", "RegisterStreamConsumer"], "kinesis", stream)
-    # a consumer's ARN ends in the time at which it was registered
+    # a consumer's ARN ends with the time of its registration
     registered = f"{stream}/consumer/{settings.application(name)}:*"
     yield _allow("FanOut", ["DescribeStreamConsumer", "SubscribeToShard"], "kinesis", registered)
 
 
-def _leases(application: str, place: Place) -> Iterable[Policy]:
-    table = place.table(application)
+def _leases(application: str, scope: PolicyScope) -> Iterable[Policy]:
+    table = scope.table(application)
     common = ["CreateTable", "DescribeTable", "DeleteItem", "GetItem", "PutItem", "Scan", "UpdateItem"]
     yield _allow("Leases", [*common, "UpdateTable"], "dynamodb", table)
     yield _allow("LeasesByOwner", ["Query"], "dynamodb", f"{table}/index/{LEASE_INDEX}")
@@ -115,120 +115,120 @@ def _leases(application: str, place: Place) -> Iterable[Policy]:
 
 
 def _metrics(application: str) -> Policy:
-    """CloudWatch knows no resources for this action: the namespace is what can be named."""
+    """PutMetricData has no resource-level permissions, so the policy restricts the namespace."""
     condition = {"StringEquals": {"cloudwatch:namespace": application}}
     return {**_allow("Metrics", ["PutMetricData"], "cloudwatch", "*"), "Condition": condition}
 
 
-def _satellite(name: str, options: Mapping[str, Any], place: Place) -> Iterable[Policy]:
+def _satellite(name: str, options: Mapping[str, Any], scope: PolicyScope) -> Iterable[Policy]:
     if name == "parquet" and options.get("url"):
-        yield from _lake(str(options["url"]), place)
+        yield from _lake(str(options["url"]), scope)
     if name == "search" and options.get("engine") == "opensearch":
-        yield from _opensearch(str(options.get("url", "")), place)
+        yield from _opensearch(str(options.get("url", "")), scope)
     if name == "audit":
-        yield from _audit(options, place)
+        yield from _audit(options, scope)
 
 
-def _lake(url: str, place: Place) -> Iterable[Policy]:
+def _lake(url: str, scope: PolicyScope) -> Iterable[Policy]:
     bucket, prefix = _s3(url, "[consumers.parquet] url")
-    yield _listing("LakeList", bucket, prefix, place)
+    yield _listing("LakeList", bucket, prefix, scope)
     actions = ["AbortMultipartUpload", "DeleteObject", "GetObject", "PutObject"]
-    yield _allow("Lake", actions, "s3", _objects(bucket, prefix, place))
-    yield from _key("LakeKey", ["Decrypt", "GenerateDataKey"], place.bucket_key, "s3", place)
+    yield _allow("Lake", actions, "s3", _objects(bucket, prefix, scope))
+    yield from _key("LakeKey", ["Decrypt", "GenerateDataKey"], scope.bucket_key, "s3", scope)
 
 
-def _audit(options: Mapping[str, Any], place: Place) -> Iterable[Policy]:
-    """The consumer only ever adds anchors: whoever takes over its role cannot take one back."""
+def _audit(options: Mapping[str, Any], scope: PolicyScope) -> Iterable[Policy]:
+    """Only PutObject: a consumer never reads or deletes anchors, and neither can an intruder with its role."""
     url = str(options.get("anchors", ""))
     if not url.startswith("s3://"):
         return
     bucket, prefix = _s3(url, "[consumers.audit] anchors")
     actions = ["PutObject", "PutObjectRetention"] if options.get("anchor_lock_days") else ["PutObject"]
-    yield _allow("Anchors", actions, "s3", _objects(bucket, prefix, place))
-    yield from _key("AnchorsKey", ["GenerateDataKey"], place.bucket_key, "s3", place)
+    yield _allow("Anchors", actions, "s3", _objects(bucket, prefix, scope))
+    yield from _key("AnchorsKey", ["GenerateDataKey"], scope.bucket_key, "s3", scope)
 
 
-def _opensearch(url: str, place: Place) -> Iterable[Policy]:
+def _opensearch(url: str, scope: PolicyScope) -> Iterable[Policy]:
     domain = _OPENSEARCH.search(urlsplit(url).hostname or "")
     if domain is None:
-        return  # not a domain of AWS's, or one by a name of one's own: user and password are in the URL
-    resource = f"arn:{place.partition}:es:{domain[2]}:{place.account}:domain/{domain[1]}/*"
+        return  # not an AWS domain, or a custom endpoint: the URL contains user and password
+    resource = f"arn:{scope.partition}:es:{domain[2]}:{scope.account}:domain/{domain[1]}/*"
     yield _allow("Index", ["ESHttpDelete", "ESHttpGet", "ESHttpHead", "ESHttpPost", "ESHttpPut"], "es", resource)
 
 
-def _dead_letters(url: str, name: str, place: Place) -> Iterable[Policy]:
+def _dead_letters(url: str, name: str, scope: PolicyScope) -> Iterable[Policy]:
     if url.startswith("s3://"):
         bucket, prefix = _s3(url, "dead_letters")
-        yield _allow("DeadLetters", ["PutObject"], "s3", _objects(bucket, f"{prefix}{name}/", place))
-        yield from _key("DeadLettersKey", ["GenerateDataKey"], place.bucket_key, "s3", place)
+        yield _allow("DeadLetters", ["PutObject"], "s3", _objects(bucket, f"{prefix}{name}/", scope))
+        yield from _key("DeadLettersKey", ["GenerateDataKey"], scope.bucket_key, "s3", scope)
     elif queue := _QUEUE.match(url):
-        arn = f"arn:{place.partition}:sqs:{place.region}:{queue[1]}:{queue[2]}"
+        arn = f"arn:{scope.partition}:sqs:{scope.region}:{queue[1]}:{queue[2]}"
         yield _allow("DeadLetters", ["SendMessage"], "sqs", arn)
 
 
-def _login(settings: Settings, place: Place) -> Iterable[Policy]:
+def _login(settings: Settings, scope: PolicyScope) -> Iterable[Policy]:
     if settings.dsn_secret:
-        yield _secret("Secret", settings.dsn_secret, place)
-    if yes(settings.iam_auth):
+        yield _secret("Secret", settings.dsn_secret, scope)
+    if is_yes(settings.iam_auth):
         user = re.search(r"(?:\buser\s*=\s*'?|://)([\w.-]+)", settings.dsn)
-        if user is None or not place.database:
+        if user is None or not scope.database:
             raise UsageError(
-                "IAM authentication names the database's resource id and the user",
+                "a policy for IAM authentication needs the database's resource id and the user",
                 "add --database db-ABC… (aws rds describe-db-instances, DbiResourceId) and a user in --dsn (CDC_DSN)",
             )
-        yield _allow("Login", ["connect"], "rds-db", place.arn("rds-db", f"dbuser:{place.database}/{user[1]}"))
+        yield _allow("Login", ["connect"], "rds-db", scope.arn("rds-db", f"dbuser:{scope.database}/{user[1]}"))
 
 
-def _mask_key(settings: Settings, place: Place) -> Iterable[Policy]:
+def _mask_key(settings: Settings, scope: PolicyScope) -> Iterable[Policy]:
     name = settings.mask_key.removeprefix("secretsmanager:")
     if name.startswith("arn:") or name != settings.mask_key:
-        yield _secret("MaskKey", name, place)
+        yield _secret("MaskKey", name, scope)
 
 
-def _secret(sid: str, name: str, place: Place) -> Policy:
-    """Of a secret's name Secrets Manager makes the ARN with a dash and six characters."""
-    arn = name if name.startswith("arn:") else place.arn("secretsmanager", f"secret:{name}-??????")
+def _secret(sid: str, name: str, scope: PolicyScope) -> Policy:
+    """Secrets Manager builds the ARN from the name, a dash and six random characters."""
+    arn = name if name.startswith("arn:") else scope.arn("secretsmanager", f"secret:{name}-??????")
     return _allow(sid, ["GetSecretValue"], "secretsmanager", arn)
 
 
-def _keeping_oversized(settings: Settings, place: Place) -> Iterable[Policy]:
+def _write_oversized(settings: Settings, scope: PolicyScope) -> Iterable[Policy]:
     if settings.oversize.startswith("s3://"):
         bucket, prefix = _s3(settings.oversize, "oversize")
-        yield _allow("Oversized", ["PutObject"], "s3", _objects(bucket, f"{prefix}{settings.source}/", place))
-        yield from _key("OversizedKey", ["GenerateDataKey"], place.bucket_key, "s3", place)
+        yield _allow("Oversized", ["PutObject"], "s3", _objects(bucket, f"{prefix}{settings.source}/", scope))
+        yield from _key("OversizedKey", ["GenerateDataKey"], scope.bucket_key, "s3", scope)
 
 
-def _fetching_oversized(settings: Settings, place: Place) -> Iterable[Policy]:
-    """Without ListBucket, and that without a condition, S3 says of a missing object that it is denied."""
+def _read_oversized(settings: Settings, scope: PolicyScope) -> Iterable[Policy]:
+    """ListBucket without a condition is needed: otherwise S3 answers AccessDenied for a missing object."""
     if settings.oversize.startswith("s3://"):
         bucket, prefix = _s3(settings.oversize, "oversize")
-        yield _allow("Oversized", ["GetObject"], "s3", _objects(bucket, prefix, place))
-        yield _allow("OversizedMissing", ["ListBucket"], "s3", f"arn:{place.partition}:s3:::{bucket}")
-        yield from _key("OversizedKey", ["Decrypt"], place.bucket_key, "s3", place)
+        yield _allow("Oversized", ["GetObject"], "s3", _objects(bucket, prefix, scope))
+        yield _allow("OversizedMissing", ["ListBucket"], "s3", f"arn:{scope.partition}:s3:::{bucket}")
+        yield from _key("OversizedKey", ["Decrypt"], scope.bucket_key, "s3", scope)
 
 
-def _key(sid: str, actions: Sequence[str], key: str, service: str, place: Place) -> Iterable[Policy]:
+def _key(sid: str, actions: Sequence[str], key: str, service: str, scope: PolicyScope) -> Iterable[Policy]:
     if key:
-        via = {"StringEquals": {"kms:ViaService": f"{service}.{place.region}.amazonaws.com"}}
+        via = {"StringEquals": {"kms:ViaService": f"{service}.{scope.region}.amazonaws.com"}}
         yield {**_allow(sid, actions, "kms", key), "Condition": via}
 
 
 def _s3(url: str, setting: str) -> tuple[str, str]:
-    """Bucket, and prefix with its slash."""
+    """Split an S3 URL into the bucket and the prefix with a trailing slash."""
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
-        raise UsageError(f"{setting} is {url!r}: no policy is known for that", "use s3://BUCKET/PREFIX")
+        raise UsageError(f"{setting} is {url!r}: no policy can be made for it", "use s3://BUCKET/PREFIX")
     prefix = parts.path.strip("/")
     return parts.netloc, f"{prefix}/" if prefix else ""
 
 
-def _listing(sid: str, bucket: str, prefix: str, place: Place) -> Policy:
-    statement = _allow(sid, ["ListBucket"], "s3", f"arn:{place.partition}:s3:::{bucket}")
+def _listing(sid: str, bucket: str, prefix: str, scope: PolicyScope) -> Policy:
+    statement = _allow(sid, ["ListBucket"], "s3", f"arn:{scope.partition}:s3:::{bucket}")
     return {**statement, "Condition": {"StringLike": {"s3:prefix": f"{prefix}*"}}} if prefix else statement
 
 
-def _objects(bucket: str, prefix: str, place: Place) -> str:
-    return f"arn:{place.partition}:s3:::{bucket}/{prefix}*"
+def _objects(bucket: str, prefix: str, scope: PolicyScope) -> str:
+    return f"arn:{scope.partition}:s3:::{bucket}/{prefix}*"
 
 
 def _allow(sid: str, actions: Sequence[str], service: str, resource: str) -> dict[str, Any]:

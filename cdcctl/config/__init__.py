@@ -1,1 +1,1 @@
-"""``cdcctl config``: the settings in force."""
+"""``cdcctl config``: shows the resolved settings and the origin of each."""

@@ -1,1 +1,1 @@
-"""``cdcctl consumer``: runs the satellites, and scaffolds new ones."""
+"""``cdcctl consumer``: runs the satellites' consumers and generates packages for new ones."""

@@ -1,7 +1,7 @@
-"""A satellite that starts late: it reads from now on, gets what is there by a backfill, and says when it is level.
+"""Fills a new satellite: its consumer reads the stream from now on while a backfill publishes the existing rows.
 
-What was committed before the backfill's first watermark is in the rows that it reads; what comes after is on the stream
-after this moment, from which the consumer reads.
+Together they miss nothing: the backfill reads every row committed before its first watermark, and later changes reach
+the stream after the time at which the consumer starts to read.
 """
 
 from __future__ import annotations
@@ -9,33 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 
 from cdcctl import output
 from cdcctl.verify.run import open_fence
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
-from consumers.stream.start import StartPosition
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.snapshot.backfill import Asked, backfill, chosen
-from producer.snapshot.coordinator import Figures
-from producer.snapshot.progress import telling
+from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
+from producer.snapshot.progress import SnapshotProgress, progress_reporter
 
-_SLACK = timedelta(seconds=60)  # between this clock and Kinesis'
-_PATIENCE = 6 * 3600.0
-
-
-def from_now() -> StartPosition:
-    """Where such a consumer begins: a little before now."""
-    return StartPosition.at(datetime.now(UTC) - _SLACK)
+_CATCH_UP_TIMEOUT = 6 * 3600.0
 
 
 @contextmanager
-def bootstrapping(settings: Settings, names: Sequence[str], rate: float | None) -> Iterator[None]:
-    """Meanwhile fill the satellites in a thread of its own. What goes wrong there is told, and the consumers run on."""
+def bootstrap_in_background(settings: Settings, names: Sequence[str], rate: float | None) -> Iterator[None]:
+    """Run the backfill in a thread while the block runs. An error is reported and does not stop the consumers."""
     ended = threading.Event()
-    thread = threading.Thread(target=_told, args=(settings, names, rate, ended.is_set), name="bootstrap")
+    thread = threading.Thread(target=_run, args=(settings, names, rate, ended.is_set), name="bootstrap")
     thread.start()
     try:
         yield
@@ -44,33 +35,36 @@ def bootstrapping(settings: Settings, names: Sequence[str], rate: float | None) 
         thread.join()
 
 
-def _told(settings: Settings, names: Sequence[str], rate: float | None, stopping: Callable[[], bool]) -> None:
+def _run(settings: Settings, names: Sequence[str], rate: float | None, stopping: Callable[[], bool]) -> None:
     try:
         _bootstrap(settings, names, rate, stopping)
     except CdcError as error:
-        output.failure(error)
-        output.note("the bootstrap stopped, the consumer runs on; start it again with --bootstrap to go on")
-    except KeyboardInterrupt:  # the fence was told to stop
-        output.note("the bootstrap is paused: --bootstrap goes on with it")
+        output.print_error(error)
+        output.note("the bootstrap failed; the consumer continues. To resume, start it again with --bootstrap")
+    except KeyboardInterrupt:  # the wait for the fence was stopped
+        output.note(_PAUSED)
 
 
 def _bootstrap(settings: Settings, names: Sequence[str], rate: float | None, stopping: Callable[[], bool]) -> None:
-    tables = chosen(settings, [])
+    tables = select_tables(settings, [])
     output.note(f"bootstrap: publishing the rows of {len(tables)} {'table' if len(tables) == 1 else 'tables'}")
-    with telling("bootstrap") as tell:
-        figures, done = backfill(settings, Asked(tables, rate=rate), stopping, tell)
+    with progress_reporter("bootstrap") as tell:
+        figures, done = backfill(settings, BackfillRequest(tables, rate=rate), stopping, tell)
     if not done:
-        output.note("the bootstrap is paused: --bootstrap goes on with it")
+        output.note(_PAUSED)
         return
-    output.note(f"bootstrap: all rows are on the stream; waiting for {' and '.join(names)} to hold them")
+    output.note(f"bootstrap: all rows are on the stream; waiting until {' and '.join(names)} has applied them")
     with closing(Source(SourceDsn(settings)())) as source:
         for name in names:
-            fence = open_fence(source, settings, name, _PATIENCE, stopping).pass_()
-            output.note(_level(name, figures, str(fence)))
+            fence = open_fence(source, settings, name, _CATCH_UP_TIMEOUT, stopping).wait()
+            output.note(_caught_up(name, figures, str(fence)))
 
 
-def _level(name: str, figures: Figures, fence: str) -> str:
+def _caught_up(name: str, figures: SnapshotProgress, fence: str) -> str:
     return (
         f"[green]{output.escape(name)} has caught up[/]: it holds {figures.rows:,} rows of {figures.tables} tables and "
-        f"all that was committed up to {fence}; [bold]cdcctl verify {output.escape(name)}[/] proves it"
+        f"every change committed before {fence}; check it with [bold]cdcctl verify {output.escape(name)}[/]"
     )
+
+
+_PAUSED = "the bootstrap is paused; start the consumer again with --bootstrap to resume"

@@ -1,1 +1,1 @@
-"""``cdcctl demo``: the full pipeline on this machine, with a workload, verified at the end."""
+"""``cdcctl demo``: runs the full pipeline locally with a workload and verifies the result."""

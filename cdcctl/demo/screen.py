@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: the tail above, each consumer's position and lag below."""
+"""The screen of the running demo: the newest changes above, each consumer's position and lag below."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from consumers.filters.feed import Feed
 from consumers.filters.selection import Selection
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
-from consumers.worker.status import Report, merged_latencies, now_behind, quantile, read_reports
+from consumers.worker.status import Report, merged_latencies, quantile, read_reports, seconds_behind
 
 _TAIL = 12
 
 
 @dataclass(slots=True)
-class Watcher:
-    """Tails the stream in a thread of its own and keeps the last lines."""
+class StreamWatcher:
+    """Reads the stream in a thread and stores the newest changes."""
 
     stream: str
     stopping: Callable[[], bool]
@@ -30,13 +30,13 @@ class Watcher:
     recent: deque[Change] = field(default_factory=lambda: deque(maxlen=_TAIL))
 
     def start(self) -> threading.Thread:
-        """Begin with the oldest record."""
+        """Start reading at the oldest record."""
         thread = threading.Thread(target=self._run, name="demo-tail", daemon=True)
         thread.start()
         return thread
 
     def _run(self) -> None:
-        reader = StreamReader(self.stream, EARLIEST, stopping=self.stopping)
+        reader = StreamReader(self.stream, EARLIEST, stop_requested=self.stopping)
         try:
             for _, found in Feed(reader, Selection()).batches():
                 changes = [seen.change for seen in found if seen.change is not None]
@@ -47,14 +47,14 @@ class Watcher:
                 raise
 
 
-def screen(title: str, watcher: Watcher, data: Path, consumers: Iterable[str]) -> output.Screen:
-    """One frame."""
+def screen(title: str, watcher: StreamWatcher, data: Path, consumers: Iterable[str]) -> output.Screen:
+    """Build one frame."""
     rows = [_row(name, read_reports(data, name)) for name in consumers]
-    return output.screen(
+    return output.log_frame(
         title,
         [
             f"cdcctl tail   ({watcher.seen} changes on the stream)",
-            *(change_lines.pretty(item) for item in list(watcher.recent)),
+            *(change_lines.format_line(change) for change in list(watcher.recent)),
         ],
         _TAIL + 1,
         ["consumer", "shards", "applied", "position", "behind", "commit → durable p50 / p99"],
@@ -67,7 +67,7 @@ def _row(name: str, reports: list[Report]) -> list[str]:
         return [name, "-", "-", "the KCL is starting …", "-", "-"]
     latencies = merged_latencies(reports)
     newest = max((report.position for report in reports), default="")
-    behind = max((now_behind(report) or 0.0 for report in reports), default=0.0)
+    behind = max((seconds_behind(report) or 0.0 for report in reports), default=0.0)
     return [
         name,
         str(len(reports)),

@@ -1,4 +1,4 @@
-"""A small, believable shop: customers, products and orders that change in every way a table can."""
+"""The demo's workload: a small shop whose customers, products and orders change in every way that a table can."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cdckit.change import Table
 from producer.postgres.connection import Source
 
 TABLES = tuple(Table("public", name) for name in ("customers", "products", "orders"))
-HERO = 1
-"""The order whose history the demo shows."""
+TRACKED_ORDER = 1
+"""The id of the order whose history the demo shows."""
 
 _SCHEMA = """
 CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL, email text, city text, since date NOT NULL DEFAULT current_date);
@@ -44,14 +44,14 @@ _NAMES = (
 )
 _CITIES = ("Lisbon", "Łódź", "Nairobi", "Osaka", "Porto", "Québec", "Reykjavík", "São Paulo", "Turin", "Utrecht")
 _SPECIAL_EVERY = 60  # statements
-_COLOURS = ("blue", "green", "red", "black", "white", "yellow")
-_THINGS = ("shirt", "jacket", "lamp", "teapot", "backpack", "notebook", "chair", "scarf")
+_COLORS = ("blue", "green", "red", "black", "white", "yellow")
+_NOUNS = ("shirt", "jacket", "lamp", "teapot", "backpack", "notebook", "chair", "scarf")
 _STATUSES = ("new", "paid", "packed", "shipped", "delivered")
 
 
 @dataclass(slots=True)
 class Shop:
-    """Drives the source; the same seed makes the same changes."""
+    """Runs statements on the source; the same seed produces the same changes."""
 
     source: Source
     seed: int = 7
@@ -61,15 +61,15 @@ class Shop:
     _next_order: int = 1
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311 -- believable, not secret
+        self._random = random.Random(self.seed)  # noqa: S311 -- test data, not a secret
 
     def create(self) -> None:
-        """Make the tables and fill customers and products."""
+        """Create the tables, and insert customers and products."""
         self.source.query(_SCHEMA)
         for number in range(1, 41):
             self._run("INSERT INTO customers VALUES (%s, %s, %s, %s)", number, *self._person(number))
         for number in range(1, 49):
-            title = f"{_COLOURS[number % 6]} {_THINGS[(number - 1) // 6]}"
+            title = f"{_COLORS[number % 6]} {_NOUNS[(number - 1) // 6]}"
             self._run(
                 "INSERT INTO products VALUES (%s, %s, %s, %s)",
                 number, title, f"A {title}, made to last.", self._random.randint(300, 20000) / 100,
@@ -77,15 +77,15 @@ class Shop:
         self._place()
 
     def run(self, rate: float, stopping: Callable[[], bool]) -> None:
-        """Change rows at about `rate` statements a second until `stopping`, each special case once among them."""
+        """Run about `rate` statements per second until `stopping` is true, including each special case once."""
         specials = iter((self._large_text, self._refund, self._move_product, self._touch_large_text))
-        started, done = time.monotonic(), 0
+        started, count = time.monotonic(), 0
         while not stopping():
             self._step()
-            done += 1
-            if done % _SPECIAL_EVERY == 0 and (special := next(specials, None)):
+            count += 1
+            if count % _SPECIAL_EVERY == 0 and (special := next(specials, None)):
                 special()
-            time.sleep(max(0.0, started + done / rate - time.monotonic()))
+            time.sleep(max(0.0, started + count / rate - time.monotonic()))
         for special in specials:
             special()
 
@@ -96,7 +96,7 @@ class Shop:
         elif dice < 0.85:
             self._advance(self._random.choice(list(self._open_orders)))
         elif dice < 0.92:
-            self._cancel(self._random.choice([order for order in self._open_orders if order != HERO]))
+            self._cancel(self._random.choice([order for order in self._open_orders if order != TRACKED_ORDER]))
         else:
             product = self._random.randint(2, 40)
             self._run("UPDATE products SET price = round(price * 1.05, 2) WHERE id = %s", product)
@@ -120,25 +120,26 @@ class Shop:
         self._run("DELETE FROM orders WHERE id = %s", order)
 
     def _refund(self) -> None:
-        """A transaction that says who did it and why."""
+        """A transaction with an annotation: who made the change, and why."""
         annotation = {"actor": "alice", "reason": "refund, ticket 4711", "request": "req-9f2c"}
         with self.source.transaction():
             self._run("SELECT pg_logical_emit_message(true, 'cdc.annotation', %s)", json.dumps(annotation))
-            self._run("UPDATE orders SET status = 'refunded', total = 0, note = 'arrived broken' WHERE id = %s", HERO)
+            statement = "UPDATE orders SET status = 'refunded', total = 0, note = 'arrived broken' WHERE id = %s"
+            self._run(statement, TRACKED_ORDER)
             self._run("UPDATE customers SET city = 'Lisbon' WHERE id = 3")
-        self._open_orders.pop(HERO, None)
+        self._open_orders.pop(TRACKED_ORDER, None)
 
     def _large_text(self) -> None:
-        """A value of some 120 kB, which PostgreSQL stores out of line (TOAST)."""
-        words = " ".join(self._random.choice(_THINGS) + str(self._random.random()) for _ in range(5000))
+        """A value of about 120 kB, which PostgreSQL stores out of line (TOAST)."""
+        words = " ".join(self._random.choice(_NOUNS) + str(self._random.random()) for _ in range(5000))
         self._run("UPDATE products SET description = %s WHERE id = 41", f"An encyclopaedia of things: {words}")
 
     def _touch_large_text(self) -> None:
-        """An update that leaves the large value unchanged: it is not on the stream, and must not be lost."""
+        """An update without the large value: the value is not on the stream, and satellites must retain it."""
         self._run("UPDATE products SET price = price + 1 WHERE id = 41")
 
     def _move_product(self) -> None:
-        """A primary key changes: a delete and an insert for whoever follows."""
+        """A changed primary key, which consumers see as a delete and an insert."""
         self._run("UPDATE products SET id = 1001 WHERE id = 1")
 
     def _person(self, number: int) -> tuple[str, str, str]:

@@ -1,1 +1,1 @@
-"""``cdcctl dlq``: the dead letters of a consumer."""
+"""``cdcctl dlq``: lists, redrives and drops a consumer's dead letters."""

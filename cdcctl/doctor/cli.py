@@ -1,4 +1,4 @@
-"""``cdcctl doctor``: each prerequisite, what was found, and the exact command that mends it."""
+"""``cdcctl doctor``: checks each prerequisite and prints the command that fixes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdcctl.doctor.database import check_database
 from cdcctl.doctor.finding import Finding, Level
 from cdcctl.doctor.machine import check_machine
 from cdcctl.doctor.rds import check_rds
-from cdcctl.options import Format, Output, settings
+from cdcctl.options import Format, Output, current_settings
 from cdckit.runtime.settings import Settings
 
 _MARKS = {
@@ -23,15 +23,15 @@ _MARKS = {
 
 
 def doctor(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    r"""Look at each prerequisite: this machine, PostgreSQL (RDS too), the stream, permissions, clocks.
+    r"""Check each prerequisite: this machine, PostgreSQL (also on RDS), the stream, permissions, clocks.
 
-    It names what mends each, and changes nothing: a temporary slot, dropped at once, shows that wal2json loads. Exit
-    status 1 when something failed; a warning (!) does not fail.
+    It prints the fix for each problem and changes nothing; to test wal2json it creates and drops a temporary slot. Exit
+    status 1 when a check failed; a warning (!) does not count as a failure.
 
     Example: [bold]cdcctl doctor -o json | jq '.\[] | select(.level != "ok")'[/]
     """
     found: list[Finding] = []
-    for finding in _findings(settings(context)):
+    for finding in _findings(current_settings(context)):
         found.append(finding)
         if output_format is Format.TABLE:
             _print(finding)
@@ -43,21 +43,21 @@ def doctor(context: typer.Context, output_format: Output = Format.TABLE) -> None
         raise typer.Exit(1)
 
 
-def _findings(found: Settings) -> Iterator[Finding]:
-    yield from check_machine(found)
-    yield from check_database(found)
-    yield from check_rds(found)
-    yield from check_cloud(found)
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield from check_machine(settings)
+    yield from check_database(settings)
+    yield from check_rds(settings)
+    yield from check_cloud(settings)
 
 
 def _print(finding: Finding) -> None:
     output.print_text(f"{_MARKS[finding.level]} [bold]{finding.name}[/]  {output.escape(finding.found)}")
-    if finding.mend:
-        output.print_text(f"  [dim]→[/] {output.escape(finding.mend)}")
+    if finding.fix:
+        output.print_text(f"  [dim]→[/] {output.escape(finding.fix)}")
 
 
 def _summary(found: Sequence[Finding]) -> str:
     counts = Counter(finding.level for finding in found)
-    many = {Level.WARNING} if counts[Level.WARNING] > 1 else set[Level]()
-    told = [f"{counts[level]} {level}{'s' if level in many else ''}" for level in Level if counts[level]]
-    return f"[dim]{', '.join(told)}[/]"
+    plural = {Level.WARNING} if counts[Level.WARNING] > 1 else set[Level]()
+    parts = [f"{counts[level]} {level}{'s' if level in plural else ''}" for level in Level if counts[level]]
+    return f"[dim]{', '.join(parts)}[/]"

@@ -1,4 +1,4 @@
-"""AWS (or the local one): credentials, the stream, the leases, what this identity may do, the clock."""
+"""Checks AWS, or the local AWS: credentials, the stream, the leases, permissions and the clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdcctl.doctor.database import clock_finding
-from cdcctl.doctor.finding import Finding, failed, guarded, ok, unknown, warning
+from cdcctl.doctor.finding import Finding, failed, ok, run_check, unknown, warning
 from cdcctl.status.downstream import known_consumers
 from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
@@ -27,15 +27,15 @@ _WRITES = {
 
 
 def check_cloud(settings: Settings) -> Iterator[Finding]:
-    """Without credentials or region, that alone."""
+    """Check AWS; without credentials or a region, report only that."""
     identity: dict[str, Any] = {}
     found = list(_identity(identity))
     yield from found
     if not identity:
         return
-    yield from guarded("stream", lambda: _stream(settings))
-    yield from guarded("reading", lambda: _reading(settings))
-    yield from guarded("leases", lambda: _leases(settings))
+    yield from run_check("stream", lambda: _stream(settings))
+    yield from run_check("reading", lambda: _reading(settings))
+    yield from run_check("leases", lambda: _leases(settings))
     yield from _permissions(settings, identity)
 
 
@@ -45,8 +45,8 @@ def _identity(identity: dict[str, Any]) -> Iterator[Finding]:
     try:
         answer = boto3.client("sts").get_caller_identity()
     except (ClientError, BotoCoreError) as error:
-        mend = "set AWS_REGION and credentials (AWS_PROFILE, a role); for a sandbox: cdcctl local up"
-        yield failed("aws", f"{where}: {error}", mend)
+        fix = "set AWS_REGION and credentials (AWS_PROFILE, a role); for a sandbox: cdcctl local up"
+        yield failed("aws", f"{where}: {error}", fix)
         return
     identity.update(answer)
     yield ok("aws", f"{where}, as {answer['Arn']}")
@@ -62,7 +62,7 @@ def _stream(settings: Settings) -> Iterator[Finding]:
         yield failed("stream", f"there is no stream {settings.stream!r}", "cdcctl stream create")
         return
     except (ClientError, BotoCoreError) as error:
-        yield failed("stream", str(error), "allow kinesis:DescribeStreamSummary (cdcctl aws policy), mend --stream")
+        yield failed("stream", str(error), "allow kinesis:DescribeStreamSummary (cdcctl aws policy), or fix --stream")
         return
     shards = sum(map(is_open, list_shards(settings.stream, client)))
     mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED").lower()
@@ -79,26 +79,26 @@ def _stream(settings: Settings) -> Iterator[Finding]:
 
 
 def _reading(settings: Settings) -> Iterator[Finding]:
-    """A dry read of each shard's tip: ListShards, GetShardIterator and GetRecords are allowed."""
+    """Read at the tip of a shard: checks that ListShards, GetShardIterator and GetRecords are allowed."""
     client = kinesis_client()
     shard = list_shards(settings.stream, client)[0]["ShardId"]
     try:
         iterator = client.get_shard_iterator(StreamName=settings.stream, ShardId=shard, ShardIteratorType="LATEST")
         client.get_records(ShardIterator=iterator["ShardIterator"], Limit=1)
     except (ClientError, BotoCoreError) as error:
-        yield failed("reading", str(error), "cdcctl aws policy tail prints what reading needs")
+        yield failed("reading", str(error), "cdcctl aws policy tail prints the required permissions")
     else:
         yield ok("reading", "this identity may read the stream")
 
 
 def _leases(settings: Settings) -> Iterator[Finding]:
     shards = {shard["ShardId"] for shard in list_shards(settings.stream) if is_open(shard)}
-    seen = False
+    any_leases = False
     for name in known_consumers(settings):
         leases = LeaseTable(settings.application(name)).read()
         if leases is None:
             continue
-        seen = True
+        any_leases = True
         table = settings.application(name)
         if (
             leases
@@ -106,20 +106,20 @@ def _leases(settings: Settings) -> Iterator[Finding]:
             and all(lease.checkpoint != "SHARD_END" for lease in leases.values())
         ):
             yield failed(
-                "leases", f"{table} knows none of the stream's shards: it belongs to another stream",
+                "leases", f"{table} has no lease of a shard of this stream: it belongs to another stream",
                 f"use another --app-prefix, or delete the tables {table}, {table}-CoordinatorState, "
                 f"{table}-WorkerMetricStats",
             )  # fmt: skip
         else:
             yield ok("leases", f"{table}: {len(leases)} leases")
-    if not seen:
-        yield ok("leases", "no consumer has run yet; the KCL makes its tables at the first run")
+    if not any_leases:
+        yield ok("leases", "no consumer has run yet; the KCL creates its tables at the first run")
 
 
 def _permissions(settings: Settings, identity: dict[str, Any]) -> Iterator[Finding]:
-    """Writes cannot be tried for show: IAM is asked to simulate them, where this identity may ask."""
+    """Writes cannot be tested without side effects, so this uses IAM's policy simulator where that is allowed."""
     if is_local(os.environ):
-        yield ok("permissions", "a local AWS checks none")
+        yield ok("permissions", "not checked: a local AWS has none")
         return
     stream = f"arn:aws:kinesis:{os.environ.get('AWS_REGION', '*')}:{identity['Account']}:stream/{settings.stream}"
     tables = [
@@ -132,12 +132,12 @@ def _permissions(settings: Settings, identity: dict[str, Any]) -> Iterator[Findi
             *_denied(identity["Arn"], _WRITES["dynamodb"], tables),
         ]
     except (ClientError, BotoCoreError) as error:
-        text = f"IAM does not simulate for this identity: {error}"
-        yield unknown("permissions", text, "compare with cdcctl aws policy")
+        text = f"the policy simulator is not available to this identity: {error}"
+        yield unknown("permissions", text, "compare its policies with cdcctl aws policy")
         return
     for action, resource in denied:
-        mend = "cdcctl aws policy prints what each part needs"
-        yield warning("permissions", f"{action} on {resource} is denied", mend)
+        fix = "cdcctl aws policy prints the permissions of each part"
+        yield warning("permissions", f"{action} on {resource} is denied", fix)
     if not denied:
         yield ok("permissions", "IAM allows the writes of producer and consumers")
 
@@ -147,14 +147,14 @@ def _denied(arn: str, actions: Sequence[str], resources: Iterable[str]) -> list[
         PolicySourceArn=principal(arn), ActionNames=list(actions), ResourceArns=list(resources)
     )
     return [
-        (one["EvalActionName"], one["EvalResourceName"])
-        for one in answer["EvaluationResults"]
-        if one["EvalDecision"] != "allowed"
+        (result["EvalActionName"], result["EvalResourceName"])
+        for result in answer["EvaluationResults"]
+        if result["EvalDecision"] != "allowed"
     ]
 
 
 def principal(arn: str) -> str:
-    """The role behind an assumed role's session, which is what IAM simulates; users as they are."""
+    """The role of an assumed-role session, because the simulator takes roles; other identities unchanged."""
     parts = arn.split(":", 5)
     if parts[2] == "sts" and parts[5].startswith("assumed-role/"):
         return ":".join([*parts[:2], "iam", "", parts[4], f"role/{parts[5].split('/')[1]}"])

@@ -1,4 +1,4 @@
-"""One finding: what was looked at, how it is, what was found, and the exact deed that mends it."""
+"""The result of one check: its name, its level, what was found, and the fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cdckit.errors import CdcError
 
 
 class Level(StrEnum):
-    """``ok``, ``warning`` (works, but not for long or not for all), ``failed``, ``unknown`` (could not be asked)."""
+    """``ok``, ``warning`` (works, but with a risk or a gap), ``failed``, ``unknown`` (could not be checked)."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,36 +20,36 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`mend` is a command or a setting, empty when all is well."""
+    """The result of one check. `fix` is a command or a setting, empty when no action is required."""
 
     name: str
     level: Level
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(name: str, found: str) -> Finding:
-    """All is well."""
+    """A check that passed."""
     return Finding(name, Level.OK, found)
 
 
-def warning(name: str, found: str, mend: str) -> Finding:
-    """It works, but something will be missing or break."""
-    return Finding(name, Level.WARNING, found, mend)
+def warning(name: str, found: str, fix: str) -> Finding:
+    """It works now, but something will be missing or fail later."""
+    return Finding(name, Level.WARNING, found, fix)
 
 
-def failed(name: str, found: str, mend: str) -> Finding:
-    """It cannot work."""
-    return Finding(name, Level.FAILED, found, mend)
+def failed(name: str, found: str, fix: str) -> Finding:
+    """A check that failed: the pipeline cannot work."""
+    return Finding(name, Level.FAILED, found, fix)
 
 
-def unknown(name: str, found: str, mend: str = "") -> Finding:
-    """It could not be asked."""
-    return Finding(name, Level.UNKNOWN, found, mend)
+def unknown(name: str, found: str, fix: str = "") -> Finding:
+    """A check that could not be made."""
+    return Finding(name, Level.UNKNOWN, found, fix)
 
 
-def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The check's findings; an error of ours becomes a failed finding, so that the other checks still run."""
+def run_check(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield the check's findings. A CdcError becomes a failed finding, so that the other checks still run."""
     try:
         yield from check()
     except CdcError as error:

@@ -1,1 +1,1 @@
-"""``cdcctl leases``: a consumer's leases in DynamoDB."""
+"""``cdcctl leases``: shows a consumer's leases in DynamoDB."""

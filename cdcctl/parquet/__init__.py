@@ -1,1 +1,1 @@
-"""``cdcctl parquet``: queries the lake and maintains its files."""
+"""``cdcctl parquet``: queries the Parquet lake and maintains its files."""

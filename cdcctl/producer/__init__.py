@@ -1,1 +1,1 @@
-"""``cdcctl producer``: publishes changes, snapshots and backfills."""
+"""``cdcctl producer``: runs the producer, backfills tables and shows the slot."""

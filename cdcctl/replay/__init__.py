@@ -1,1 +1,1 @@
-"""``cdcctl replay``: applies a range of the stream again."""
+"""``cdcctl replay``: replays a range of the stream into a satellite or to stdout."""

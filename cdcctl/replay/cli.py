@@ -1,4 +1,4 @@
-"""``cdcctl replay``: a range of the stream again."""
+"""``cdcctl replay``: replays a range of the stream."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import typer
 from typer.core import TyperGroup
 
 from cdcctl.change_options import Tables, Where
-from cdcctl.options import Format, Output, settings
+from cdcctl.options import Format, Output, current_settings
 from cdcctl.replay import isolated, manage, to_stdout
-from cdcctl.replay.dry_run import foresee
-from cdcctl.replay.in_place import Consumer
+from cdcctl.replay.dry_run import print_estimate
+from cdcctl.replay.in_place import ReplayTarget
 from cdcctl.replay.manage import Name
-from cdcctl.replay.request import begun, fresh_folder, resumed, wanted
+from cdcctl.replay.request import new_folder, new_journal, parse_selection, resume_journal
 from cdcctl.replay.rewind import refuse_filters, rewind
-from consumers.replay.shadow import Shadow
+from consumers.replay.shadow import ShadowReplay
 from consumers.stream.probe import Probe
-from consumers.stream.rate_limit import READS_A_SECOND
+from consumers.stream.rate_limit import READS_PER_SECOND
 from consumers.worker.registry import find_factory
 
 
-class Replays(TyperGroup):
-    """``replay CONSUMER …`` is ``replay run CONSUMER …``."""
+class ReplayGroup(TyperGroup):
+    """A group in which ``replay CONSUMER …`` means ``replay run CONSUMER …``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """What is no command of the group is the consumer, or a flag of `run`."""
+        """Insert `run` when the first argument is not a command of the group."""
         if args and args[0] not in {*self.commands, "-h", "--help"}:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
-    cls=Replays, no_args_is_help=True, help="Apply a range of the stream again: cdcctl replay CONSUMER --from TIME."
+    cls=ReplayGroup, no_args_is_help=True, help="Replay a range of the stream: cdcctl replay CONSUMER --from TIME."
 )
-From = Annotated[str | None, typer.Option("--from", help="10m, 2026-11-23T10:00:00Z, an LSN, earliest: by commit.")]
-To = Annotated[str | None, typer.Option("--to", help="Up to here (likewise), itself included. [default: the present]")]
-Resume = Annotated[
-    Path | None, typer.Option("--resume", help="Go on with the replay in this folder, which was cut off.")
+From = Annotated[
+    str | None, typer.Option("--from", help="Start, by commit: 10m, 2026-11-23T10:00:00Z, an LSN, earliest.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be read, and for how long.")]
+To = Annotated[str | None, typer.Option("--to", help="End, same formats, inclusive.", show_default="now")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Continue the interrupted replay in this folder.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate how much would be read and how long it takes.")]
 
 
 @app.command()
@@ -53,7 +53,7 @@ def run(
     table: Tables = None,
     where: Where = None,
     into: Annotated[
-        Path | None, typer.Option("--into", help="Folder of the fresh satellite. [default: below DATA/replays]")
+        Path | None, typer.Option("--into", help="Folder of the new satellite.", show_default="below DATA/replays")
     ] = None,
     resume: Resume = None,
     in_place: Annotated[
@@ -61,35 +61,39 @@ def run(
     ] = False,
     dry_run: DryRun = False,
     reads: Annotated[
-        float, typer.Option("--reads", min=0.1, max=5, help="Reads a second on each shard; live consumers share 5.")
-    ] = READS_A_SECOND,
-    sink: Annotated[str | None, typer.Option("--sink", help="A sink of your own, as module:name.")] = None,
+        float,
+        typer.Option("--reads", min=0.1, max=5, help="Reads per second and shard; all consumers share a limit of 5."),
+    ] = READS_PER_SECOND,
+    sink: Annotated[str | None, typer.Option("--sink", help="A custom sink, as module:name.")] = None,
     output_format: Output = Format.TABLE,
 ) -> None:
-    """Apply a range of changes again: into a fresh satellite beside the live one, which is not touched.
+    """Replay a range of changes into a new satellite; the live satellite is not modified.
 
-    It ends by itself and says how to look at the fresh satellite, and how to make it the live one. With --in-place the
-    consumer's own checkpoints are rewound instead (it must be stopped); positions make that safe: what the satellite
-    already has is superseded.
+    The command ends at the end of the range and prints how to query the new satellite and how to make it the live one.
+    With --in-place the consumer's own checkpoints are rewound instead; the consumer must be stopped. That is safe:
+    changes that the satellite already has are superseded, by their positions.
 
     Example: [bold]cdcctl replay search --from 2026-11-23T10:00:00Z --to 2026-11-23T11:00:00Z --table 'public.*'[/]
     """
-    found, factory = settings(context), find_factory(consumer, sink)
+    settings, factory = current_settings(context), find_factory(consumer, sink)
     if resume is not None:
-        journal = resumed(resume, consumer, (since, until, table, where, into, in_place, dry_run))
-        isolated.fill(Shadow(found, factory, resume, journal), reads, output_format)
+        journal = resume_journal(resume, consumer, (since, until, table, where, into, in_place, dry_run))
+        isolated.run_replay(ShadowReplay(settings, factory, resume, journal), reads, output_format)
         return
-    chosen, probe = wanted(since, until, table, where), Probe(found.stream)
+    selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
     if in_place:
         refuse_filters(until, table, where, into)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    begin = probe.start_for(selected.since, datetime.now(UTC))
     if in_place:
-        rewind(Consumer(found, consumer), probe, begin, output_format, dry_run=dry_run)
+        rewind(ReplayTarget(settings, consumer), probe, begin, output_format, dry_run=dry_run)
     elif dry_run:
-        foresee(probe, begin, chosen, output_format)
+        print_estimate(probe, begin, selected, output_format)
     else:
-        folder, journal = fresh_folder(found, consumer, into), begun(consumer, found, chosen, begin, table, where)
-        isolated.fill(Shadow(found, factory, folder, journal), reads, output_format)
+        folder, journal = (
+            new_folder(settings, consumer, into),
+            new_journal(consumer, settings, selected, begin, table, where),
+        )
+        isolated.run_replay(ShadowReplay(settings, factory, folder, journal), reads, output_format)
 
 
 @app.command()
@@ -103,23 +107,23 @@ def stdout(
     dry_run: DryRun = False,
     output_format: Output = Format.TABLE,
 ) -> None:
-    """Write a range of changes as JSON lines, each key's in order.
+    """Write a range of changes as JSON lines, in order per key.
 
-    Interrupted, it says how to go on behind the last line it wrote. (-o is how --dry-run answers.)
+    When it is interrupted it prints the command that continues after the last line. -o applies to --dry-run only.
 
     Example: [bold]cdcctl replay stdout --from 2h --to 1h --table 'public.*' > changes.jsonl[/]
     """
-    found = settings(context)
+    settings = current_settings(context)
     if resume is not None:
-        journal = resumed(resume, to_stdout.NAME, (since, until, table, where, dry_run))
-        to_stdout.write(journal, found, resume)
+        journal = resume_journal(resume, to_stdout.NAME, (since, until, table, where, dry_run))
+        to_stdout.write(journal, settings, resume)
         return
-    chosen, probe = wanted(since, until, table, where), Probe(found.stream)
-    begin = probe.begin(chosen.since, datetime.now(UTC))
+    selected, probe = parse_selection(since, until, table, where), Probe(settings.stream)
+    begin = probe.start_for(selected.since, datetime.now(UTC))
     if dry_run:
-        foresee(probe, begin, chosen, output_format)
+        print_estimate(probe, begin, selected, output_format)
     else:
-        to_stdout.write(begun(to_stdout.NAME, found, chosen, begin, table, where), found)
+        to_stdout.write(new_journal(to_stdout.NAME, settings, selected, begin, table, where), settings)
 
 
 app.command("swap")(manage.swap)

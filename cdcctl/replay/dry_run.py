@@ -1,4 +1,4 @@
-"""What a replay would read, from samples: ``--dry-run``."""
+"""``--dry-run``: estimates from samples what a replay would read."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ from datetime import UTC, datetime
 
 from cdcctl import change_lines, output
 from cdcctl.options import Format
-from cdcctl.replay.request import end_of
+from cdcctl.replay.request import end_time
 from consumers.filters.selection import Selection
-from consumers.replay.estimate import Part, estimate, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, estimate, seconds_to_read
 from consumers.stream.points import SLACK
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
 
 
-def foresee(probe: Probe, begin: StartPosition, chosen: Selection, output_format: Format) -> None:
-    """Print each shard's share and the time at the read limit. Raises StreamError."""
+def print_estimate(probe: Probe, begin: StartPosition, selected: Selection, output_format: Format) -> None:
+    """Print the estimate per shard, and the reading time at the read limit. Raises StreamError."""
     now, shards = datetime.now(UTC), probe.shards()
-    until = end_of(chosen)
+    until = end_time(selected)
     end = now if until is None else min(now, until + SLACK)
     parts = estimate(probe, [shard["ShardId"] for shard in shards], begin, end)
     seconds = seconds_to_read(parts, shards)
     if output_format is Format.JSON:
         shown = [
-            {"shard": one.shard, "first": one.first, "records": one.records, "bytes": one.bytes, "exact": one.exact}
-            for one in parts
+            {
+                "shard": part.shard,
+                "first": part.first,
+                "records": part.records,
+                "bytes": part.bytes,
+                "exact": part.exact,
+            }
+            for part in parts
         ]
         output.print_json({"shards": shown, "seconds_at_read_limit": round(seconds, 1)})
         return
     output.print_table(
         ["shard", "from sequence number", "records", "bytes"],
-        [(one.shard, one.first, _about(one, one.records), _about(one, one.bytes)) for one in parts],
+        [(part.shard, part.first, _approximate(part, part.records), _approximate(part, part.bytes)) for part in parts],
     )
-    output.print_text(f"{change_lines.span(seconds)} at the read limit of 2 MiB/s a shard, which live consumers share")
-    output.note("nothing was read or written but samples; filters are applied to what is read")
+    duration = change_lines.format_duration(seconds)
+    output.print_text(f"{duration} at the read limit of 2 MiB/s per shard, which is shared with live consumers")
+    output.note("only samples were read and nothing was written; filters do not reduce what is read")
 
 
-def _about(part: Part, number: int) -> str:
+def _approximate(part: ShardEstimate, number: int) -> str:
     return f"{'' if part.exact else '~'}{number:,}"

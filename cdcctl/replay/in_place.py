@@ -1,4 +1,4 @@
-"""Moves a consumer's own checkpoints, or puts a shadow in its satellite's place; what was is kept for ``undo``."""
+"""Rewinds a consumer's checkpoints, or makes a replay's satellite the live one; saves a backup for ``undo``."""
 
 from __future__ import annotations
 
@@ -12,80 +12,82 @@ from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import LeaseTable
 from consumers.kcl.properties import is_local
 from consumers.replay import undo
-from consumers.replay.rewind import Rewind, after, frontier, holds_since, mark_before, plan
+from consumers.replay.rewind import RewindPlan, checkpoint_before, frontier, has_records_since, resume_plan, rewind_plan
 from consumers.replay.shadow import Journal
 from consumers.stream.probe import Probe
 from consumers.stream.start import StartPosition
-from consumers.worker.claim import FILE as STORE_ID
+from consumers.worker.claim import ID_FILE as STORE_ID
 
-_WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # longer than a live worker takes to renew its lease
+_WATCH_LOCAL, _WATCH_AWS = 3.0, 15.0  # seconds; longer than the interval at which a worker renews its lease
 
 
 @dataclass(frozen=True, slots=True)
-class Consumer:
-    """One consumer's leases and satellite."""
+class ReplayTarget:
+    """The consumer whose leases and satellite are changed."""
 
     settings: Settings
     name: str
 
     @property
     def table(self) -> LeaseTable:
-        """Its leases."""
+        """The consumer's lease table."""
         return LeaseTable(self.settings.application(self.name))
 
     def stopped(self) -> LeaseTable:
-        """Its leases. Raises ConsumerError while a worker is alive, UsageError when it never ran."""
+        """The lease table. Raises ConsumerError while a worker is alive, and UsageError when there are no leases."""
         table = self.table
         if table.items() is None:
             raise UsageError(
-                f"{table.application!r} never ran: it has no checkpoints", f"cdcctl consumer run {self.name}"
+                f"{table.application!r} has no checkpoints: it has never run", f"cdcctl consumer run {self.name}"
             )
         table.refuse_while_alive(self.name, _WATCH_LOCAL if is_local(os.environ) else _WATCH_AWS)
         return table
 
-    def planned(self, probe: Probe, begin: StartPosition) -> Rewind:
-        """What a rewind would write."""
+    def planned(self, probe: Probe, begin: StartPosition) -> RewindPlan:
+        """Compute what a rewind would write."""
         shards = probe.shards()
-        first = frontier(shards, holds_since(probe, begin))
-        return plan(shards, first, self.table.read() or {}, lambda shard: mark_before(probe, shard, begin))
+        first = frontier(shards, has_records_since(probe, begin))
+        return rewind_plan(shards, first, self.table.read() or {}, lambda shard: checkpoint_before(probe, shard, begin))
 
-    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[Rewind, Path]:
-        """Write it; the second is the backup."""
+    def rewind(self, probe: Probe, begin: StartPosition) -> tuple[RewindPlan, Path]:
+        """Rewind; returns what was written, and the backup file."""
         table = self.stopped()
         found = self.planned(probe, begin)
-        backup = self._keep(table)
-        table.rewind(found.marks, found.dropped)
+        backup = self._back_up(table)
+        table.rewind(found.checkpoints, found.removed)
         return found, backup
 
     def swap(self, shadow: Path, journal: Journal) -> Path:
-        """Put the shadow in the satellite's place, and the checkpoints where the replay ended; the backup's file."""
-        live, fresh = self.settings.satellite(self.name), shadow / self.name
+        """Swap the satellite's folder with the replay's, set the checkpoints to its end, and return the backup file."""
+        live, replayed = self.settings.satellite(self.name), shadow / self.name
         if not journal.complete or not journal.whole:
             raise UsageError(
-                f"{shadow} holds only a part: it was cut off, begins late, ends early, or left rows out",
-                "replay from earliest to the present, without --to, --table and --where",
+                f"{shadow} is incomplete: it was interrupted, or does not cover all tables from earliest to now",
+                f"cdcctl replay {self.name} --from earliest, without --to, --table and --where",
             )
         ids = [path.relative_to(live) for path in live.rglob(STORE_ID)]
         if not ids:
             raise UsageError(
-                f"the satellite of {self.name} is not a folder of this host ({live}): nothing can change places",
+                f"the satellite of {self.name} is not in a folder of this host ({live}): it cannot be swapped",
                 "use --in-place; for search on OpenSearch: cdcctl search reindex --from earliest",
             )
         table = self.stopped()
-        backup = self._keep(table, live, fresh)
-        found = after(Probe(journal.stream).shards(), journal.marks, table.read() or {})
-        table.rewind(found.marks, found.dropped)
-        for path in ids:  # the claim beside the leases is the store's: it moves to the new one
-            shutil.copy2(live / path, fresh / path)
-        undo.exchange(live, fresh)
+        backup = self._back_up(table, live, replayed)
+        found = resume_plan(Probe(journal.stream).shards(), journal.checkpoints, table.read() or {})
+        table.rewind(found.checkpoints, found.removed)
+        for path in ids:  # the store id is claimed beside the leases: the new folder takes it over
+            shutil.copy2(live / path, replayed / path)
+        undo.swap_folders(live, replayed)
         return backup
 
     def undo(self) -> Path:
-        """Put back what the last rewind or swap changed; the file that held it."""
-        path, backup = undo.newest(self.settings.folder, self.name)
+        """Restore the state before the last rewind or swap. Returns the backup file that was used."""
+        path, backup = undo.newest_backup(self.settings.folder, self.name)
         undo.undo(path, backup, self.stopped())
         return path
 
-    def _keep(self, table: LeaseTable, live: Path | None = None, shadow: Path | None = None) -> Path:
+    def _back_up(self, table: LeaseTable, live: Path | None = None, shadow: Path | None = None) -> Path:
         folders = ("", "") if live is None else (str(live), str(shadow))
-        return undo.keep(self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders))
+        return undo.save_backup(
+            self.settings.folder, undo.Backup(self.name, table.application, table.items() or [], *folders)
+        )

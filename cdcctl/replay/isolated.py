@@ -1,4 +1,4 @@
-"""Runs a replay into a shadow, and says what came of it."""
+"""Runs a replay into a new satellite and reports the result."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from msgspec.structs import asdict
 
 from cdcctl import output
 from cdcctl.options import Format
-from cdcctl.replay.progress import Progress
-from cdcctl.replay.request import end_of, selected
+from cdcctl.replay.progress import ReplayProgress
+from cdcctl.replay.request import end_time, selection_of
 from cdckit.errors import CdcError
 from cdckit.runtime.signals import stop_on_signals
-from consumers.replay.shadow import Journal, Shadow, write_journal
-from consumers.stream.rate_limit import Pace
+from consumers.replay.shadow import Journal, ShadowReplay, write_journal
+from consumers.stream.rate_limit import ReadRateLimiter
 
 
-def fill(shadow: Shadow, reads: float, output_format: Format) -> None:
-    """Replay into the shadow and report. Raises what `Shadow.replay` raises, typer.Exit when it was interrupted."""
-    chosen = selected(shadow.journal)
-    progress = Progress(end_of(chosen))
+def run_replay(shadow: ShadowReplay, reads: float, output_format: Format) -> None:
+    """Replay into `shadow` and report. Raises what `ShadowReplay.replay` raises, and typer.Exit when interrupted."""
+    selected = selection_of(shadow.journal)
+    progress = ReplayProgress(end_time(selected))
     write_journal(shadow.folder, shadow.journal)
     with stop_on_signals() as stopping:
         try:
-            done = shadow.replay(chosen, stopping.is_set, progress.took, Pace(reads))
+            done = shadow.replay(selected, stopping.is_set, progress.update, ReadRateLimiter(reads))
         except CdcError:
             progress.close()
-            _say_how_to_go_on(shadow.journal, shadow.folder)
+            _print_resume_hint(shadow.journal, shadow.folder)
             raise
         finally:
             progress.close()
@@ -44,17 +44,17 @@ def _report(folder: Path, done: Journal, output_format: Format) -> None:
             f"{done.read:,} changes read, {done.applied:,} applied, {done.superseded:,} superseded, "
             f"{done.dead_lettered:,} dead-lettered; newest commit {done.newest or '-'}"
         )
-    name, where = done.consumer, output.escape(str(folder))
+    name, path = done.consumer, output.escape(str(folder))
     if not done.complete:
-        _say_how_to_go_on(done, folder)
+        _print_resume_hint(done, folder)
         return
-    output.note(f"look at it: add [bold]--data {where}[/] to any {name} command")
+    output.note(f"to query it, add [bold]--data {path}[/] to any {name} command")
     if done.whole:
-        output.note(f"make it the live one, once the consumer is stopped: [bold]cdcctl replay swap {name} {where}[/]")
+        output.note(f"to make it the live one, stop the consumer and run [bold]cdcctl replay swap {name} {path}[/]")
     if name == "search":
-        output.note("an index made anew while it is in use: [bold]cdcctl search reindex[/]")
+        output.note("to rebuild the live index while it is in use: [bold]cdcctl search reindex[/]")
 
 
-def _say_how_to_go_on(journal: Journal, folder: Path) -> None:
-    where = output.escape(str(folder))
-    output.note(f"cut off; go on: [bold]cdcctl replay {journal.consumer} --resume {where}[/]")
+def _print_resume_hint(journal: Journal, folder: Path) -> None:
+    path = output.escape(str(folder))
+    output.note(f"interrupted; continue with [bold]cdcctl replay {journal.consumer} --resume {path}[/]")

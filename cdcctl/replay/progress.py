@@ -1,4 +1,4 @@
-"""How far a replay is: a line that is drawn anew on a terminal, a remark now and then elsewhere; on stderr."""
+"""Reports how far a replay has come, on stderr: a progress bar on a terminal, a line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -6,71 +6,77 @@ import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from cdcctl import change_lines, output
-from consumers.stream.reader import SHARD_END, Page
+from cdcctl import output
+from consumers.stream.reader import SHARD_END, ShardPage
 
-_DRAW, _TELL = 0.3, 15.0
-_BAR = 20
-_WIDE = 88
-_TOO_EARLY = 0.01
+_LOG_SECONDS = 15.0
 
 
 @dataclass(slots=True)
-class Progress:
-    """Measured by arrival time: how far the slowest shard still is from `until`, or from the stream's tip."""
+class ReplayProgress:
+    """Progress in arrival time: how far the slowest shard is behind `until`, or behind the stream's tip."""
 
     until: datetime | None = None
     count: int = 0
     _behind: dict[str, int] = field(default_factory=dict)
-    _most: int = 0
+    _max_behind: int = 0
     _newest: str = ""
     _started: float = field(default_factory=time.monotonic)
-    _drawn: float = field(default_factory=time.monotonic)
-    _line: bool = False
+    _logged: float = field(default_factory=time.monotonic)
+    _bar: Any = None
 
-    def took(self, page: Page, count: int) -> None:
-        """One page more."""
+    def update(self, page: ShardPage, count: int) -> None:
+        """Record a page with `count` selected changes, and report."""
         self.count += count
-        if page.mark == SHARD_END:
+        if page.checkpoint == SHARD_END:
             self._behind.pop(page.shard, None)
         else:
-            self._behind[page.shard] = max(0, page.behind_ms - self._beyond())
-        self._most = max(self._most, self._left)
+            self._behind[page.shard] = max(0, page.behind_ms - self._beyond_end_ms())
+        self._max_behind = max(self._max_behind, self._left)
         if page.arrivals:
             self._newest = page.arrivals[-1].astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        on_terminal = sys.stderr.isatty()
-        if time.monotonic() - self._drawn >= (_DRAW if on_terminal else _TELL):
-            self._drawn = time.monotonic()
-            self._draw() if on_terminal else output.note(f"[dim]{output.escape(self.text())}[/]")
+        if sys.stderr.isatty():
+            self._draw()
+        elif time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
+            output.note(f"[dim]{output.escape(self.text())}[/]")
 
-    def text(self, width: int = _WIDE) -> str:
-        """``[████────] 43%  12,300 changes  4,100/s  12.0s left  at 2026-11-24 10:05:03``, as much as there is room."""
-        seconds = max(time.monotonic() - self._started, 0.001)
-        share = 1 - self._left / self._most if self._most else 1.0
-        left = change_lines.span(seconds / share - seconds) if share > _TOO_EARLY else "-"
-        bar = _BAR if width >= _WIDE else _BAR // 2
-        full = round(share * bar)
-        text = f"[{'█' * full}{'─' * (bar - full)}] {share:4.0%}  {self.count:,} changes"
-        day, _, time_of_day = self._newest.partition(" ")
-        position = f"at {day} {time_of_day}" if width >= _WIDE else f"at {time_of_day}"
-        for more in (f"{self.count / seconds:,.0f}/s", f"{left} left", position if self._newest else ""):
-            text += f"  {more}" if more and len(text) + 2 + len(more) <= width else ""
-        return text
+    def text(self) -> str:
+        """``43%  12,300 changes  4,100/s  at 2026-11-24 10:05:03``."""
+        share = 1 - self._left / self._max_behind if self._max_behind else 1.0
+        return f"{share:.0%}  {self.count:,} changes  {self._rate:,.0f}/s  {self._position}".rstrip()
 
     def close(self) -> None:
-        """Take the line away."""
-        if self._line:
-            output.passing()
+        """Remove the progress bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def _beyond(self) -> int:
-        """Milliseconds of the stream that nobody wants."""
+    def _draw(self) -> None:
+        if self._bar is None:
+            self._bar = output.progress_bar(output.stderr())
+            self._bar.add_task("", total=1, count=0, rate=0.0, position="")
+            self._bar.start()
+        total = max(self._max_behind, 1)
+        self._bar.update(
+            self._bar.task_ids[0], total=total, completed=total - self._left,
+            count=self.count, rate=self._rate, position=self._position,
+        )  # fmt: skip
+
+    def _beyond_end_ms(self) -> int:
+        """Milliseconds between `until` and now, which the replay does not read."""
         return 0 if self.until is None else (datetime.now(UTC) - self.until) // timedelta(milliseconds=1)
 
     @property
     def _left(self) -> int:
         return max(self._behind.values(), default=0)
 
-    def _draw(self) -> None:
-        self._line = True
-        output.passing(self.text(output.stderr().width - 1))
+    @property
+    def _rate(self) -> float:
+        return self.count / max(time.monotonic() - self._started, 0.001)
+
+    @property
+    def _position(self) -> str:
+        return f"at {self._newest}" if self._newest else ""

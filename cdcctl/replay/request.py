@@ -1,4 +1,4 @@
-"""What a replay was asked for: from the flags to its journal, and from a journal to the changes that are wanted."""
+"""Converts between a replay's flags, its journal, and the selection of changes."""
 
 from __future__ import annotations
 
@@ -13,65 +13,69 @@ from cdcctl.timespec import parse_point
 from cdckit.errors import UsageError
 from cdckit.runtime.settings import Settings
 from consumers.filters.selection import Selection
-from consumers.replay.shadow import FILE, Journal, read_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, read_journal
 from consumers.stream.points import Point
 from consumers.stream.start import EARLIEST, StartPosition
 
 
-def wanted(since: str | None, until: str | None, tables: Sequence[str] | None, where: str | None) -> Selection:
-    """The changes that the flags name. Raises UsageError."""
+def parse_selection(since: str | None, until: str | None, tables: Sequence[str] | None, where: str | None) -> Selection:
+    """The selection of changes that the flags describe. Raises UsageError."""
     if since is None:
-        raise UsageError("from where?", "--from 10m, --from 2026-11-23T10:00:00Z, or --resume FOLDER")
+        raise UsageError("--from is missing", "--from 10m, --from 2026-11-23T10:00:00Z, or --resume FOLDER")
     end = None if until is None else parse_point(until, future=True)
     return selection(parse_point(since), end, tables, where=where)
 
 
-def begun(
+def new_journal(
     consumer: str,
     settings: Settings,
-    chosen: Selection,
+    selected: Selection,
     begin: StartPosition,
     tables: Sequence[str] | None,
     where: str | None,
 ) -> Journal:
-    """The journal of a replay that has not read anything; `tables` and `where` as they were typed."""
-    end = None if chosen.until is None else str(chosen.until)
-    whole = chosen.whole and begin == EARLIEST
-    return Journal(consumer, settings.stream, str(chosen.since), end, list(tables or ()), where, begin, whole)
+    """The journal of a replay that has read nothing yet; `tables` and `where` as the user typed them."""
+    end = None if selected.until is None else str(selected.until)
+    whole = selected.whole and begin == EARLIEST
+    return Journal(consumer, settings.stream, str(selected.since), end, list(tables or ()), where, begin, whole)
 
 
-def selected(journal: Journal) -> Selection:
-    """The changes that a replay is about."""
+def selection_of(journal: Journal) -> Selection:
+    """The selection of changes that a journal describes."""
     point = Point() if journal.since == "earliest" else parse_point(journal.since)
     end = None if journal.until is None else parse_point(journal.until, future=True)
     return selection(point, end, journal.tables, where=journal.where)
 
 
-def end_of(chosen: Selection) -> datetime | None:
-    """The time up to which changes are wanted; None: up to the present, or to a place whose time is not known."""
-    return chosen.until.moment if chosen.until is not None and chosen.until.by_time else None
+def end_time(selected: Selection) -> datetime | None:
+    """The time at which a selection ends; None for now, and for a position whose time is unknown."""
+    return selected.until.moment if selected.until is not None and selected.until.by_time else None
 
 
-def resumed(folder: Path, consumer: str, others: Sequence[object]) -> Journal:
-    """The journal of a replay that was cut off; `others` are all other flags. Raises UsageError."""
+def resume_journal(folder: Path, consumer: str, others: Sequence[object]) -> Journal:
+    """Read the journal of an interrupted replay; `others` are all other flags. Raises UsageError."""
     if any(others):
-        raise UsageError("--resume goes on as it was begun: no other choice has a place there", "leave them out")
+        raise UsageError(
+            "--resume cannot be combined with other flags", "remove them: the journal holds the original ones"
+        )
     journal = read_journal(folder)
     if journal.consumer != consumer:
-        raise UsageError(f"{folder} is a replay of {journal.consumer}", "name that one")
+        raise UsageError(
+            f"{folder} is a replay of {journal.consumer}", f"cdcctl replay {journal.consumer} --resume {folder}"
+        )
     if journal.complete:
-        raise UsageError(f"the replay in {folder} is done", "begin another one")
+        raise UsageError(f"the replay in {folder} is complete", "start another one with --from")
     return journal
 
 
-def fresh_folder(settings: Settings, consumer: str, named: Path | None = None) -> Path:
-    """A folder for what a replay that begins now makes, nobody else's. Raises UsageError when the named one is used."""
+def new_folder(settings: Settings, consumer: str, named: Path | None = None) -> Path:
+    """Create a folder for a new replay, or check `named`. Raises UsageError when that already holds a replay."""
     if named is not None:
-        if (named / consumer).exists() or (named / FILE).exists():
-            raise UsageError(f"{named} holds a replay already", "name another folder with --into, or use --resume")
+        if (named / consumer).exists() or (named / JOURNAL_FILE).exists():
+            raise UsageError(f"{named} already holds a replay", "use another folder with --into, or --resume")
         return named
     plain = f"{consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    for number in count(1):  # two may begin in one second
+    for number in count(1):  # two replays may start in the same second
         path = settings.folder / "replays" / (plain if number == 1 else f"{plain}-{number}")
         with suppress(FileExistsError):
             path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Writes a range of changes as JSON lines; cut off, it says how to go on without a line lost or written twice."""
+"""Writes a range of changes as JSON lines. After an interruption it can continue without losing or repeating a line."""
 
 from __future__ import annotations
 
@@ -9,57 +9,60 @@ from pathlib import Path
 import typer
 
 from cdcctl import output
-from cdcctl.replay.progress import Progress
-from cdcctl.replay.request import end_of, fresh_folder, selected
+from cdcctl.replay.progress import ReplayProgress
+from cdcctl.replay.request import end_time, new_folder, selection_of
 from cdcctl.tail.printers import JsonLines, View
 from cdckit.errors import StreamError
 from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import stop_on_signals
 from consumers.filters.feed import Feed
-from consumers.replay.shadow import FILE, Journal, write_journal
+from consumers.replay.shadow import JOURNAL_FILE, Journal, write_journal
 from consumers.stream.reader import StreamReader
 
 NAME = "stdout"
 
 
-def write(journal: Journal, settings: Settings, kept: Path | None = None) -> None:
-    """Print what is left of the range. Interrupted, a folder keeps where it stopped; done, it is removed.
+def write(journal: Journal, settings: Settings, saved: Path | None = None) -> None:
+    """Print the rest of the range. An interruption saves the journal in a folder, which is removed on completion.
 
-    `kept` is the folder of one that was interrupted before. Raises StreamError, typer.Exit when it was interrupted.
+    `saved` is the folder of an earlier interruption. Raises StreamError, and typer.Exit after an interruption.
     """
     with stop_on_signals() as stopping:
-        reader = StreamReader(journal.stream, journal.begin, True, stopping.is_set, marks=dict(journal.marks))
+        reader = StreamReader(
+            journal.stream, journal.start, True, stopping.is_set, checkpoints=dict(journal.checkpoints)
+        )
         try:
-            _print_pages(Feed(reader, selected(journal)), journal)
+            _print_pages(Feed(reader, selection_of(journal)), journal)
         except StreamError:
-            _keep(journal, kept or fresh_folder(settings, NAME))
+            _save(journal, saved or new_folder(settings, NAME))
             raise
     if stopping.is_set():
-        _keep(journal, kept or fresh_folder(settings, NAME))
+        _save(journal, saved or new_folder(settings, NAME))
         raise typer.Exit(130)
-    if kept is not None:
-        (kept / FILE).unlink()
-        with suppress(OSError):  # something else lies there
-            kept.rmdir()
+    if saved is not None:
+        (saved / JOURNAL_FILE).unlink()
+        with suppress(OSError):  # the folder holds other files
+            saved.rmdir()
 
 
 def _print_pages(feed: Feed, journal: Journal) -> None:
-    printer, progress = JsonLines(View()), Progress(end_of(feed.selection))
+    printer, progress = JsonLines(View()), ReplayProgress(end_time(feed.selection))
     try:
         for page, seen in feed.batches():
             printer.show(seen)
             journal.read += len(seen)
-            if page.mark is not None:
-                journal.marks[page.shard] = page.mark
+            if page.checkpoint is not None:
+                journal.checkpoints[page.shard] = page.checkpoint
             if not sys.stdout.isatty():
-                progress.took(page, len(seen))
+                progress.update(page, len(seen))
     finally:
         progress.close()
 
 
-def _keep(journal: Journal, folder: Path) -> None:
+def _save(journal: Journal, folder: Path) -> None:
     write_journal(folder, journal)
-    where = output.escape(str(folder))
+    path = output.escape(str(folder))
     output.note(
-        f"cut off after {journal.read:,} changes; go on: [bold]cdcctl replay {NAME} --resume {where} >> FILE[/]"
+        f"interrupted after {journal.read:,} changes; continue with "
+        f"[bold]cdcctl replay {NAME} --resume {path} >> FILE[/]"
     )

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cdcctl.sandbox.kinesis.sequence import milliseconds
 from cdcctl.sandbox.processes import Daemon, free_port, listening, wait_until
 from cdckit.errors import StreamError
+from cdckit.runtime.child_process import module_command
 
 REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the streams hold, and since when, in seconds since 1970 (None: nothing)."""
+
+    bytes: int
+    oldest: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,13 @@ class LocalAws:
         """What it printed."""
         return self.folder / "ministack.log"
 
+    @property
+    def stored(self) -> Stored:
+        """The records of all streams, from the names and sizes of their files."""
+        files = [path for path in (self.folder / "state" / "records").rglob("*.jsonl") if path.stat().st_size]
+        oldest = min((milliseconds(path.stem) / 1000 for path in files), default=None)
+        return Stored(sum(path.stat().st_size for path in files), oldest)
+
     def start(self) -> Daemon:
         """Start it and wait until it answers. Raises StreamError when the package is not installed."""
         if importlib.util.find_spec("ministack") is None:
@@ -51,10 +67,12 @@ class LocalAws:
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
             "PERSIST_STATE": "1",
+            "IOT_MTLS_ENABLED": "0",  # it would listen on every interface
+            "SFTP_ENABLED": "0",
             "STATE_DIR": str(self.folder / "state"),
         }
         environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | settings
-        daemon = Daemon.spawn([sys.executable, "-m", "cdcctl.sandbox.kinesis_pages"], self.log, environ, self.folder)
+        daemon = Daemon.spawn(module_command("cdcctl.sandbox.kinesis.server"), self.log, environ, self.folder)
         wait_until(lambda: listening(self.port) or not daemon.alive, 30, "the local AWS", self.log)
         if not daemon.alive:
             raise StreamError("the local AWS stopped at once", f"see {self.log}")

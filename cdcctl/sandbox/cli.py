@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from cdcctl import output
-from cdcctl.options import Format, Output, settings
-from cdcctl.sandbox import state
-from cdckit.errors import CdcError
-from cdckit.runtime.settings import Settings, masked
+from cdcctl.options import Format, Output, current_settings
+from cdcctl.sandbox import leftovers, state
+from cdcctl.sandbox.kinesis.store import keep_bytes
+from cdckit.errors import CdcError, UsageError
+from cdckit.runtime.settings import Settings, mask_password
 
 app = typer.Typer(no_args_is_help=True, help="A sandbox on this machine: private PostgreSQL, local AWS.")
 
@@ -22,7 +26,7 @@ def up(context: typer.Context, output_format: Output = Format.TABLE) -> None:
 
     Example: [bold]eval "$(cdcctl local up)"[/]
     """
-    found = settings(context)
+    found = current_settings(context)
     stack = state.up(stack_folder(found), found)
     environ = {"CDC_DATA": str(found.folder), "CDC_STREAM": found.stream, **stack.environ}
     if output_format is Format.JSON:
@@ -37,12 +41,42 @@ def up(context: typer.Context, output_format: Output = Format.TABLE) -> None:
 
 @app.command()
 def down(context: typer.Context) -> None:
-    """Stop the sandbox; its data stays for the next [bold]up[/] (delete the data folder to start anew).
+    """Stop the sandbox; its data stays for the next [bold]up[/] ([bold]cdcctl local reset[/] deletes it).
 
     Example: [bold]cdcctl local down[/]
     """
-    _known(settings(context)).stop()
+    _known(current_settings(context)).stop()
     output.note("[green]down[/]")
+
+
+@app.command()
+def reset(
+    context: typer.Context,
+    sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop the sandbox and delete it: the database, the stream, and the satellites in the same data folder.
+
+    Asks, unless --yes, and names each folder first. Refused while a consumer of the data folder runs.
+
+    Example: [bold]cdcctl local reset --yes[/]
+    """
+    data = current_settings(context).folder
+    stack, folders = state.find(stack_folder(current_settings(context))), leftovers.kept(data)
+    if running := [*leftovers.running(data), *(leftovers.readers(stack) if stack else [])]:
+        raise CdcError(
+            f"still running: {', '.join(running)}", "stop it with Ctrl-C (cdcctl local down: what a demo left)"
+        )
+    elsewhere = [stack.cluster.folder] if stack and not stack.cluster.folder.is_relative_to(data) else []
+    if not folders and not elsewhere:
+        output.note(f"nothing to delete in {output.escape(str(data))}")
+        return
+    question = f"Delete the sandbox and all that it filled: {', '.join(map(str, [*folders, *elsewhere]))}?"
+    if not sure and not output.confirm(question):
+        raise UsageError("nothing was deleted", "answer y, or say --yes")
+    state.reset(stack_folder(current_settings(context)))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    output.note("[green]deleted[/]; [bold]cdcctl local up[/] starts again from nothing")
 
 
 @app.command()
@@ -51,9 +85,9 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
 
     Example: [bold]cdcctl local status -o json[/]
     """
-    stack = _known(settings(context))
+    stack = _known(current_settings(context))
     running = stack.running
-    where = {"postgres": masked(stack.cluster.dsn), "aws": stack.cloud.url}
+    where = {"postgres": mask_password(stack.cluster.dsn), "aws": stack.cloud.url}
     if output_format is Format.JSON:
         output.print_json({part: {"running": running[part], "where": where[part]} for part in running})
     else:
@@ -61,8 +95,16 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
             ["part", "state", "where"],
             [(part, "running" if running[part] else "stopped", where[part]) for part in running],
         )
+        _print_stored(stack)
     if not all(running.values()):
         raise typer.Exit(1)
+
+
+def _print_stored(stack: state.Stack) -> None:
+    stored = stack.cloud.stored
+    since = "" if stored.oldest is None else f", the oldest of {datetime.fromtimestamp(stored.oldest):%Y-%m-%d %H:%M}"
+    held, limit = output.file_size(stored.bytes), output.file_size(keep_bytes())
+    output.print_text(f"streams hold {held} of records{since}; each holds at most {limit}")
 
 
 def stack_folder(found: Settings) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
 import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cdckit.errors import CdcError, SourceError
 
 DATABASE = "shop"
 USER = "cdc"
+_NOTE = "elsewhere"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -58,6 +59,12 @@ class Cluster:
         options = f"-p {self.port} {_plugin_option()}"
         _pg_ctl(self, "start", "-w", "-t", "60", "-l", str(self.log), "-o", options.strip())
 
+    def remove(self) -> None:
+        """Stop the server and delete its folder, wherever it is."""
+        if (self.folder / "data").exists():
+            self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server (modes of pg_ctl: smart, fast, immediate); no error when it does not run."""
         if self.running and _pg_ctl(self, "stop", "-w", "-t", "20", "-m", mode, check=False) != 0:
@@ -68,7 +75,8 @@ def create(folder: Path) -> Cluster:
     """Make (or find) the cluster that belongs to `folder` and choose a free port; not started yet.
 
     Raises SourceError when PostgreSQL or wal2json is not installed. PostgreSQL refuses to run as root: then it runs as
-    the user ``postgres``, and where that user cannot enter `folder`, in a folder of its own below /var/tmp.
+    the user ``postgres``, and where that user cannot enter `folder`, in a new folder below /var/tmp, which a file in
+    `folder` names: without `folder` it is never used again.
     """
     home = _reachable(folder)
     cluster = Cluster(home, free_port())
@@ -139,11 +147,26 @@ def _reachable(folder: Path) -> Path:
     if owner is None:
         return folder
     if not _can_enter(owner, folder):
-        folder = Path("/var/tmp") / f"cdc-postgres-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"  # noqa: S108
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _elsewhere(folder)
     shutil.chown(folder, owner)
     folder.chmod(0o700)
     return folder
+
+
+def home(folder: Path) -> Path:
+    """Where the cluster that belongs to `folder` lies: there, or where its note says."""
+    note = folder / _NOTE
+    known = Path(note.read_text().strip()) if note.exists() else folder
+    return known if known.is_dir() else folder
+
+
+def _elsewhere(folder: Path) -> Path:
+    known = home(folder)
+    if known != folder:
+        return known
+    made = Path(tempfile.mkdtemp(prefix="cdc-postgres-", dir="/var/tmp"))
+    (folder / _NOTE).write_text(f"{made}\n")
+    return made
 
 
 def _can_enter(owner: str, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Starts, recognises and stops the stack's background processes; nothing is killed that is not ours."""
+"""Starts, identifies and stops the background processes of the sandbox; never signals a process of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdckit.errors import CdcError
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    """A TCP port on 127.0.0.1 that is currently unused."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,16 +30,16 @@ def listening(port: int) -> bool:
 
 
 def wait_until(ready: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> None:
-    """Poll `ready`; raises CdcError naming `what` (and the log's last lines) when it is not true in time."""
+    """Poll `ready`. Raises CdcError with `what` and the last lines of `log` when it stays false for `seconds`."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            raise CdcError(f"{what} did not come up within {seconds:.0f} s{tail_of(log)}", f"see {log}" if log else "")
+            raise CdcError(f"{what} did not start within {seconds:.0f} s{tail_of(log)}", f"see {log}" if log else "")
         time.sleep(0.05)
 
 
 def tail_of(log: Path | None, lines: int = 5) -> str:
-    """The last lines of a log, to be quoted in an error."""
+    """The last lines of a log, for an error message."""
     if log is None or not log.exists():
         return ""
     return ": " + " | ".join(log.read_text(errors="replace").splitlines()[-lines:])
@@ -47,14 +47,14 @@ def tail_of(log: Path | None, lines: int = 5) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A background process, recognised by its id and its start time (a reused id is not ours)."""
+    """A background process, identified by process id and start time, because process ids are reused."""
 
     pid: int
     started: str
 
     @classmethod
     def spawn(cls, command: Sequence[str], log: Path, environ: Mapping[str, str], folder: Path) -> Daemon:
-        """Start `command` in a session of its own, its output in `log`."""
+        """Start `command` in its own session; its output goes to `log`."""
         with log.open("ab") as sink:
             child = subprocess.Popen(
                 command,
@@ -65,29 +65,29 @@ class Daemon:
                 env=environ,
                 start_new_session=True,
             )
-        child.returncode = 0  # it outlives this object, and perhaps this process: it is watched by its id
+        child.returncode = 0  # suppresses the "still running" warning: the child may outlive this process
         return cls(child.pid, start_time(child.pid))
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process is running."""
         return bool(self.started) and start_time(self.pid) == self.started
 
     def terminate(self) -> None:
-        """Ask the process to end gracefully; does not wait."""
+        """Send SIGTERM; does not wait."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def reap(self) -> None:
-        """Collect a child of ours that has ended."""
+        """Reap the process when it is a child of this one and has exited."""
         _reap(self.pid)
 
     def stop(self, seconds: float = 10) -> None:
-        """SIGTERM, then after `seconds` SIGKILL to its whole process group."""
+        """Send SIGTERM, and after `seconds` SIGKILL to the process group."""
         self.terminate()
-        for patience in (seconds, 5.0):
-            deadline = time.monotonic() + patience
+        for timeout in (seconds, 5.0):
+            deadline = time.monotonic() + timeout
             while self.alive and time.monotonic() < deadline:
                 _reap(self.pid)
                 time.sleep(0.05)
@@ -98,7 +98,7 @@ class Daemon:
 
 
 def start_time(pid: int) -> str:
-    """When the process started, as the kernel says it; empty when it is gone or a zombie."""
+    """Start time of the process as the kernel reports it; empty when it has exited or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if stat[0] == "Z" else stat[19]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import boto3
 
 from cdcctl.sandbox import aws, postgres
 from cdcctl.sandbox.processes import Daemon, free_port, listening
+from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
 from producer.postgres.connection import Source
+from producer.postgres.slots import create_slot, find_slot
 
 SHARDS = 2
 
@@ -58,12 +63,17 @@ def up(folder: Path, settings: Settings) -> Stack:
         return known
     if known is not None:
         known.stop()
-    cluster = known.cluster if known else postgres.create(folder / "postgres")
-    cloud = known.cloud if known else aws.create(folder / "aws")
-    cluster, cloud = _on_free_ports(cluster, cloud)
-    cluster.start()
+    cloud = _on_free_port(known.cloud if known else aws.create(folder / "aws"))
+    with ThreadPoolExecutor(1) as pool:  # the two take some seconds each, and neither needs the other
+        starting = pool.submit(cloud.start)
+        try:
+            cluster = _start_cluster(known.cluster if known else postgres.create(folder / "postgres"))
+        except BaseException:
+            with suppress(CdcError):
+                starting.result().stop()
+            raise
     try:
-        stack = Stack(folder, cluster, cloud, cloud.start())
+        stack = Stack(folder, cluster, cloud, starting.result())
     except BaseException:
         cluster.stop()
         raise
@@ -71,6 +81,16 @@ def up(folder: Path, settings: Settings) -> Stack:
     _make_stream(stack, settings.stream)
     _make_slot(stack, settings.slot)
     return stack
+
+
+def reset(folder: Path) -> None:
+    """Stop what runs and delete all of it, also a cluster that lies elsewhere; no error when there is nothing."""
+    known = find(folder)
+    if known is not None:
+        known.stop()
+        known.cluster.remove()
+    shutil.rmtree(postgres.home(folder / "postgres"), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def find(folder: Path) -> Stack | None:
@@ -90,12 +110,15 @@ def adopt(stack: Stack, others: Mapping[str, Daemon]) -> None:
     _remember(replace(stack, others=others))
 
 
-def _on_free_ports(cluster: postgres.Cluster, cloud: aws.LocalAws) -> tuple[postgres.Cluster, aws.LocalAws]:
+def _start_cluster(cluster: postgres.Cluster) -> postgres.Cluster:
     if listening(cluster.port):
         cluster = postgres.Cluster(cluster.folder, free_port())
-    if listening(cloud.port):
-        cloud = aws.LocalAws(cloud.folder, free_port())
-    return cluster, cloud
+    cluster.start()
+    return cluster
+
+
+def _on_free_port(cloud: aws.LocalAws) -> aws.LocalAws:
+    return aws.LocalAws(cloud.folder, free_port()) if listening(cloud.port) else cloud
 
 
 def _remember(stack: Stack) -> None:
@@ -110,8 +133,8 @@ def _remember(stack: Stack) -> None:
 def _make_slot(stack: Stack, name: str) -> None:
     source = Source(stack.cluster.dsn)
     try:
-        if source.slot(name) is None:
-            source.create_slot(name)
+        if find_slot(source, name) is None:
+            create_slot(source, name)
     finally:
         source.close()
 

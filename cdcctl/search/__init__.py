@@ -1,1 +1,1 @@
-"""``cdcctl search``: queries the search index and rebuilds it."""
+"""``cdcctl search``: queries and rebuilds the full-text index."""

@@ -1,1 +1,1 @@
-"""``cdcctl slot``: replication slots."""
+"""``cdcctl slot``: lists, creates and drops replication slots."""

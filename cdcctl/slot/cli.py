@@ -1,4 +1,4 @@
-"""``cdcctl slot``: replication slots by hand, with guard rails."""
+"""``cdcctl slot``: lists, creates and drops replication slots."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from typing import Annotated
 import typer
 
 from cdcctl import output
-from cdcctl.options import Format, Output, settings
-from cdcctl.status.render import size
+from cdcctl.options import Format, Output, current_settings
 from cdckit.errors import SlotLost, UsageError
-from producer.postgres.connection import Slot, Source
+from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
+from producer.postgres.server import identify_server
+from producer.postgres.slots import Slot, create_slot, drop_slot, find_slot, list_slots
 
-app = typer.Typer(no_args_is_help=True, help="See, make and drop replication slots.")
-Name = Annotated[str | None, typer.Argument(help="The slot. [default: the setting slot]")]
+app = typer.Typer(no_args_is_help=True, help="List, create and drop replication slots.")
+Name = Annotated[str | None, typer.Argument(help="The slot.", show_default="the setting slot")]
 
 
 @app.command()
 def ls(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    r"""List the server's logical slots: whose they are, who reads them, how much WAL each keeps.
+    r"""List the server's logical slots, with their database, reader and retained WAL.
 
     Example: [bold]cdcctl slot ls -o json | jq '.\[] | select(.active_pid == null)'[/]
     """
-    found = settings(context)
-    with closing(Source(SourceDsn(found)())) as source:
-        slots = source.slots()
+    settings = current_settings(context)
+    with closing(Source(SourceDsn(settings)())) as source:
+        slots = list_slots(source)
     if output_format is Format.JSON:
         output.print_json([_plain(slot) for slot in slots])
     elif slots:
-        columns = ["slot", "plugin", "database", "read by", "keeps", "acknowledged", "wal_status"]
-        output.print_table(columns, [_row(slot, ours=slot.name == found.slot) for slot in slots], markup=True)
+        columns = ["slot", "plugin", "database", "read by", "retains", "acknowledged", "wal_status"]
+        output.print_table(columns, [_row(slot, ours=slot.name == settings.slot) for slot in slots], markup=True)
     else:
-        output.note("no slot; [bold]cdcctl slot create[/] makes one, [bold]cdcctl producer run[/] too")
+        output.note("no slot; [bold]cdcctl slot create[/] or [bold]cdcctl producer run[/] creates one")
 
 
 @app.command()
 def create(context: typer.Context, name: Name = None) -> None:
-    """Make a slot with wal2json: changes from now on wait in it for the producer.
+    """Create a slot with wal2json. It retains all changes from now on until the producer reads them.
 
     Example: [bold]cdcctl slot create[/]
     """
-    found = settings(context)
-    with closing(Source(SourceDsn(found)())) as source:
-        source.create_slot(name or found.slot)
-    text = f"[green]made[/] the slot {output.escape(name or found.slot)}; it keeps WAL until"
+    settings = current_settings(context)
+    with closing(Source(SourceDsn(settings)())) as source:
+        create_slot(source, name or settings.slot)
+    text = f"[green]created[/] the slot {output.escape(name or settings.slot)}; it retains WAL until"
     output.note(f"{text} [bold]cdcctl producer run[/] reads it")
 
 
@@ -54,27 +55,27 @@ def create(context: typer.Context, name: Name = None) -> None:
 def drop(
     context: typer.Context,
     name: Name = None,
-    sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Drop a slot; changes that the stream does not have yet never come, so satellites must be filled anew.
+    """Drop a slot. Changes that are not on the stream yet are lost, so satellites must be filled again.
 
-    Refused while somebody reads the slot. Asks, unless --yes.
+    Fails while a process reads the slot. Asks for confirmation, unless --yes.
 
     Example: [bold]cdcctl slot drop old_slot --yes[/]
     """
-    found = settings(context)
-    wanted = name or found.slot
-    with closing(Source(SourceDsn(found)())) as source:
-        slot = source.slot(wanted)
+    settings = current_settings(context)
+    slot_name = name or settings.slot
+    with closing(Source(SourceDsn(settings)())) as source:
+        slot = find_slot(source, slot_name)
         if slot is None:
-            raise SlotLost(f"there is no slot {wanted!r} on this server", "cdcctl slot ls")
-        behind = source.server().lsn - slot.confirmed
-        lost = f"{size(behind)} of WAL that it has not delivered"
-        question = f"Drop the slot {wanted!r} of database {slot.database!r}, with {lost}?"
-        if not sure and not output.confirm(question):
-            raise UsageError("nothing was dropped", "answer y, or say --yes")
-        source.drop_slot(wanted)
-    output.note(f"[green]dropped[/] the slot {output.escape(wanted)}")
+            raise SlotLost(f"there is no slot {slot_name!r} on this server", "cdcctl slot ls")
+        behind = identify_server(source).lsn - slot.confirmed
+        lost = f"{output.file_size(behind)} of undelivered WAL"
+        question = f"Drop the slot {slot_name!r} of database {slot.database!r}, with {lost}?"
+        if not yes and not output.confirm(question):
+            raise UsageError("nothing was dropped", "answer y, or use --yes")
+        drop_slot(source, slot_name)
+    output.note(f"[green]dropped[/] the slot {output.escape(slot_name)}")
 
 
 def _plain(slot: Slot) -> dict[str, object]:
@@ -83,12 +84,12 @@ def _plain(slot: Slot) -> dict[str, object]:
 
 def _row(slot: Slot, *, ours: bool) -> list[str]:
     name = output.escape(slot.name)
-    reader = str(slot.active_pid) if slot.active_pid else "[yellow]nobody[/]"
+    reader = str(slot.active_pid) if slot.active_pid else "[yellow]none[/]"
     cells = [
         slot.plugin,
         output.escape(slot.database),
         reader,
-        size(slot.retained),
+        output.file_size(slot.retained),
         str(slot.confirmed),
         slot.wal_status,
     ]

@@ -1,1 +1,1 @@
-"""``cdcctl status`` and ``cdcctl top``: the state of the pipeline, from the WAL to the satellites."""
+"""``cdcctl status`` and ``cdcctl top``: show the state of the pipeline, from the WAL to the satellites."""

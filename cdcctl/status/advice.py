@@ -1,4 +1,4 @@
-"""From one look: is all well, is a limit on lag exceeded, and the one next action; pure."""
+"""Finds the most urgent problem with its next action, and violations of a lag limit, in the collected state. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERIFIABLE = ["search", "parquet", "audit", "replica"]
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`level` is ok, warning or danger; `action` the command (or deed) that helps."""
+    """One problem and its fix. `level` is ok, warning or danger; `action` is the command to run."""
 
     level: str
     text: str
@@ -24,32 +24,34 @@ class Advice:
 
 
 def advise(health: Health) -> Advice:
-    """The most urgent of what is wrong, upstream first: what is broken there makes all below it late."""
+    """The most urgent problem. Upstream problems come first, because they delay everything downstream."""
     found = [*_upstream(health), *_downstream(health)]
     for level in (DANGER, WARNING):
-        if first := next((one for one in found if one.level == level), None):
+        if first := next((advice for advice in found if advice.level == level), None):
             return first
-    running = [one.name for one in health.consumers if one.name in _VERIFIABLE]
+    running = [consumer.name for consumer in health.consumers if consumer.name in _VERIFIABLE]
     return Advice(
-        OK, "all is well; prove that a satellite equals the source", f"cdcctl verify {(running or _VERIFIABLE)[0]}"
+        OK,
+        "no problem found; you can verify that a satellite equals the source",
+        f"cdcctl verify {(running or _VERIFIABLE)[0]}",
     )
 
 
-def exceeded(health: Health, most_seconds: float) -> list[str]:
-    """Where a satellite may be further behind its source than `most_seconds`; what is unknown counts as that."""
+def lag_problems(health: Health, max_seconds: float) -> list[str]:
+    """Every reason why a satellite may be behind by more than `max_seconds`; an unknown lag is also one."""
     found = [part.message for part in (health.slot, health.stream) if isinstance(part, Failure)]
     slot = health.slot
-    if not isinstance(slot, Failure) and slot.reader is None and (slot.idle_seconds or most_seconds) >= most_seconds:
-        found.append(f"nobody reads the slot {slot.name!r}")
-    if health.producer is not None and health.producer.lag_seconds > most_seconds:
+    if not isinstance(slot, Failure) and slot.reader is None and (slot.idle_seconds or max_seconds) >= max_seconds:
+        found.append(f"no process reads the slot {slot.name!r}")
+    if health.producer is not None and health.producer.lag_seconds > max_seconds:
         found.append(f"the producer is {health.producer.lag_seconds:.0f} s behind")
-    for one in health.consumers:
-        if one.error is not None:
-            found.append(one.error.message)
-        elif one.lag is None or one.lag > most_seconds:
-            found.append(
-                f"{one.name} is " + ("behind by an unknown time" if one.lag is None else f"{one.lag:.0f} s behind")
-            )
+    for consumer in health.consumers:
+        if consumer.error is not None:
+            found.append(consumer.error.message)
+        elif consumer.lag is None:
+            found.append(f"{consumer.name} is behind by an unknown time")
+        elif consumer.lag > max_seconds:
+            found.append(f"{consumer.name} is {consumer.lag:.0f} s behind")
     return found
 
 
@@ -62,7 +64,7 @@ def _upstream(health: Health) -> Iterator[Advice]:
             yield Advice(slot.level, slot.text, slot.hint)
         if slot.reader is None:
             yield Advice(
-                DANGER, f"nobody reads the slot {slot.name!r}: changes wait in PostgreSQL's WAL", "cdcctl producer run"
+                DANGER, f"no process reads the slot {slot.name!r}: PostgreSQL retains its WAL", "cdcctl producer run"
             )
     if isinstance(stream, Failure):
         yield Advice(DANGER, stream.message, stream.hint)
@@ -77,29 +79,31 @@ def _downstream(health: Health) -> Iterator[Advice]:
     if not health.consumers and isinstance(health.stream, StreamState):
         yield Advice(WARNING, "no consumer has run yet", "cdcctl consumer run --all")
     hours = health.stream.retention_hours if isinstance(health.stream, StreamState) else 24
-    for one in health.consumers:
-        yield from _of(one, hours * 3600.0)
+    for consumer in health.consumers:
+        yield from _consumer(consumer, hours * 3600.0)
 
 
-def _of(one: ConsumerState, retention: float) -> Iterator[Advice]:
-    run = f"cdcctl consumer run {one.name}"
-    if one.error is not None:
-        yield Advice(DANGER, one.error.message, one.error.hint)
+def _consumer(consumer: ConsumerState, retention: float) -> Iterator[Advice]:
+    run = f"cdcctl consumer run {consumer.name}"
+    if consumer.error is not None:
+        yield Advice(DANGER, consumer.error.message, consumer.error.hint)
         return
-    left = min((shard.until_loss for shard in one.shards if shard.until_loss is not None), default=None)
+    left = min((shard.until_loss for shard in consumer.shards if shard.until_loss is not None), default=None)
     if left is not None and left < retention * _NEARLY_LOST:
         yield Advice(
-            DANGER, f"the stream drops changes that {one.name} has not read in {left / 3600:.1f} hours",
+            DANGER, f"changes that {consumer.name} has not read expire on the stream in {left / 3600:.1f} hours",
             f"{run}; and raise the stream's retention: aws kinesis increase-stream-retention-period",
         )  # fmt: skip
-    if one.stopped and not one.alive:
-        yield Advice(DANGER, f"{one.name} gave up: {one.stopped}", f"mend that, then {run}")
-    elif not one.alive:
-        yield Advice(WARNING, f"{one.name} does not run", run)
-    if one.dead_letters:
-        yield Advice(WARNING, f"{one.name} has {one.dead_letters} dead letters", f"cdcctl dlq ls {one.name}")
-    if one.alive and (one.lag or 0) > _SLOW:
+    if consumer.stopped and not consumer.alive:
+        yield Advice(DANGER, f"{consumer.name} stopped permanently: {consumer.stopped}", f"fix the cause, then {run}")
+    elif not consumer.alive:
+        yield Advice(WARNING, f"{consumer.name} is not running", run)
+    if consumer.dead_letters:
         yield Advice(
-            WARNING, f"{one.name} is {one.lag:.0f} s behind",
-            f"{run} --workers 2, or on a second machine; or more shards: cdcctl stream reshard",
+            WARNING, f"{consumer.name} has {consumer.dead_letters} dead letters", f"cdcctl dlq ls {consumer.name}"
+        )
+    if consumer.alive and (consumer.lag or 0) > _SLOW:
+        yield Advice(
+            WARNING, f"{consumer.name} is {consumer.lag:.0f} s behind",
+            f"{run} --workers 2, or on a second machine; or add shards: cdcctl stream reshard",
         )  # fmt: skip

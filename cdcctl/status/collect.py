@@ -1,4 +1,4 @@
-"""One look at everything. A part that does not answer is told as such; the others are asked all the same."""
+"""Collects the state of all parts. A part that does not answer becomes a failure; the others are still queried."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from cdcctl.status.downstream import Asking, Leases, known_consumers
+from cdcctl.status.downstream import ConsumerInspector, Leases, known_consumers
 from cdcctl.status.model import ConsumerState, Failure, Health, StreamState
-from cdcctl.status.upstream import ask_producer, ask_slot, ask_stream
+from cdcctl.status.upstream import query_producer, query_slot, query_stream
 from cdckit.errors import CdcError, StreamError
 from cdckit.runtime.settings import Settings
 from consumers.kcl.properties import renewal_seconds
@@ -23,54 +23,55 @@ from consumers.stream.reader import kinesis_client
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Looker:
-    """Looks again and again; the leases' counters of one look tell the next one who is alive."""
+class StatusCollector:
+    """Collects the state repeatedly. A lease is alive when its counter has changed since the previous collection."""
 
     settings: Settings
     _before: Leases = field(default_factory=dict)
     _read_at: float = 0.0
 
-    def look(self) -> Health:
-        """Everything as it is now. The first look waits until live workers must have renewed their leases."""
-        slot = _asked(lambda: ask_slot(self.settings))
-        producer = ask_producer(self.settings)
+    def collect(self) -> Health:
+        """The current state. The first call waits until live workers must have renewed their leases."""
+        slot = _or_failure(lambda: query_slot(self.settings))
+        producer = query_producer(self.settings)
         try:
             kinesis = kinesis_client()
-            stream = _asked(lambda: ask_stream(self.settings, kinesis))
-            consumers = self._consumers(self._asking(kinesis, stream))
+            stream = _or_failure(lambda: query_stream(self.settings, kinesis))
+            consumers = self._consumers(self._inspector(kinesis, stream))
         except StreamError as error:
             stream, consumers = Failure(error.message, error.hint), []
         return Health(time.time(), self.settings.source, slot, producer, stream, consumers)
 
-    def _asking(self, kinesis: KinesisClient, stream: StreamState | Failure) -> Asking:
+    def _inspector(self, kinesis: KinesisClient, stream: StreamState | Failure) -> ConsumerInspector:
         hours = timedelta(hours=stream.retention_hours) if isinstance(stream, StreamState) else None
         try:
-            return Asking(self.settings, kinesis, boto3.client("dynamodb"), hours)
+            return ConsumerInspector(self.settings, kinesis, boto3.client("dynamodb"), hours)
         except BotoCoreError as error:
             raise StreamError(f"no DynamoDB client: {error}", "set AWS_REGION") from error
 
-    def _consumers(self, asking: Asking) -> list[ConsumerState]:
+    def _consumers(self, inspector: ConsumerInspector) -> list[ConsumerState]:
         names = known_consumers(self.settings)
         if not self._read_at:
-            self._before, _ = asking.leases(names)
+            self._before, _ = inspector.leases(names)
             self._read_at = time.monotonic()
         if self._before:
             time.sleep(max(0.0, self._read_at + renewal_seconds(os.environ) - time.monotonic()))
-        now, failed = asking.leases(names)
-        states = [asking.consumer(name, self._before.get(name, {}), now[name]) for name in names if name in now]
+        now, failed = inspector.leases(names)
+        states = [inspector.consumer(name, self._before.get(name, {}), now[name]) for name in names if name in now]
         states += [
-            ConsumerState(name, self.settings.application(name), (), None, error=why) for name, why in failed.items()
+            ConsumerState(name, self.settings.application(name), (), None, error=error)
+            for name, error in failed.items()
         ]
         self._before, self._read_at = now, time.monotonic()
         return states
 
 
-def _asked(ask: Callable[[], Answer]) -> Answer | Failure:
+def _or_failure(query: Callable[[], T]) -> T | Failure:
     try:
-        return ask()
+        return query()
     except CdcError as error:
         return Failure(error.message, error.hint)

@@ -1,4 +1,4 @@
-"""Asks each consumer's leases, its progress on the stream, its dead letters and the reports on this machine."""
+"""Queries each consumer: its leases, its progress on the stream, its dead letters and its reports on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdcctl.status.model import ConsumerState, Failure, ShardState
-from cdcctl.status.shard_progress import progress_of
+from cdcctl.status.shard_progress import measure_progress
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
 from consumers.dead_letters import open_store
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 Leases = Mapping[str, Mapping[str, Lease]]
-"""By consumer, by shard."""
+"""Leases by consumer and shard."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What a look at the consumers needs. `retention` is the stream's, None when that is not known."""
+class ConsumerInspector:
+    """Queries the state of consumers. `retention` is the stream's retention, None when it is unknown."""
 
     settings: Settings
     kinesis: KinesisClient
@@ -34,7 +34,7 @@ class Asking:
     retention: timedelta | None
 
     def leases(self, names: Iterable[str]) -> tuple[Leases, Mapping[str, Failure]]:
-        """The leases of those that ever ran, and why others could not be asked."""
+        """The leases of all consumers that have ever run, and the failures of those that could not be queried."""
         found: dict[str, Mapping[str, Lease]] = {}
         failed: dict[str, Failure] = {}
         for name in names:
@@ -48,14 +48,14 @@ class Asking:
         return found, failed
 
     def consumer(self, name: str, before: Mapping[str, Lease], now: Mapping[str, Lease]) -> ConsumerState:
-        """One consumer; a lease is alive when its counter moved between the two reads."""
+        """The state of one consumer. A lease is alive when its counter changed between the reads `before` and `now`."""
         reports = read_reports(self.settings.folder, name)
         latencies = merged_latencies(reports)
         shards, error = self._shards(before, now)
         return ConsumerState(
-            name, self.settings.application(name), shards, self._dead(name),
-            next((one.stopped for one in reports if one.stopped), ""),
-            sum(one.applied for one in reports) if reports else None,
+            name, self.settings.application(name), shards, self._count_dead_letters(name),
+            next((report.stopped for report in reports if report.stopped), ""),
+            sum(report.applied for report in reports) if reports else None,
             quantile(latencies, 0.5), quantile(latencies, 0.99), error,
         )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Asking:
 
     def _shard(self, before: Lease | None, lease: Lease) -> ShardState:
         clock = datetime.now(UTC)
-        progress = progress_of(self.kinesis, self.settings.stream, lease, clock)
+        progress = measure_progress(self.kinesis, self.settings.stream, lease, clock)
         until_loss = None
         if progress.oldest is not None and self.retention is not None:
             until_loss = max(0.0, (progress.oldest + self.retention - clock).total_seconds())
@@ -79,15 +79,15 @@ class Asking:
             progress.exact, until_loss,
         )  # fmt: skip
 
-    def _dead(self, name: str) -> int | None:
+    def _count_dead_letters(self, name: str) -> int | None:
         try:
             return open_store(self.settings.dead_letters, name, self.settings.folder).count()
         except CdcError:
-            return None  # the look goes on; `cdcctl dlq ls` says why
+            return None  # `cdcctl dlq ls` reports the cause
 
 
 def known_consumers(settings: Settings) -> list[str]:
-    """Those that are installed, and those of one's own that ran on this machine."""
-    here = settings.folder / "status"
-    ran = [path.name for path in here.iterdir() if path.is_dir()] if here.is_dir() else []
+    """The installed consumers, and custom ones that have run on this machine."""
+    reports = settings.folder / "status"
+    ran = [path.name for path in reports.iterdir() if path.is_dir()] if reports.is_dir() else []
     return list(dict.fromkeys([*consumer_names(), *sorted(ran)]))

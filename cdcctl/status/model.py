@@ -1,4 +1,4 @@
-"""What one look found; frozen. A part that could not be asked carries `error` instead of figures."""
+"""The state of the pipeline at one time, as frozen dataclasses. A part that cannot be queried is a `Failure`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a part could not be asked, and what mends it."""
+    """Why a part could not be queried, and how to fix it."""
 
     message: str
     hint: str
@@ -16,32 +16,32 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """The replication slot, by plain SQL. `behind` is WAL in bytes that the stream has not accepted yet."""
+    """The replication slot, from SQL. `behind` is the WAL in bytes that the stream has not accepted yet."""
 
     name: str
     database: str
     reader: int | None
-    """The PostgreSQL process that serves the producer, None when nobody reads."""
+    """The PostgreSQL process that serves the producer; None when no process reads the slot."""
     idle_seconds: float | None
-    """Since when nobody reads, where PostgreSQL tells (17 and newer)."""
+    """Seconds since the last reader disconnected; None before PostgreSQL 17, which does not record it."""
     confirmed: int
     wal_end: int
     retained: int
     share: float
-    """Of the smaller of the limits on WAL, 0 without one."""
+    """Retained WAL as a share of the smallest limit on WAL; 0 without a limit."""
     level: str
     text: str
     hint: str
 
     @property
     def behind(self) -> int:
-        """Bytes of WAL between what is acknowledged and the WAL's end."""
+        """Bytes of WAL between the acknowledged position and the end of the WAL."""
         return max(0, self.wal_end - self.confirmed)
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerState:
-    """The producer's own figures, from its metrics endpoint. Counters start anew with its process."""
+    """The producer's metrics, from its endpoint. Counters restart with the process."""
 
     changes: float
     refused: float
@@ -52,7 +52,7 @@ class ProducerState:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """The stream: open and closed shards, hours of retention, and which server's positions it carries."""
+    """The stream: its shards and retention, and the epoch and system identifier of the source that it follows."""
 
     name: str
     status: str
@@ -66,11 +66,11 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """One shard of one consumer. Times are in seconds; None is unknown.
+    """One shard of one consumer. Times are in seconds; None means unknown.
 
-    `lag` is the age of the oldest change that the checkpoint does not cover, by commit time, 0 when there is none.
-    `pending` counts those changes (`exact`, or an estimate by the density of what was read). `until_loss` is how long
-    the stream still keeps the oldest of them.
+    `lag` is the age, by commit time, of the oldest change that the checkpoint does not cover; 0 when there is none.
+    `pending` is the number of those changes, `exact` or estimated. `until_loss` is the time until the oldest of them
+    expires on the stream.
     """
 
     shard: str
@@ -87,9 +87,9 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerState:
-    """One KCL application. `stopped`, `applied` and the latencies are known on the machine that runs it.
+    """One KCL application. `stopped`, `applied` and the latencies are only known on the machine that runs it.
 
-    `stopped` says why it gave up for good; the latencies are from commit to durable, since the processes started.
+    `stopped` is why it stopped permanently. Latencies are from commit to durable, since the processes started.
     """
 
     name: str
@@ -104,19 +104,19 @@ class ConsumerState:
 
     @property
     def lag(self) -> float | None:
-        """The worst shard's; None when one is unknown."""
+        """The greatest lag of the shards; None when one is unknown."""
         lags = [shard.lag for shard in self.shards if not shard.ended]
         return None if None in lags else max((lag for lag in lags if lag is not None), default=0.0)
 
     @property
     def alive(self) -> bool:
-        """Whether a worker renews each lease that still has something to read."""
+        """Whether a worker renews every lease that is not finished."""
         return all(shard.alive for shard in self.shards if not shard.ended)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One look at everything; `at` in Unix seconds."""
+    """The state of all parts; `at` in Unix seconds."""
 
     at: float
     source: str

@@ -1,8 +1,8 @@
-"""How far a shard's checkpoint is from the shard's tip: one small read of the stream.
+"""Measures how far a shard's checkpoint is behind the tip of the shard, with one small read of the stream.
 
-GetRecords from the checkpoint on returns the checkpoint's own record and the next ones: the position, the age of the
-oldest change that is not covered, and how many there are (exactly, when one page reaches the tip; else an estimate by
-the page's density). Kinesis allows five reads a second and shard for all readers: a refused read is tried again.
+GetRecords from the checkpoint returns the record of the checkpoint and the next ones. They show the position, the age
+of the oldest pending change, and the number of pending changes: exact when one page reaches the tip, otherwise
+estimated from the page. Kinesis allows five reads per second and shard for all readers; a throttled read is retried.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.envelope import place
+from cdckit.envelope import position_and_time
 from cdckit.errors import EnvelopeError, StreamError
 from cdckit.packing import GZIP
 from consumers.kcl.leases import Lease
-from consumers.stream.unpack import inside
+from consumers.stream.unpack import expand_record
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 _PAGE = 500
 _EMPTY_READS = 20
-_TRIES = 4
+_MAX_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """See `ShardState`. `oldest` is when the oldest pending record arrived; None when nothing is pending."""
+class ShardProgress:
+    """See `ShardState`. `oldest` is the arrival time of the oldest pending record; None when nothing is pending."""
 
     position: str
     lag: float | None
@@ -40,16 +40,16 @@ class Progress:
     oldest: datetime | None
 
 
-UNKNOWN = Progress("", None, None, False, None)
+UNKNOWN = ShardProgress("", None, None, False, None)
 
 
-def progress_of(client: KinesisClient, stream: str, lease: Lease, now: datetime) -> Progress:
-    """Look from the lease's checkpoint to the shard's tip. Raises StreamError.
+def measure_progress(client: KinesisClient, stream: str, lease: Lease, now: datetime) -> ShardProgress:
+    """Measure from the lease's checkpoint to the tip of the shard. Raises StreamError.
 
-    A lease that starts at LATEST or at a time says nothing until its first checkpoint: unknown.
+    The progress of a lease that starts at LATEST or at a time is unknown until its first checkpoint.
     """
     if lease.checkpoint == "SHARD_END":
-        return Progress("", 0.0, 0, True, None)
+        return ShardProgress("", 0.0, 0, True, None)
     if not lease.checkpoint.isdigit() and lease.checkpoint != "TRIM_HORIZON":
         return UNKNOWN
     records, behind_ms = _page_after(client, stream, lease)
@@ -58,16 +58,16 @@ def progress_of(client: KinesisClient, stream: str, lease: Lease, now: datetime)
     pending = entries[len(covered) :]
     position = _decoded(covered[-1].data)[0] if covered else ""
     if not pending:
-        return Progress(position, 0.0 if behind_ms == 0 else behind_ms / 1000, 0, behind_ms == 0, None)
+        return ShardProgress(position, 0.0 if behind_ms == 0 else behind_ms / 1000, 0, behind_ms == 0, None)
     oldest = pending[0].arrival
     committed = _decoded(pending[0].data)[1] or oldest
-    return Progress(
+    return ShardProgress(
         position, max(0.0, (now - committed).total_seconds()), _estimate(pending, behind_ms), behind_ms == 0, oldest
     )
 
 
 class _Entry(NamedTuple):
-    """A change, or a folded record's first one with the number of them all: they are covered together."""
+    """One change; or the first of a folded record with the number of its changes, which have one checkpoint."""
 
     sequence_number: str
     number: int
@@ -77,10 +77,10 @@ class _Entry(NamedTuple):
 
 
 def _entries(record: Any) -> list[_Entry]:
-    found, arrival = inside(record), record["ApproximateArrivalTimestamp"]
+    unpacked, arrival = expand_record(record), record["ApproximateArrivalTimestamp"]
     if record["Data"].startswith(GZIP):
-        return [_Entry(record["SequenceNumber"], 0, found[0].data, arrival, len(found))]
-    return [_Entry(one.sequence_number, one.sub_sequence_number, one.data, arrival) for one in found]
+        return [_Entry(record["SequenceNumber"], 0, unpacked[0].data, arrival, len(unpacked))]
+    return [_Entry(change.sequence_number, change.sub_sequence_number, change.data, arrival) for change in unpacked]
 
 
 def _covered(entry: _Entry, lease: Lease) -> bool:
@@ -89,7 +89,7 @@ def _covered(entry: _Entry, lease: Lease) -> bool:
 
 def _decoded(data: bytes) -> tuple[str, datetime | None]:
     try:
-        position, committed = place(data)
+        position, committed = position_and_time(data)
     except EnvelopeError:
         return "", None
     return str(position), committed
@@ -109,25 +109,27 @@ def _page_after(client: KinesisClient, stream: str, lease: Lease) -> tuple[list[
     try:
         iterator = client.get_shard_iterator(StreamName=stream, ShardId=lease.shard, **where)["ShardIterator"]
         for _ in range(_EMPTY_READS):
-            answer = _patiently(client, iterator)
+            answer = _get_records(client, iterator)
             found += answer["Records"]
             iterator = answer.get("NextShardIterator", "")
             behind = int(answer.get("MillisBehindLatest", 0))
-            # the checkpoint's own record alone says nothing of what comes after it
+            # the record of the checkpoint alone does not show whether more records follow
             if behind == 0 or not iterator or len(found) > 1:
                 return found, behind
     except (ClientError, BotoCoreError) as error:
-        raise StreamError(f"cannot read {lease.shard} of {stream!r}: {error}", "see kinesis:GetRecords") from error
+        raise StreamError(
+            f"cannot read {lease.shard} of {stream!r}: {error}", "allow kinesis:GetRecords (cdcctl aws policy tail)"
+        ) from error
     return found, behind
 
 
-def _patiently(client: KinesisClient, iterator: str) -> Any:
-    for attempt in range(_TRIES):
+def _get_records(client: KinesisClient, iterator: str) -> Any:
+    for attempt in range(_MAX_ATTEMPTS):
         try:
             return client.get_records(ShardIterator=iterator, Limit=_PAGE)
         except ClientError as error:
             busy = error.response["Error"]["Code"] == "ProvisionedThroughputExceededException"
-            if not busy or attempt == _TRIES - 1:
+            if not busy or attempt == _MAX_ATTEMPTS - 1:
                 raise
         time.sleep(0.3)
     raise AssertionError("not reached")

@@ -1,4 +1,4 @@
-"""Asks the slot, the producer's metrics endpoint and the stream."""
+"""Queries the slot, the producer's metrics endpoint and the stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from producer.epoch import read_state
 from producer.kinesis.stream import Stream
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.slot_monitor import judge, parse_size
+from producer.postgres.slot_monitor import evaluate, parse_size
+from producer.postgres.slots import find_slot
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -31,25 +32,25 @@ SELECT pg_current_wal_lsn() - '0/0'::pg_lsn,
 """
 
 
-def ask_slot(settings: Settings) -> SlotState:
-    """The slot as PostgreSQL describes it. Raises SourceError, also SlotLost when there is none."""
+def query_slot(settings: Settings) -> SlotState:
+    """Query the slot. Raises SourceError, and SlotLost when the slot does not exist."""
     source = Source(SourceDsn(settings)())
     try:
-        slot, [(end, idle)] = source.slot(settings.slot), source.query(_END, (settings.slot,))
+        slot, [(end, idle)] = find_slot(source, settings.slot), source.query(_END, (settings.slot,))
     finally:
         source.close()
     if slot is None:
-        raise SlotLost(f"there is no slot {settings.slot!r} on this server", "cdcctl producer run makes it")
-    verdict = judge(slot, parse_size(settings.max_retained_wal))
+        raise SlotLost(f"there is no slot {settings.slot!r} on this server", "cdcctl producer run creates it")
+    status = evaluate(slot, parse_size(settings.max_retained_wal))
     idle_seconds = None if idle is None else float(idle)
     return SlotState(
         slot.name, slot.database, slot.active_pid, idle_seconds, int(slot.confirmed), int(end), slot.retained,
-        verdict.share, verdict.level, verdict.text, verdict.hint,
+        status.share, status.level, status.text, status.hint,
     )  # fmt: skip
 
 
-def ask_producer(settings: Settings) -> ProducerState | None:
-    """The figures that the producer serves on ``metrics_port``; None when it serves none, or not to this machine."""
+def query_producer(settings: Settings) -> ProducerState | None:
+    """Query the producer's metrics on ``metrics_port``; None when the endpoint is not set or not reachable."""
     if not settings.metrics_port:
         return None
     host, _, port = settings.metrics_port.rpartition(":")
@@ -58,35 +59,37 @@ def ask_producer(settings: Settings) -> ProducerState | None:
             text = answer.read().decode()
     except (URLError, OSError, ValueError):
         return None
-    found = {
+    values = {
         (sample.name, sample.labels.get("why", "")): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
     return ProducerState(
-        *(found.get(key, 0.0) for key in (
+        *(values.get(key, 0.0) for key in (
             ("cdc_changes_total", ""), ("cdc_retries_total", "refused"), ("cdc_retries_total", "failed"),
             ("cdc_pending_changes", ""), ("cdc_lag_seconds", ""),
         ))
     )  # fmt: skip
 
 
-def ask_stream(settings: Settings, client: KinesisClient) -> StreamState:
-    """The stream. Raises StreamError when it is missing or cannot be asked."""
+def query_stream(settings: Settings, client: KinesisClient) -> StreamState:
+    """Query the stream. Raises StreamError when it does not exist or cannot be described."""
     shards = list_shards(settings.stream, client)
     try:
         summary = client.describe_stream_summary(StreamName=settings.stream)["StreamDescriptionSummary"]
     except (ClientError, BotoCoreError) as error:
-        raise StreamError(f"cannot describe the stream {settings.stream!r}: {error}", "check --stream") from error
-    recorded = read_state(Stream(client, settings.stream), settings.source)
-    still_open = sum(map(is_open, shards))
+        raise StreamError(
+            f"cannot describe the stream {settings.stream!r}: {error}", "check --stream (CDC_STREAM)"
+        ) from error
+    state = read_state(Stream(client, settings.stream), settings.source)
+    open_shards = sum(map(is_open, shards))
     return StreamState(
         settings.stream,
         summary["StreamStatus"],
         summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED"),
-        still_open,
-        len(shards) - still_open,
+        open_shards,
+        len(shards) - open_shards,
         summary["RetentionPeriodHours"],
-        recorded.origin.epoch if recorded else None,
-        recorded.origin.system if recorded else None,
+        state.origin.epoch if state else None,
+        state.origin.system if state else None,
     )

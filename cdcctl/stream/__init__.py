@@ -1,1 +1,1 @@
-"""``cdcctl stream``: the Kinesis data stream."""
+"""``cdcctl stream``: creates, describes and reshards the Kinesis data stream."""

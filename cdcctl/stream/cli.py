@@ -1,4 +1,4 @@
-"""``cdcctl stream``: the Kinesis data stream by hand, with guard rails."""
+"""``cdcctl stream``: creates, describes and reshards the Kinesis data stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdcctl import output
-from cdcctl.options import Format, Output, settings
+from cdcctl.options import Format, Output, current_settings
 from cdckit.errors import StreamError, UsageError
 from consumers.stream.reader import kinesis_client
 from consumers.stream.shards import Shard, is_open, list_shards, parents
@@ -19,7 +19,7 @@ from consumers.stream.shards import Shard, is_open, list_shards, parents
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
-app = typer.Typer(no_args_is_help=True, help="Make, describe and reshard the stream.")
+app = typer.Typer(no_args_is_help=True, help="Create, describe and reshard the stream.")
 _WAIT_SECONDS = 300
 
 
@@ -27,18 +27,18 @@ _WAIT_SECONDS = 300
 def create(
     context: typer.Context,
     shards: Annotated[
-        int | None, typer.Option("--shards", min=1, help="Provisioned shards. [default: on-demand]")
+        int | None, typer.Option("--shards", min=1, help="Number of provisioned shards.", show_default="on-demand")
     ] = None,
-    retention: Annotated[int, typer.Option("--retention", min=24, max=8760, help="Hours that it keeps records.")] = 168,
+    retention: Annotated[int, typer.Option("--retention", min=24, max=8760, help="Retention in hours.")] = 168,
 ) -> None:
-    """Make the stream: on-demand, or with --shards provisioned; a week's retention, so that a broken consumer has time.
+    """Create the stream: on-demand, or provisioned with --shards. The retention is a week, to allow for repairs.
 
-    In production the template in deploy/ makes it, encrypted and with alarms.
+    For production use the template in deploy/, which also sets up encryption and alarms.
 
     Example: [bold]cdcctl stream create --shards 2 --retention 168[/]
     """
-    name, client = settings(context).stream, kinesis_client()
-    with _translated(f"cannot make the stream {name!r}", name):
+    name, client = current_settings(context).stream, kinesis_client()
+    with _translated(f"cannot create the stream {name!r}", name):
         if shards is None:
             client.create_stream(StreamName=name, StreamModeDetails={"StreamMode": "ON_DEMAND"})
         else:
@@ -47,16 +47,16 @@ def create(
         if retention > 24:
             client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=retention)
             _wait_until_active(client, name)
-    output.note(f"[green]made[/] the stream {output.escape(name)}; next: [bold]cdcctl producer run[/]")
+    output.note(f"[green]created[/] the stream {output.escape(name)}; next: [bold]cdcctl producer run[/]")
 
 
 @app.command()
 def describe(context: typer.Context, output_format: Output = Format.TABLE) -> None:
-    """Show the stream: mode, retention, limits, and each shard with its parents and its share of the keys.
+    """Show the stream: its mode, retention and limits, and each shard with its parents and its share of the keys.
 
     Example: [bold]cdcctl stream describe -o json | jq .shards[/]
     """
-    name, client = settings(context).stream, kinesis_client()
+    name, client = current_settings(context).stream, kinesis_client()
     with _translated(f"cannot describe the stream {name!r}", name):
         summary = client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
     shards = [_plain(shard) for shard in list_shards(name, client)]
@@ -75,34 +75,37 @@ def describe(context: typer.Context, output_format: Output = Format.TABLE) -> No
     for key, value in shown.items():
         output.print_text(f"[bold]{key:<16}[/]{output.escape(str(value))}")
     output.print_text()
-    rows = [(one["shard"], one["state"], f"{one['share']:.1%}", ", ".join(one["parents"]) or "-") for one in shards]
+    rows = [
+        (shard["shard"], shard["state"], f"{shard['share']:.1%}", ", ".join(shard["parents"]) or "-")
+        for shard in shards
+    ]
     output.print_table(["shard", "state", "share of keys", "parents"], rows)
 
 
 @app.command()
 def reshard(
     context: typer.Context,
-    shards: Annotated[int, typer.Option("--shards", min=1, help="How many open shards there shall be.")],
-    sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    shards: Annotated[int, typer.Option("--shards", min=1, help="The new number of open shards.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Split or merge to so many shards; producer and consumers follow while they run, order per key stays.
+    """Split or merge shards. Producer and consumers adapt while they run, and the order per key is preserved.
 
-    Kinesis does it evenly (UpdateShardCount): at most double or half at once. On-demand streams do it by themselves.
+    Kinesis splits evenly (UpdateShardCount), at most to double or half. On-demand streams scale automatically.
 
     Example: [bold]cdcctl stream reshard --shards 4 --yes[/]
     """
-    name, client = settings(context).stream, kinesis_client()
+    name, client = current_settings(context).stream, kinesis_client()
     before = sum(map(is_open, list_shards(name, client)))
     if before == shards:
-        output.note(f"the stream {output.escape(name)} has {shards} open shards already")
+        output.note(f"the stream {output.escape(name)} already has {shards} open shards")
         return
-    if not sure and not output.confirm(f"Change the stream {name!r} from {before} to {shards} shards?"):
-        raise UsageError("nothing was changed", "answer y, or say --yes")
+    if not yes and not output.confirm(f"Change the stream {name!r} from {before} to {shards} shards?"):
+        raise UsageError("nothing was changed", "answer y, or use --yes")
     with _translated(f"cannot reshard the stream {name!r}", name):
         client.update_shard_count(StreamName=name, TargetShardCount=shards, ScalingType="UNIFORM_SCALING")
         _wait_until_active(client, name)
     after = sum(map(is_open, list_shards(name, client)))
-    output.note(f"[green]done[/]: {after} open shards; consumers finish the closed ones first")
+    output.note(f"[green]done[/]: {after} open shards; consumers finish the closed shards first")
 
 
 def _plain(shard: Shard) -> dict[str, Any]:
@@ -126,11 +129,11 @@ def _translated(what: str, name: str) -> Iterator[None]:
         yield
     except ClientError as error:
         hints = {
-            "ResourceInUseException": f"it exists, or is being changed: cdcctl stream describe --stream {name}",
-            "ResourceNotFoundException": "cdcctl stream create, or mend --stream",
-            "LimitExceededException": "see the account's shard limit and how often a stream may be resharded a day",
+            "ResourceInUseException": f"it exists or is being changed: cdcctl stream describe --stream {name}",
+            "ResourceNotFoundException": "cdcctl stream create, or correct --stream",
+            "LimitExceededException": "check the account's shard limit, and the limit on resharding operations per day",
         }
-        hint = hints.get(error.response["Error"]["Code"], "see the message; cdcctl doctor looks at the rest")
+        hint = hints.get(error.response["Error"]["Code"], "see the message; cdcctl doctor checks the rest")
         raise StreamError(f"{what}: {error}", hint) from error
     except BotoCoreError as error:
         raise StreamError(f"{what}: {error}", "check AWS_REGION, AWS_ENDPOINT_URL and the credentials") from error

@@ -1,1 +1,1 @@
-"""``cdcctl tail``: live changes of the stream."""
+"""``cdcctl tail``: prints the changes on the stream."""

@@ -1,4 +1,4 @@
-"""``cdcctl tail --stats``: how many changes each table has, how fast, how late; live on a terminal."""
+"""``cdcctl tail --stats``: counts, rates and lags of the changes per table; live on a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from cdcctl import change_lines, output
 from cdckit.change import Op
-from consumers.filters.feed import Seen
+from consumers.filters.feed import FeedItem
 
 _WINDOW = 10.0
 _UNREADABLE = "(unreadable)"
 
 
 @dataclass(slots=True)
-class Counts:
-    """One table. `recent` are the times and numbers of what came in the last ten seconds."""
+class TableStats:
+    """The statistics of one table. `recent` has the time and number of the changes of the last ten seconds."""
 
     ops: Counter[Op] = field(default_factory=Counter)
     total: int = 0
@@ -29,8 +29,8 @@ class Counts:
     lag: float = 0.0
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def take(self, seen: Seen, now: datetime) -> None:
-        """One more."""
+    def add(self, seen: FeedItem, now: datetime) -> None:
+        """Count one change."""
         self.total += 1
         if seen.change is None:
             return
@@ -39,49 +39,49 @@ class Counts:
         self.first, self.last = min(self.first or committed, committed), max(self.last or committed, committed)
         self.lag = (now - committed).total_seconds()
 
-    def came(self, count: int, now: float) -> None:
-        """So many, now."""
+    def add_recent(self, count: int, now: float) -> None:
+        """Record `count` changes for the current rate."""
         self.recent.append((now, count))
 
     def rate(self, now: float) -> float:
-        """Changes a second over the last ten."""
+        """Changes per second over the last ten seconds."""
         while self.recent and self.recent[0][0] < now - _WINDOW:
             self.recent.popleft()
         return sum(count for _, count in self.recent) / _WINDOW
 
     @property
     def overall(self) -> float | None:
-        """Changes a second of commit time."""
+        """Changes per second between the first and the last commit."""
         seconds = (self.last - self.first).total_seconds() if self.first and self.last else 0.0
         return self.total / seconds if seconds > 0 else None
 
 
 @dataclass(slots=True)
 class Statistics:
-    """A `Printer` that counts: a table that is drawn anew on a terminal, and one at the end everywhere."""
+    """A `Printer` of statistics: a table that is redrawn on a terminal, and the final table at the end."""
 
     as_json: bool
-    tables: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    tables: dict[str, TableStats] = field(default_factory=lambda: defaultdict(TableStats))
     _live: Any = None
     _started: float = field(default_factory=time.monotonic)
 
-    def show(self, seen: Sequence[Seen]) -> None:
-        """Count them; draw."""
-        now, here = datetime.now(UTC), Counter[str]()
-        for one in seen:
-            name = _UNREADABLE if one.change is None else f"{one.change.table.schema}.{one.change.table.name}"
-            self.tables[name].take(one, now)
-            here[name] += 1
-        for name, count in here.items():
-            self.tables[name].came(count, time.monotonic())
+    def show(self, seen: Sequence[FeedItem]) -> None:
+        """Count the changes and redraw the table."""
+        now, counts = datetime.now(UTC), Counter[str]()
+        for item in seen:
+            name = _UNREADABLE if item.change is None else f"{item.change.table.schema}.{item.change.table.name}"
+            self.tables[name].add(item, now)
+            counts[name] += 1
+        for name, count in counts.items():
+            self.tables[name].add_recent(count, time.monotonic())
         self._draw()
 
     def close(self) -> None:
-        """The result."""
+        """Print the final statistics."""
         if self._live is not None:
             self._live.stop()
         if self.as_json:
-            output.print_json([self._object(name, counts) for name, counts in sorted(self.tables.items())])
+            output.print_json([self._object(name, stats) for name, stats in sorted(self.tables.items())])
         else:
             output.print_table(_HEAD, self._rows(live=False))
 
@@ -97,18 +97,18 @@ class Statistics:
         now = time.monotonic()
         return [
             (
-                name, *(counts.ops[op] for op in Op), counts.total,
-                f"{counts.rate(now):.1f}" if live else "-" if counts.overall is None else f"{counts.overall:.1f}",
-                change_lines.span(counts.lag) if counts.last else "-",
+                name, *(stats.ops[op] for op in Op), stats.total,
+                f"{stats.rate(now):.1f}" if live else "-" if stats.overall is None else f"{stats.overall:.1f}",
+                change_lines.format_duration(stats.lag) if stats.last else "-",
             )
-            for name, counts in sorted(self.tables.items())
+            for name, stats in sorted(self.tables.items())
         ]  # fmt: skip
 
-    def _object(self, name: str, counts: Counts) -> dict[str, Any]:
+    def _object(self, name: str, stats: TableStats) -> dict[str, Any]:
         return {
-            "table": name, **{op.name.lower() + "s": counts.ops[op] for op in Op}, "total": counts.total,
-            "a_second": None if counts.overall is None else round(counts.overall, 3), "first_commit": counts.first,
-            "last_commit": counts.last, "lag_seconds": round(counts.lag, 3) if counts.last else None,
+            "table": name, **{op.name.lower() + "s": stats.ops[op] for op in Op}, "total": stats.total,
+            "per_second": None if stats.overall is None else round(stats.overall, 3), "first_commit": stats.first,
+            "last_commit": stats.last, "lag_seconds": round(stats.lag, 3) if stats.last else None,
         }  # fmt: skip
 
 

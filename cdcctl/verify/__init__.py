@@ -1,1 +1,1 @@
-"""``cdcctl verify``: proves that a satellite equals the source."""
+"""``cdcctl verify``: verifies that a satellite equals the source, row by row."""

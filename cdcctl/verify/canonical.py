@@ -1,12 +1,12 @@
-"""One text for a row, whichever side it came from, and the hashes made of it; pure."""
+"""Converts rows of source and satellite to one canonical text, and computes hashes of it. No I/O."""
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from zlib import crc32
 
@@ -17,75 +17,71 @@ NUMBERS = frozenset(("int2", "int4", "int8", "float4", "float8", "numeric"))
 _TIMES = frozenset(("time", "timetz", "timestamp", "timestamptz"))
 _FRACTION = re.compile(r"(\.\d+)")
 _MASK = (1 << 64) - 1
-_PLAIN_BITS = 10_000  # Python refuses to print much longer integers
-Row = Mapping[str, Value]
+_MAX_PRINTED_BITS = 10_000  # Python does not print much longer integers
+RowValues = Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the source: `kind` is its type's name in pg_type, `type` as SQL writes it."""
+class SourceColumn:
+    """A column of the source: `kind` is the name of its type in pg_type, `type` the type in SQL."""
 
     name: str
     kind: str
     type: str
 
 
-class Canon:
-    """Makes rows of one table comparable: by the source's columns, so what a satellite has beyond them is ignored.
+class RowComparer:
+    """Compares rows of one table by the source's columns; additional columns of a satellite are ignored.
 
-    A column that the satellite lacks equals NULL (ADD COLUMN rewrites no row, so no change tells of it); a number is
-    its value, however many zeros it is written with; a time of day has no trailing zeros.
+    A column that is missing in the satellite equals NULL, because ADD COLUMN produces no change. Numbers are compared
+    by value, without regard to zeros, and fractions of seconds without trailing zeros.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        """`columns` are those to compare."""
+    def __init__(self, columns: Sequence[SourceColumn]) -> None:
+        """`columns` are the columns to compare."""
         self._columns = [(column.name, _printer(column.kind)) for column in columns]
 
-    def text(self, row: Row) -> str:
-        """The row's canonical text; two rows are equal exactly when it is."""
+    def text(self, row: RowValues) -> str:
+        """The canonical text of a row: two rows are equal when their texts are equal."""
         return "\x1f".join(
             "" if (value := row.get(name)) is None else "=" + printed(value) for name, printed in self._columns
         )
 
-    def digest(self, key: str, row: Row) -> int:
-        """64 bits of key and row."""
+    def digest(self, key: str, row: RowValues) -> int:
+        """A 64-bit hash of key and row."""
         return int.from_bytes(blake2b(f"{key}\x1e{self.text(row)}".encode(), digest_size=8).digest())
 
-    def differing(self, one: Row, other: Row) -> list[str]:
-        """The columns in which two rows differ."""
-        return [name for name, printed in self._columns if _shown(one, name, printed) != _shown(other, name, printed)]
+    def differing(self, first: RowValues, second: RowValues) -> list[str]:
+        """The names of the columns in which two rows differ."""
+        return [name for name, printed in self._columns if _text(first, name, printed) != _text(second, name, printed)]
 
 
 class RangeSums:
-    """A sum of digests for each range of keys: small whatever the table's size, and in any order of rows."""
+    """Sums of row digests per range of keys: of constant size, and independent of the order of rows."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Start with no rows."""
         self.rows = 0
         self._sums = array("Q", bytes(8 * RANGES))
 
     def add(self, key: str, digest: int) -> None:
         """Add one row."""
-        at = range_of(key)
-        self._sums[at] = (self._sums[at] + digest) & _MASK
+        index = range_of(key)
+        self._sums[index] = (self._sums[index] + digest) & _MASK
         self.rows += 1
 
     def differing(self, other: RangeSums) -> frozenset[int]:
         """The ranges whose sums differ."""
-        return frozenset(at for at, (one, two) in enumerate(zip(self._sums, other._sums, strict=True)) if one != two)
+        pairs = zip(self._sums, other._sums, strict=True)
+        return frozenset(index for index, (mine, theirs) in enumerate(pairs) if mine != theirs)
 
 
 def range_of(key: str) -> int:
-    """The range of a key: its hash's, so that ranges are even."""
+    """The range of a key, from its hash, so that ranges have similar sizes."""
     return crc32(key.encode()) % RANGES
 
 
-def names(columns: Iterable[Column]) -> list[str]:
-    """The columns' names."""
-    return [column.name for column in columns]
-
-
-def _shown(row: Row, name: str, printed: Callable[[Value], str]) -> str | None:
+def _text(row: RowValues, name: str, printed: Callable[[Value], str]) -> str | None:
     value = row.get(name)
     return None if value is None else printed(value)
 
@@ -96,21 +92,24 @@ def _printer(kind: str) -> Callable[[Value], str]:
     if kind == "bool":
         return lambda value: "t" if value in (True, "t", "true") else "f"
     if kind in _TIMES:
-        return lambda value: _FRACTION.sub(lambda found: found[1].rstrip("0").rstrip("."), str(value))
+        return lambda value: _FRACTION.sub(lambda match: match[1].rstrip("0").rstrip("."), str(value))
     if kind == "bytea":
         return lambda value: str(value).removeprefix("\\x")
     return str
 
 
 def _number(value: Value) -> str:
-    if isinstance(value, int) and value.bit_length() < _PLAIN_BITS:
+    if isinstance(value, int) and value.bit_length() < _MAX_PRINTED_BITS:
         text = str(value)
         digits = text.rstrip("0")
         return f"{digits}e{len(text) - len(digits)}" if digits else "0"
-    number = value if isinstance(value, Decimal) else Decimal(str(value) if isinstance(value, str) else value or 0)
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value) if isinstance(value, str) else value or 0)
+    except InvalidOperation:  # a satellite still has a text of an older type of the column
+        return f"text {value}"
     sign, parts, exponent = number.as_tuple()
     digits = "".join(map(str, parts)).lstrip("0")
-    kept = digits.rstrip("0")
-    if not kept or not isinstance(exponent, int):
+    stripped = digits.rstrip("0")
+    if not stripped or not isinstance(exponent, int):
         return "0"
-    return f"{'-' * sign}{kept}e{exponent + len(digits) - len(kept)}"
+    return f"{'-' * sign}{stripped}e{exponent + len(digits) - len(stripped)}"

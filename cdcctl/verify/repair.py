@@ -1,39 +1,39 @@
-"""Mends what a verification found: publishes the rows of the differing keys anew, and verifies their tables again.
+"""Repairs the differences that a verification found: publishes the rows of these keys and verifies the tables again.
 
-All satellites on the stream see those rows; for those that had them already they change nothing.
+All satellites on the stream receive these rows; a satellite that already has them does not change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cdcctl.verify.compare import Verdict
+from cdcctl.verify.compare import TableResult
 from cdcctl.verify.run import Verification
 from cdckit.change import Table
-from producer.snapshot.republish import Repaired, republish
+from producer.snapshot.republish import RepublishResult, republish
 
-_ROUNDS = 20  # a round mends what one verification names of a table, a thousand keys or more
+_MAX_ROUNDS = 20  # one round repairs the keys found by one verification, a thousand or more per table
 
 
-def repaired(
-    check: Verification, verdicts: Sequence[Verdict], tell: Callable[[Table, str], None]
-) -> tuple[list[Verdict], Repaired]:
-    """The verdicts afterwards, and what was published. Ends when all is equal, or when a key differs again.
+def repair_differences(
+    verification: Verification, results: Sequence[TableResult], report: Callable[[Table, str], None]
+) -> tuple[list[TableResult], RepublishResult]:
+    """Repair; returns the new results and what was published. Ends when all is equal, or a key differs again.
 
-    Raises what `Verification.run` and `republish` raise. Run again after an error: what was published stays.
+    Raises what `Verification.run` and `republish` raise. It can be run again after an error.
     """
-    latest, done = {verdict.table: verdict for verdict in verdicts}, Repaired()
-    mended = set[tuple[Table, str]]()
-    for _ in range(_ROUNDS):
-        differing = {(item.table, item.key) for verdict in latest.values() for item in verdict.differences}
-        if not differing or differing & mended:
+    latest, published = {result.table: result for result in results}, RepublishResult()
+    republished = set[tuple[Table, str]]()
+    for _ in range(_MAX_ROUNDS):
+        differing = {(item.table, item.key) for result in latest.values() for item in result.differences}
+        if not differing or differing & republished:
             break
-        mended |= differing
-        wanted = [verdict.table for verdict in latest.values() if not verdict.equal]
-        for table in wanted:
-            keys = sorted(key for one, key in differing if one == table)
-            tell(table, f"publishing {len(keys)} rows anew")
-            some = republish(check.settings, table, keys)
-            done = Repaired(done.rows + some.rows, done.deletions + some.deletions)
-        latest |= {verdict.table: verdict for verdict in check.run(wanted, tell)}
-    return list(latest.values()), done
+        republished |= differing
+        tables = [result.table for result in latest.values() if not result.equal]
+        for table in tables:
+            keys = sorted(key for differing_table, key in differing if differing_table == table)
+            report(table, f"publishing {len(keys)} rows again")
+            repaired = republish(verification.settings, table, keys)
+            published = RepublishResult(published.rows + repaired.rows, published.deletions + repaired.deletions)
+        latest |= {result.table: result for result in verification.run(tables, report)}
+    return list(latest.values()), published

@@ -1,4 +1,4 @@
-"""Log lines on stderr: readable text, or one JSON object a line."""
+"""Writes log lines to stderr: readable text, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class JsonFormatter(logging.Formatter):
-    """``{"time", "level", "logger", "message", "part"}``, and ``error`` where there is one."""
+    """Formats ``{"time", "level", "logger", "message", "part"}``, and ``error`` for an exception."""
 
     def __init__(self, part: str) -> None:
         """`part` names the process: ``producer``, ``search shardId-…``."""
@@ -18,7 +18,7 @@ class JsonFormatter(logging.Formatter):
         self._part = part
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -39,10 +39,10 @@ def configure(part: str, log_format: str, *, verbose: bool = False) -> None:
     else:
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {part}: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    hush(verbose=verbose)
+    quiet_libraries(verbose=verbose)
 
 
-def hush(*, verbose: bool) -> None:
-    """Let the libraries that log a line a request say less."""
+def quiet_libraries(*, verbose: bool) -> None:
+    """Raise the log level of libraries that log a line per request."""
     for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "opensearch"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)

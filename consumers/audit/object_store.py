@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
 from cdckit.errors import SatelliteError, UsageError
-from consumers.storage.files import write_whole
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from consumers.storage.files import write_atomically
+from consumers.storage.objects import S3Location, S3Objects, raising
 
 
 class Objects(Protocol):
@@ -39,9 +35,9 @@ def open_objects(url: str, default: Path, lock_days: int = 0) -> Objects:
     """The place that `url` names (a folder or ``s3://BUCKET/PREFIX``), else the folder `default`. Raises UsageError."""
     if not url:
         return FolderObjects(default)
+    if location := S3Location.parse(url):
+        return S3Objects(location, raising(SatelliteError), partial(_object_lock, lock_days))
     parts = urlsplit(url)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Objects(parts.netloc, parts.path.strip("/"), lock_days)
     if parts.scheme in ("", "file") and not parts.netloc and parts.path:
         return FolderObjects(Path(parts.path).expanduser())
     raise UsageError(f"{url!r} is no place for an audit log's files", "use a folder or s3://BUCKET/PREFIX")
@@ -59,7 +55,7 @@ class FolderObjects:
         path = self._folder / name
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(path, data)
+            write_atomically(path, data)
 
     def get(self, name: str) -> bytes:
         """The file's bytes."""
@@ -84,52 +80,12 @@ class FolderObjects:
             raise SatelliteError(f"the audit log's files in {self._folder}: {error}", "see the cause") from error
 
 
-class S3Objects:
-    """Objects below a prefix; with `lock_days`, each is locked (COMPLIANCE) for that long."""
-
-    def __init__(self, bucket: str, prefix: str, lock_days: int = 0, client: S3Client | None = None) -> None:
-        """`client` defaults to one by the standard AWS settings."""
-        self._bucket, self._prefix, self._days = bucket, f"{prefix}/" if prefix else "", lock_days
-        with self._translated("reach"):
-            self._client = client or boto3.client("s3")
-
-    def put(self, name: str, data: bytes) -> None:
-        """S3 answers when the object is durable."""
-        with self._translated("write"):
-            if self._days:
-                self._client.put_object(
-                    Bucket=self._bucket, Key=self._prefix + name, Body=data, ChecksumAlgorithm="SHA256",
-                    ObjectLockMode="COMPLIANCE",
-                    ObjectLockRetainUntilDate=datetime.now(UTC) + timedelta(days=self._days),
-                )  # fmt: skip
-            else:
-                self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=data)
-
-    def get(self, name: str) -> bytes:
-        """The object's bytes."""
-        with self._translated("read"):
-            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
-
-    def names(self, prefix: str = "") -> Sequence[str]:
-        """Keys, without the prefix."""
-        with self._translated("list"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return sorted(key.removeprefix(self._prefix) for key in keys)
-
-    def delete(self, name: str) -> None:
-        """Delete the object; a locked one is refused by S3."""
-        with self._translated("delete from"):
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
-
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (ClientError, BotoCoreError) as error:
-            raise SatelliteError(
-                f"cannot {what} s3://{self._bucket}/{self._prefix}: {error}",
-                "check the bucket, its region, and s3:PutObject, GetObject, ListBucket on it",
-            ) from error
+def _object_lock(days: int) -> Mapping[str, Any]:
+    """PutObject's arguments that lock an object (COMPLIANCE) for so many days from now; none for 0 days."""
+    if not days:
+        return {}
+    return {
+        "ChecksumAlgorithm": "SHA256",
+        "ObjectLockMode": "COMPLIANCE",
+        "ObjectLockRetainUntilDate": datetime.now(UTC) + timedelta(days=days),
+    }

@@ -1,4 +1,4 @@
-"""``[consumers.audit]`` of ``cdc.toml``."""
+"""Reads and checks ``[consumers.audit]`` of ``cdc.toml``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cdckit.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Where anchors, sealed segments and keys are (empty: in the log's folder), and how often chains are anchored."""
+class AuditOptions:
+    """Where anchors, segments and keys are stored (empty: the log's folder), and how often chains are anchored."""
 
     anchors: str = ""
     anchor_seconds: float = 60.0
@@ -20,19 +20,19 @@ class Options:
     keys: str = ""
 
     @classmethod
-    def read(cls, options: Mapping[str, object]) -> Options:
-        """Check what the file says. Raises UsageError that names the key."""
+    def read(cls, options: Mapping[str, object]) -> AuditOptions:
+        """Check a settings table. Raises UsageError that names the key."""
         known = {"anchors": str, "anchor_seconds": float, "anchor_lock_days": int, "segments": str, "keys": str}
-        mine = {name: value for name, value in options.items() if name != "flush_seconds"}
-        for name, value in mine.items():
+        own = {name: value for name, value in options.items() if name != "flush_seconds"}
+        for name, value in own.items():
             if name not in known:
                 raise UsageError(f"[consumers.audit] has the unknown key {name!r}", f"known: {', '.join(known)}")
             if not _fits(value, known[name]):
                 raise UsageError(f"[consumers.audit] {name} cannot be {value!r}", "see docs/audit.md")
-        return cls(**mine)  # type: ignore[arg-type]
+        return cls(**own)  # type: ignore[arg-type]
 
     def key_folder(self, folder: Path) -> Path:
-        """Where the signing keys are."""
+        """The folder of the signing keys."""
         return Path(self.keys).expanduser() if self.keys else folder / "keys"
 
 

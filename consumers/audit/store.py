@@ -1,7 +1,7 @@
-"""The audit log on SQLite: append-only by trigger, every change once by source and position, a hash chain a shard.
+"""The audit log in SQLite: append-only by triggers, each change once by source and position, one hash chain per shard.
 
-Several processes (one a shard) write it: WAL, ``BEGIN IMMEDIATE``, a busy timeout and short transactions. Each commit
-is durable (``synchronous=FULL``).
+Several processes (one per shard) write it: WAL mode, ``BEGIN IMMEDIATE``, a busy timeout and short transactions. Each
+commit is durable (``synchronous=FULL``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import msgspec
 from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from cdckit.sink import Outcome, Received
-from consumers.audit.proof.chain import GENESIS, Entry, link
+from consumers.audit.proof.chain import GENESIS, AuditEntry, link
 
-FILE = "audit.sqlite"
+STORE_FILE = "audit.sqlite"
 VERSION = 2
 _BUSY_SECONDS = 30
 _COLUMNS = (
@@ -55,35 +55,36 @@ _MIGRATIONS: Mapping[int, Sequence[str]] = {
 }
 _INSERT = f"INSERT INTO entry ({_COLUMNS}, hash) VALUES ({', '.join('?' * 16)})"  # noqa: S608
 InSegments = Callable[[str, str, int], bool]
-"""Whether a sealed segment holds a (source, position), given how many entries are sealed."""
+"""Whether a sealed segment contains a (source, position), given the number of sealed entries in the log."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-class Store:
-    """One open log. One process, one thread; other processes may have it open too."""
+class AuditStore:
+    """One open log. Use it in one thread; other processes may have the log open too."""
 
-    def __init__(
-        self, folder: Path, *, create: bool, in_segments: Callable[[str, str, int], bool] | None = None
-    ) -> None:
-        """Open it.
+    def __init__(self, folder: Path, *, create: bool, in_segments: InSegments | None = None) -> None:
+        """Open the log.
 
-        Raises SatelliteError when it is missing (and `create` is false), damaged, or too new.
+        Raises SatelliteError when it is missing (and `create` is false), damaged, or of a newer version.
         """
-        path = folder / FILE
+        path = folder / STORE_FILE
         if not create and not path.exists():
-            raise SatelliteError(f"there is no audit log in {folder}", "cdcctl consumer run audit makes and fills it")
+            raise SatelliteError(f"there is no audit log in {folder}", "cdcctl consumer run audit creates and fills it")
         folder.mkdir(parents=True, exist_ok=True)
         self._in_segments = in_segments
         self.connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            self._open(path)
-        except sqlite3.DatabaseError as error:
-            raise SatelliteError(
-                f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
-            ) from error
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            try:
+                self._open(path)
+            except sqlite3.DatabaseError as error:
+                raise SatelliteError(
+                    f"{path} cannot be read: {error}", "restore it from a copy; keep the damaged file"
+                ) from error
+            on_error.pop_all()
 
     def _open(self, path: Path) -> None:
-        """Prepare the file. Two processes that switch a fresh one to WAL at once are told "locked" without a wait."""
+        """Prepare the file. When two processes switch a new file to WAL at once, one gets "locked" without a wait."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
@@ -96,19 +97,19 @@ class Store:
                 time.sleep(0.05)
 
     @property
-    def log(self) -> str:
-        """The log's id, made with it."""
-        [(found,)] = self.connection.execute("SELECT id FROM log").fetchall()
-        return str(found)
+    def log_id(self) -> str:
+        """The log's id, assigned when it was created."""
+        [(log_id,)] = self.connection.execute("SELECT id FROM log").fetchall()
+        return str(log_id)
 
     def append(self, chain: str, items: Sequence[Received]) -> Outcome:
-        """Append what is new, in one transaction; durable when this returns. Raises TransientSinkError when busy."""
+        """Append new changes in one transaction; durable on return. Raises TransientSinkError when the log is busy."""
         try:
             with self.transaction():
-                fresh = self._fresh(items)
+                new_items = self._new_items(items)
                 last, digest = self.head(chain)
                 rows = []
-                for number, item in enumerate(fresh, last + 1):
+                for number, item in enumerate(new_items, last + 1):
                     entry = entry_of(chain, number, item)
                     digest = link(digest, entry)
                     rows.append((*msgspec.structs.astuple(entry), digest))
@@ -117,10 +118,10 @@ class Store:
             if "locked" in str(error) or "busy" in str(error):
                 raise TransientSinkError(f"the audit log is busy: {error}") from error
             raise
-        return Outcome(applied=len(fresh), superseded=len(items) - len(fresh))
+        return Outcome(applied=len(new_items), superseded=len(items) - len(new_items))
 
     def head(self, chain: str) -> tuple[int, bytes]:
-        """The number and hash of a chain's last entry; (0, GENESIS) of one that has none."""
+        """The number and hash of a chain's last entry; (0, GENESIS) for a chain without entries."""
         for query in (
             "SELECT number, hash FROM entry WHERE chain = ? ORDER BY number DESC LIMIT 1",
             "SELECT number, hash FROM sealed WHERE chain = ?",
@@ -131,27 +132,28 @@ class Store:
 
     def entries(
         self, where: str = "1", values: Mapping[str, object] | None = None, order: str = "position"
-    ) -> Iterator[Entry]:
-        """Entries that satisfy an SQL condition, in commit order."""
+    ) -> Iterator[AuditEntry]:
+        """The entries in the file that satisfy an SQL condition, in commit order."""
         query = f"SELECT {_COLUMNS} FROM entry WHERE {where} ORDER BY {order}"  # noqa: S608 -- conditions are our own
         for row in self.connection.execute(query, values or {}):
             yield _entry(row)
 
     def chains(self) -> list[str]:
-        """The chains' names, one a shard."""
+        """The names of all chains, one per shard."""
         query = "SELECT chain FROM entry UNION SELECT chain FROM sealed ORDER BY chain"
         return [name for (name,) in self.connection.execute(query)]
 
-    def linked(self, chain: str) -> Iterator[tuple[Entry, bytes]]:
-        """One chain's entries that are not sealed, with their stored hashes, oldest first."""
+    def unsealed_entries(self, chain: str) -> Iterator[tuple[AuditEntry, bytes]]:
+        """One chain's entries that are not sealed, oldest first, each with its stored hash."""
         query = f"SELECT {_COLUMNS}, hash FROM entry WHERE chain = ? ORDER BY number"  # noqa: S608
         for *row, stored in self.connection.execute(query, (chain,)):
             yield _entry(row), stored
 
-    def give_up_sealed(self, chain: str, number: int, digest: bytes, high: str) -> None:
-        """Entries up to `number` are in a sealed segment: delete them here, and remember where the chain goes on.
+    def delete_sealed(self, chain: str, number: int, digest: bytes, high: str) -> None:
+        """Delete the entries up to `number`, which a sealed segment contains now, and record where the chain continues.
 
-        `high` is the highest position among them. The trigger against deletion is away for this transaction alone.
+        `high` is the highest position of these entries. The trigger that prevents deletion is removed within this
+        transaction only.
         """
         with self.transaction():
             self.connection.execute("DROP TRIGGER entry_no_delete")
@@ -163,8 +165,8 @@ class Store:
             )
             self.connection.execute(_NO_DELETE)
 
-    def sealed(self, chain: str) -> int:
-        """How many entries of a chain are in segments."""
+    def sealed_count(self, chain: str) -> int:
+        """The number of a chain's entries that are in segments."""
         row = self.connection.execute("SELECT number FROM sealed WHERE chain = ?", (chain,)).fetchone()
         return 0 if row is None else int(row[0])
 
@@ -174,7 +176,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A write transaction, begun at once."""
+        """A write transaction that takes the write lock at its begin."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -183,8 +185,8 @@ class Store:
             raise
         self.connection.execute("COMMIT")
 
-    def _fresh(self, items: Sequence[Received]) -> list[Received]:
-        """Those whose positions neither the log, nor a sealed segment, nor an earlier one of them holds."""
+    def _new_items(self, items: Sequence[Received]) -> list[Received]:
+        """The items whose position is not in the log, in a sealed segment, or in an earlier item."""
         places = {(item.change.source, item.change.position.sort_key): item for item in reversed(items)}
         known = self._known(places)
         if self._in_segments is not None:
@@ -218,10 +220,10 @@ class Store:
                 self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def entry_of(chain: str, number: int, item: Received) -> Entry:
+def entry_of(chain: str, number: int, item: Received) -> AuditEntry:
     """A change as an entry of the log."""
     change: Change = item.change
-    return Entry(
+    return AuditEntry(
         chain=chain,
         number=number,
         source=change.source,
@@ -244,6 +246,6 @@ def _json(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
-def _entry(row: Iterable[Any]) -> Entry:
-    values = dict(zip(Entry.__struct_fields__, row, strict=True))
-    return Entry(**{**values, "key_change": bool(values["key_change"])})
+def _entry(row: Iterable[Any]) -> AuditEntry:
+    values = dict(zip(AuditEntry.__struct_fields__, row, strict=True))
+    return AuditEntry(**{**values, "key_change": bool(values["key_change"])})

@@ -1,4 +1,4 @@
-"""Records that can never be applied, kept whole with their error and place: on disk, in S3, or in a queue."""
+"""Stores records that can never be applied, with their error and position: on disk, in S3 or in a queue."""
 
 from consumers.dead_letters.letter import DeadLetter, DeadLetterStore
 from consumers.dead_letters.stores import open_store

@@ -1,4 +1,4 @@
-"""Dead letters on local disk: a file each, so that dropping one disturbs nobody who adds another."""
+"""Dead letters on local disk, one file each: dropping one does not disturb a process that adds another."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import msgspec
 
 from cdckit.errors import ConsumerError
 from consumers.dead_letters.letter import DeadLetter, decode_letter, in_stream_order
-from consumers.storage.files import write_whole
+from consumers.storage.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 
 class LocalDeadLetters:
-    """``FOLDER/SHARD/SEQUENCE-SUB.json``, readable by their owner alone: records hold the source's data."""
+    """``FOLDER/SHARD/SEQUENCE-SUB.json``, readable only by their owner: records hold the source's data."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is made before the first letter."""
+        """Creates nothing before the first letter."""
         self._folder = folder
 
     def put(self, letter: DeadLetter) -> None:
-        """Write, fsync, rename, fsync the folder: whole or not there."""
+        """Writes the letter's file atomically; durable when this returns."""
         path = self._path(letter)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(path, letter.encode())
+            write_atomically(path, letter.encode())
         except OSError as error:
             raise ConsumerError(
-                f"cannot keep a dead letter in {self._folder}: {error}", "free the disk, or mend --dead-letters"
+                f"cannot store a dead letter in {self._folder}: {error}", "free disk space, or correct --dead-letters"
             ) from error
 
     def read(self) -> Sequence[DeadLetter]:
-        """All letters; a file that is none is left out with a warning."""
+        """All letters; warns of a file that is not a letter and leaves it out."""
         letters = []
         for path in self._folder.glob("*/*.json"):
             try:
@@ -42,15 +42,15 @@ class LocalDeadLetters:
             except FileNotFoundError:
                 continue  # dropped meanwhile
             except (msgspec.DecodeError, OSError) as error:
-                logger.warning("%s is no dead letter: %s", path, error)
+                logger.warning("%s is not a dead letter: %s", path, error)
         return in_stream_order(letters)
 
     def count(self) -> int:
-        """The files."""
+        """The number of files."""
         return sum(1 for _ in self._folder.glob("*/*.json"))
 
     def drop(self, letters: Collection[DeadLetter]) -> None:
-        """Remove their files."""
+        """Deletes the letters' files."""
         for letter in letters:
             self._path(letter).unlink(missing_ok=True)
 

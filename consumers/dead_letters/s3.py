@@ -1,71 +1,51 @@
-"""Dead letters in S3: an object each; where disks are ephemeral (ECS, Fargate) this is the place."""
+"""Dead letters in S3, one object each: the place where disks are ephemeral (ECS, Fargate)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
-import boto3
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.errors import ConsumerError
 from consumers.dead_letters.letter import DeadLetter, decode_letter, in_stream_order
+from consumers.storage.objects import S3Location, S3Objects, raising
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+_CONTENT_TYPE = {"ContentType": "application/json"}
 
 
 class S3DeadLetters:
     """``s3://BUCKET/PREFIX/CONSUMER/SHARD/SEQUENCE-SUB.json``."""
 
-    def __init__(self, bucket: str, prefix: str, client: S3Client | None = None) -> None:
-        """`prefix` ends in no slash; `client` defaults to one by the standard AWS settings."""
-        self._bucket, self._prefix = bucket, prefix
-        with self._translated("reach"):
-            self._client = client or boto3.client("s3")
+    def __init__(self, location: S3Location) -> None:
+        """`location` belongs to one consumer. Raises ConsumerError, as every method."""
+        self._location = location
+        self._objects = S3Objects(location, raising(ConsumerError), lambda: _CONTENT_TYPE)
 
     def put(self, letter: DeadLetter) -> None:
-        """S3 answers when the object is durable."""
-        with self._translated("keep a dead letter in"):
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._key(letter), Body=letter.encode(), ContentType="application/json"
-            )
+        """Write the letter's object; durable when this returns."""
+        self._objects.put(_object_name(letter), letter.encode())
 
     def read(self) -> Sequence[DeadLetter]:
-        """All letters below the prefix."""
-        letters = []
-        with self._translated("read the dead letters in"):
-            for key in self._keys():
-                body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-                letters.append(decode_letter(body))
-        return in_stream_order(letters)
+        """All letters below the prefix, in stream order."""
+        return in_stream_order([self._read(name) for name in self._objects.names()])
 
     def count(self) -> int:
-        """The objects below the prefix, by listing alone."""
-        with self._translated("count the dead letters in"):
-            return sum(1 for _ in self._keys())
+        """The number of objects below the prefix; lists them and reads none."""
+        return len(self._objects.names())
 
     def drop(self, letters: Collection[DeadLetter]) -> None:
-        """Delete their objects."""
-        with self._translated("drop dead letters from"):
-            for letter in letters:
-                self._client.delete_object(Bucket=self._bucket, Key=self._key(letter))
+        """Delete the letters' objects."""
+        for letter in letters:
+            self._objects.delete(_object_name(letter))
 
-    def _key(self, letter: DeadLetter) -> str:
-        return f"{self._prefix}/{letter.name}.json"
-
-    def _keys(self) -> Iterator[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{self._prefix}/")
-        return (item["Key"] for page in pages for item in page.get("Contents", []))
-
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _read(self, name: str) -> DeadLetter:
         try:
-            yield
-        except (ClientError, BotoCoreError, msgspec.DecodeError) as error:
+            return decode_letter(self._objects.get(name))
+        except msgspec.DecodeError as error:
             raise ConsumerError(
-                f"cannot {what} s3://{self._bucket}/{self._prefix}: {error}",
-                "check the bucket's name and region, and s3:PutObject, GetObject, ListBucket, DeleteObject on it",
+                f"{name} in {self._location} is not a dead letter: {error}", "move the object elsewhere, then repeat"
             ) from error
+
+
+def _object_name(letter: DeadLetter) -> str:
+    return f"{letter.name}.json"

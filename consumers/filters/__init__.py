@@ -1,1 +1,1 @@
-"""Which changes a user wants to see: by table, key, time, operation and a condition on the row."""
+"""Selects changes by time, table, key, operation and a condition on the row."""

@@ -1,4 +1,4 @@
-"""Columns that a condition names and no row has: most likely misspelt, for such a condition is never true."""
+"""Warns of columns that a condition names and no row has: the name is probably misspelled, and nothing matches."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from cdckit.change import Change
 
 logger = logging.getLogger(__name__)
 
-_ENOUGH = 100
-"""So many rows are looked at before a column is called unknown."""
-_SHOWN = 12
+_MAX_ROWS = 100
+"""A column that this many rows do not have is unknown."""
+_MAX_SHOWN = 12
 
 
 class UnknownColumns:
-    """Looks at rows until each column was there once, or enough rows were seen; then says what is missing, once."""
+    """Checks rows until each column was found, or enough rows were checked; then warns once of what is missing."""
 
     def __init__(self, columns: Iterable[str] = ()) -> None:
-        """`columns` are those that the condition names."""
+        """`columns` are the columns that the condition names."""
         self._unknown, self._seen, self._rows = set(columns), set[str](), 0
 
     @property
-    def wanted(self) -> bool:
-        """Whether more rows are to be looked at."""
+    def needs_rows(self) -> bool:
+        """Whether more rows should be checked."""
         return bool(self._unknown)
 
-    def look(self, change: Change) -> None:
-        """Take in a change of a table that is asked for."""
-        row = change.after  # a delete has its key alone, as a rule
-        if not self.wanted or row is None:
+    def check(self, change: Change) -> None:
+        """Checks a change of a selected table."""
+        row = change.after  # a delete usually has its key only
+        if not self.needs_rows or row is None:
             return
         self._unknown.difference_update(row)
         self._seen.update(row)
         self._rows += 1
-        if self._rows == _ENOUGH:
-            self.tell()
+        if self._rows == _MAX_ROWS:
+            self.warn()
 
-    def tell(self) -> None:
-        """Warn of what no row had."""
+    def warn(self) -> None:
+        """Warns of the columns that no row had."""
         if self._rows:
             for name in sorted(self._unknown):
-                logger.warning("--where: no row of %d has a column %s%s", self._rows, name, self._hint(name))
+                logger.warning("--where: none of %d rows has a column %s%s", self._rows, name, self._hint(name))
             self._unknown.clear()
 
     def _hint(self, name: str) -> str:
-        if near := get_close_matches(name, self._seen, 1):
-            return f"; {near[0]} is meant?"
-        return f"; they have: {', '.join(sorted(self._seen)[:_SHOWN])}"
+        if similar := get_close_matches(name, self._seen, 1):
+            return f"; did you mean {similar[0]}?"
+        return f"; they have: {', '.join(sorted(self._seen)[:_MAX_SHOWN])}"

@@ -1,1 +1,1 @@
-"""The Kinesis Client Library: the MultiLangDaemon, its properties, its leases and its protocol."""
+"""The Kinesis Client Library (KCL): its daemon, properties, leases and protocol."""

@@ -1,7 +1,7 @@
-"""The KCL's lease table of one application: read, seed, rewind.
+"""Reads, seeds and rewinds the KCL's lease table of one application.
 
 The KCL 3 keeps three tables: leases (with the index ``LeaseOwnerToLeaseKeyIndex``), ``-CoordinatorState`` and
-``-WorkerMetricStats``. A lease is alive while its ``leaseCounter`` moves; after a clean stop the owner stays written.
+``-WorkerMetricStats``. A lease is live while its ``leaseCounter`` moves; a clean stop leaves its owner in the table.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class Lease:
 
 
 class LeaseTable:
-    """The leases of one application. All methods raise StreamError when DynamoDB does not answer as it should."""
+    """The leases of one application. All methods raise StreamError when DynamoDB refuses or does not answer."""
 
     def __init__(self, application: str, client: DynamoDBClient | None = None) -> None:
-        """`client` defaults to one by the standard AWS settings."""
+        """`client` defaults to one made from the standard AWS settings."""
         self.application = application
         try:
             self._client = client or boto3.client("dynamodb")
         except BotoCoreError as error:
             raise StreamError(
-                f"no DynamoDB client: {error}", "set AWS_REGION; for a sandbox: cdcctl local up"
+                f"cannot make a DynamoDB client: {error}", "set AWS_REGION; for a sandbox: cdcctl local up"
             ) from error
 
     def items(self) -> list[dict[str, Any]] | None:
-        """All leases as DynamoDB holds them; None when the application never ran."""
+        """All leases as DynamoDB holds them; None when the application never ran (there is no table)."""
         try:
             pages = self._client.get_paginator("scan").paginate(TableName=self.application, ConsistentRead=True)
             return [dict(item) for page in pages for item in page["Items"]]
@@ -57,12 +57,12 @@ class LeaseTable:
             raise StreamError(f"cannot read the lease table {self.application!r}: {error}") from error
 
     def read(self) -> dict[str, Lease] | None:
-        """All leases by shard; None when the application never ran."""
+        """All leases by shard; None when the application never ran (there is no table)."""
         items = self.items()
         return None if items is None else {lease.shard: lease for lease in map(_lease, items)}
 
-    def alive(self, watch_seconds: float) -> list[Lease]:
-        """The leases whose counter moves within `watch_seconds`: a worker holds and renews them."""
+    def live_leases(self, watch_seconds: float) -> list[Lease]:
+        """The leases whose counter moves within `watch_seconds`: a worker renews them."""
         before = self.read() or {}
         deadline = time.monotonic() + watch_seconds
         while before and time.monotonic() < deadline:
@@ -75,11 +75,15 @@ class LeaseTable:
                 return moved
         return []
 
-    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON") -> bool:
-        """Make the tables with one unowned lease a shard, unless they exist: the KCL then starts in seconds.
+    def seed(self, shards: Iterable[str], checkpoint: str = "TRIM_HORIZON", owner: str = "") -> bool:
+        """Makes the tables, with one lease per shard, unless they exist. Returns whether it made them.
 
-        With an empty lease table the KCL waits a random 1–30 s and lists the shards first. True when it was done.
-        Of two workers that start together one seeds; a lease that is there already is left as it is.
+        The KCL then starts in seconds: with an empty lease table it waits a random 1–30 s and lists the shards first.
+        When two workers start together, one of them seeds; an existing lease stays unchanged.
+
+        `owner` is the worker that reads all of them: it renews its own leases at its start, as after a restart,
+        instead of waiting until the leader has seen its metrics and assigned them. If it never starts, the leases
+        expire like any others.
         """
         if self.read() is not None:
             return False
@@ -88,7 +92,7 @@ class LeaseTable:
             for shard in shards:
                 self._client.put_item(
                     TableName=self.application,
-                    Item=_seeded(shard, checkpoint),
+                    Item=_seeded_lease(shard, checkpoint, owner),
                     ConditionExpression="attribute_not_exists(leaseKey)",
                 )
         except (
@@ -97,14 +101,14 @@ class LeaseTable:
         ):
             return False
         except (ClientError, BotoCoreError) as error:
-            raise StreamError(f"cannot make the lease table {self.application!r}: {error}") from error
+            raise StreamError(f"cannot create the lease table {self.application!r}: {error}") from error
         return True
 
     def release_leader(self, worker: str) -> None:
-        """Give up the leader's lock of a worker that is known to be dead; no table, or another's lock: nothing.
+        """Deletes the leader lock of a worker that is known to have ended; another worker's lock stays.
 
-        Only the leader gives out shards, and the KCL (3.1: always) waits two minutes for a lock whose holder was
-        killed. Its own launcher knows better.
+        Only the leader assigns shards, and the KCL (3.1: always) waits two minutes for the lock of a killed leader. The
+        worker's launcher knows that it ended.
         """
         try:
             self._client.delete_item(
@@ -119,37 +123,37 @@ class LeaseTable:
         ):
             return
         except (ClientError, BotoCoreError) as error:
-            raise StreamError(f"cannot look after the leader's lock of {self.application!r}: {error}") from error
+            raise StreamError(f"cannot release the leader lock of {self.application!r}: {error}") from error
 
     def refuse_while_alive(self, consumer: str, watch_seconds: float) -> None:
-        """Raises ConsumerError that names a worker that is alive, and how to stop it."""
-        if held := self.alive(watch_seconds):
+        """Raises ConsumerError when a worker is live; it names the worker and how to stop it."""
+        if live := self.live_leases(watch_seconds):
             raise ConsumerError(
-                f"the worker {held[0].owner!r} holds a live lease on {held[0].shard} of {self.application!r}",
-                f"stop it first (the worker's name begins with its host): Ctrl-C or SIGTERM for its "
-                f"`cdcctl consumer run {consumer}`; it checkpoints and ends; then repeat",
+                f"the worker {live[0].owner!r} holds a live lease on {live[0].shard} of {self.application!r}",
+                f"stop `cdcctl consumer run {consumer}` by Ctrl-C or SIGTERM (its name begins with its host); "
+                "it checkpoints and ends; then repeat",
             )
 
-    def rewind(self, marks: Mapping[str, str], dropped: Iterable[str]) -> None:
-        """Write each shard's checkpoint, without an owner, and remove leases; the KCL resumes *after* a checkpoint.
+    def rewind(self, checkpoints: Mapping[str, str], removed: Iterable[str]) -> None:
+        """Writes a checkpoint per shard, without an owner, and removes leases; the KCL resumes *after* a checkpoint.
 
-        Raises ConsumerError when a worker has taken one of them meanwhile.
+        Raises ConsumerError when a worker took one of the leases meanwhile.
         """
-        held = self.read() or {}
-        for shard, checkpoint in marks.items():
-            counter = held[shard].counter if shard in held else 0
-            item = {**_seeded(shard, checkpoint), "leaseCounter": {"N": str(counter + 1)}}
+        leases = self.read() or {}
+        for shard, checkpoint in checkpoints.items():
+            counter = leases[shard].counter if shard in leases else 0
+            item = {**_seeded_lease(shard, checkpoint), "leaseCounter": {"N": str(counter + 1)}}
             self._put(item, counter)
-        for shard in dropped:
+        for shard in removed:
             self._delete(shard)
 
     def restore(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """Make the table hold just these, byte for byte."""
+        """Replaces the table's items with these, byte for byte."""
         wanted = {item["leaseKey"]["S"]: item for item in items}
-        held = self.read() or {}
+        leases = self.read() or {}
         for shard, item in wanted.items():
-            self._put(item, held[shard].counter if shard in held else 0)
-        for shard in held.keys() - wanted.keys():
+            self._put(item, leases[shard].counter if shard in leases else 0)
+        for shard in leases.keys() - wanted.keys():
             self._delete(shard)
 
     def _put(self, item: Mapping[str, Any], counter: int) -> None:
@@ -164,7 +168,7 @@ class LeaseTable:
         except self._client.exceptions.ConditionalCheckFailedException as error:
             raise ConsumerError(
                 f"a worker took {shard} of {self.application!r} meanwhile",
-                "stop it, then cdcctl replay undo, which puts all leases back as they were",
+                "stop it, then run cdcctl replay undo, which restores all leases",
             ) from error
         except (ClientError, BotoCoreError) as error:
             raise StreamError(f"cannot write {shard} in {self.application!r}: {error}") from error
@@ -220,11 +224,13 @@ def _lease(item: Mapping[str, Any]) -> Lease:
     )
 
 
-def _seeded(shard: str, checkpoint: str) -> dict[str, Any]:
+def _seeded_lease(shard: str, checkpoint: str, owner: str = "") -> dict[str, Any]:
+    owned = {"leaseOwner": {"S": owner}} if owner else {}
     return {
         "leaseKey": {"S": shard},
         "checkpoint": {"S": checkpoint},
         "checkpointSubSequenceNumber": {"N": "0"},
         "leaseCounter": {"N": "0"},
         "ownerSwitchesSinceCheckpoint": {"N": "0"},
+        **owned,
     }

@@ -1,4 +1,4 @@
-"""Whether a shard's process is to end: asked between the portions of a page, for folded one may be minutes of work."""
+"""Detects that a shard's process should end. Asked between portions: a page of folded records may take minutes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from cdckit.errors import ConsumerError
 
 
 class DaemonGone(ConsumerError):
-    """The daemon ended while a page was worked on: what comes after its last checkpoint belongs to another process."""
+    """The daemon ended while a page was processed: records after its last checkpoint belong to another process."""
 
 
-class Leaving:
-    """True once SIGTERM or SIGINT came: both reach the daemon's whole group, and the daemon ends this process then."""
+class StopRequest:
+    """True once SIGTERM or SIGINT arrived. Both reach the daemon's whole group, and the daemon ends this process."""
 
     def __init__(self, protocol: int) -> None:
-        """`protocol` is the file descriptor that the daemon writes to. Takes the two signals."""
-        self._asked = False
+        """Handles the two signals from now on. `protocol` is the file descriptor that the daemon writes to."""
+        self._requested = False
         self._poll = select.poll()
-        self._poll.register(protocol, 0)  # what is always told: that its other end was closed
+        self._poll.register(protocol, 0)  # no events: poll always reports a closed other end
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request)
             signal.siginterrupt(number, False)
 
     def __call__(self) -> bool:
-        """Raises DaemonGone."""
+        """Whether a stop was requested. Raises DaemonGone when the daemon ended."""
         if self._poll.poll(0):
-            raise DaemonGone("the daemon is gone", "it is started again, and goes on from the last checkpoint")
-        return self._asked
+            raise DaemonGone("the daemon ended", "it is started again and continues from the last checkpoint")
+        return self._requested
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._requested = True

@@ -1,1 +1,1 @@
-"""The columnar satellite: a Delta Lake of Parquet files that follows the source."""
+"""The Parquet satellite: a Delta Lake with every change, queried for current rows, changes, or rows as of a time."""

@@ -1,4 +1,4 @@
-"""Where the lake is: a folder or an ``s3://`` URL, with one Delta table for each source table below it."""
+"""A lake and its tables: a folder or an ``s3://`` URL, with one Delta table below it per source table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from consumers.parquet import object_store
-from consumers.parquet.names import original, table_path
+from consumers.parquet.names import original_name, table_path
+from consumers.storage.objects import S3Objects
 
 RUN = "cdcctl consumer run parquet"
 
@@ -26,7 +27,7 @@ class TableRef:
 
     @property
     def path(self) -> str:
-        """Where it lies below the lake's root."""
+        """The table's path below the lake's root."""
         return table_path(self.source, self.table)
 
     def __str__(self) -> str:
@@ -35,31 +36,31 @@ class TableRef:
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A lake's root, and where that is a URL, the options by which `deltalake` reaches it and the bucket itself."""
+    """A lake: its root; for a URL also the storage options for `deltalake`, and the bucket."""
 
     root: str
     storage: Mapping[str, str] = field(default_factory=dict)
-    bucket: object_store.Bucket | None = field(default=None, compare=False)
+    bucket: S3Objects | None = field(default=None, compare=False)
 
     @classmethod
     def at(cls, location: Path | str) -> Lake:
-        """The lake at a folder, or at a URL such as ``s3://bucket/prefix`` (by the standard AWS_* environment)."""
+        """The lake in a folder, or at a URL such as ``s3://bucket/prefix`` (reached by the standard AWS settings)."""
         text = str(location)
         if "://" in text:
-            return cls(text.rstrip("/"), object_store.storage_options(text), object_store.Bucket(text))
+            return cls(text.rstrip("/"), object_store.storage_options(text), object_store.open_objects(text))
         return cls(str(Path(text).absolute()))
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the lake is a folder on this host."""
         return self.bucket is None
 
     def uri(self, ref: TableRef) -> str:
-        """Where one table is."""
+        """The path or URL of one table."""
         return f"{self.root}/{ref.path}"
 
     def open(self, ref: TableRef) -> DeltaTable:
-        """The table as it is now. Raises SatelliteError when the lake has none, or cannot be read."""
+        """The current version of a table. Raises SatelliteError when it does not exist or cannot be read."""
         try:
             return DeltaTable(self.uri(ref), storage_options=dict(self.storage))
         except TableNotFoundError as error:
@@ -70,22 +71,22 @@ class Lake:
             raise SatelliteError(f"cannot read {self.uri(ref)}: {error}", "check the folder or URL") from error
 
     def tables(self) -> list[TableRef]:
-        """Every table of the lake, sorted. Raises SatelliteError when there is no lake yet."""
-        found = sorted(self._found())
+        """All tables of the lake, sorted. Raises SatelliteError when there is no lake."""
+        found = sorted(self._find_tables())
         if not found:
-            raise SatelliteError(f"no Parquet lake at {self.root}", RUN)
+            raise SatelliteError(f"there is no Parquet lake at {self.root}", RUN)
         return found
 
-    def _found(self) -> Iterator[TableRef]:
+    def _find_tables(self) -> Iterator[TableRef]:
         for path in self._paths():
             try:
-                source, schema, name = map(original, path.split("/"))
+                source, schema, name = map(original_name, path.split("/"))
             except ValueError:
                 continue
             yield TableRef(source, Table(schema, name))
 
     def _paths(self) -> Iterator[str]:
         if self.bucket is not None:
-            return self.bucket.table_paths()
+            return object_store.table_paths(self.bucket)
         root = Path(self.root)
         return (log.parent.relative_to(root).as_posix() for log in root.glob("*/*/*/_delta_log"))

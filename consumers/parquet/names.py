@@ -1,9 +1,9 @@
-"""Names in the lake: reversible and harmless, whatever PostgreSQL allows in a name.
+"""Turns PostgreSQL's names, which may be anything, into safe and reversible names of folders and columns.
 
-A path part keeps lower-case ASCII letters, digits and ``_``; every other run of bytes becomes ``_xHH..._`` (UTF-8, so
-``a/b`` is ``a_x2F_b``): no name can leave its folder, pass for Delta's own, or differ from another only by case. A
-column keeps upper-case letters too; where that would differ from another only by case it gets a suffix, and its field's
-metadata says whose it is.
+A folder name keeps lower-case ASCII letters, digits and ``_``. Every other run of bytes becomes ``_xHH..._`` (UTF-8):
+``a/b`` is ``a_x2F_b``. So no name can leave its folder, look like a folder of Delta's, or differ from another name only
+by case. A column name also keeps upper-case letters, and gets a suffix if it then differs from another one only by
+case. The field's metadata contains the original name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def _escape(unsafe: re.Pattern[str], name: str) -> str:
 
 
 def path_part(name: str) -> str:
-    """A name as one folder of a path: ASCII, one case, no separators, never ``.`` or ``..``."""
+    """A name as one folder of a path: lower-case ASCII, without separators, never ``.`` or ``..``."""
     return _escape(_PATH_UNSAFE, name)
 
 
-def original(part: str) -> str:
-    """Undo `path_part`. Raises ValueError when `part` was not made by it."""
+def original_name(part: str) -> str:
+    """The inverse of `path_part`. Raises ValueError when `part` is not a result of it."""
     name = _ESCAPE.sub(lambda escape: bytes.fromhex(escape[1]).decode(), part)
     if path_part(name) != part:
         raise ValueError(f"not a folder of this lake: {part!r}")
@@ -36,14 +36,14 @@ def original(part: str) -> str:
 
 
 def table_path(source: str, table: Table) -> str:
-    """Where a table lies below the lake's root: ``main/public/orders``."""
+    """A table's path below the lake's root, such as ``main/public/orders``."""
     return "/".join(path_part(name) for name in (source, table.schema, table.name))
 
 
 def column_name(name: str, taken: Collection[str], variant: str = "") -> str:
-    """A name for a new column that differs from all of `taken` by more than case.
+    """A name for a new column that differs from each name in `taken` by more than case.
 
-    `variant` is what a second column for the same PostgreSQL column is told apart by: its type.
+    `variant` distinguishes a second column for the same PostgreSQL column: its type.
     """
     base = _escape(_COLUMN_UNSAFE, name)
     folded = {other.casefold() for other in taken}

@@ -1,4 +1,4 @@
-"""The table ``[consumers.parquet]`` of ``cdc.toml``, checked."""
+"""Reads and checks ``[consumers.parquet]`` of ``cdc.toml``."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from msgspec import Meta
 
 from cdckit.errors import UsageError
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import MEGABYTE, Goal
-from consumers.parquet.write.creation import Layout
+from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy
+from consumers.parquet.write.table_creation import TableLayout
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the sink writes. Unknown or unfit keys are refused."""
+class ParquetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of the Parquet satellite. Unknown keys and invalid values are refused."""
 
     url: str = ""
-    """Where the lake is instead of the data folder, such as ``s3://bucket/prefix``."""
+    """The lake's URL, such as ``s3://bucket/prefix``; empty: the data folder."""
     flush_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
-    """How old changes may become before they are committed: how far the lake is behind, against how many files."""
+    """The longest time between two commits. A larger value makes fewer, larger files; the lake is further behind."""
     flush_rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
-    """How many changes are held in memory before they are written ahead of the next flush."""
+    """The number of buffered changes above which they are written before the next flush."""
     partition_by: str = "_commit_date"
-    """What new tables are partitioned by: ``_commit_date``, a column's name (few values!), or empty for nothing."""
+    """The partitioning of new tables: ``_commit_date``, a column with few values, or empty for none."""
     retention_hours: Annotated[int, Meta(ge=1, le=24 * 3650)] = 24
-    """How long files and versions that are no longer current stay for readers who still use them."""
+    """How long replaced files and versions are kept for readers that still use them."""
     compact: bool = True
     """Whether the consumer merges small files in the background."""
     target_mb: Annotated[float, Meta(gt=0, le=4096)] = 128
-    """How large files shall become by that."""
+    """The target size of merged files."""
     sort_by: tuple[str, ...] = ()
-    """Columns by which compaction orders rows instead of by position, so that queries on them skip more."""
+    """The columns by which compaction orders rows (empty: by position), so that queries on them skip more files."""
 
     @classmethod
-    def read(cls, table: Mapping[str, object]) -> Options:
-        """Check the settings' table. Raises UsageError that names the key."""
+    def read(cls, table: Mapping[str, object]) -> ParquetOptions:
+        """Check a settings table. Raises UsageError that names the key."""
         try:
             return msgspec.convert(table, cls)
         except msgspec.ValidationError as error:
@@ -45,15 +45,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(f"[consumers.parquet]: {error}", f"known keys: {known}; see docs/parquet.md") from error
 
     def lake(self, folder: Path) -> Lake:
-        """The lake at the URL, else in `folder`. Raises UsageError when the URL is of no known kind."""
+        """The lake at the URL, or in `folder` if there is no URL. Raises UsageError for an unknown kind of URL."""
         return Lake.at(self.url or folder)
 
     @property
-    def layout(self) -> Layout:
-        """How new tables are laid out."""
-        return Layout(self.partition_by, self.retention_hours)
+    def layout(self) -> TableLayout:
+        """The layout of new tables."""
+        return TableLayout(self.partition_by, self.retention_hours)
 
     @property
-    def goal(self) -> Goal:
-        """What the files of all tables shall become."""
-        return Goal(int(self.target_mb * MEGABYTE), self.sort_by, self.retention_hours)
+    def compaction(self) -> CompactionPolicy:
+        """The compaction policy of all tables."""
+        return CompactionPolicy(int(self.target_mb * MEGABYTE), self.sort_by, self.retention_hours)

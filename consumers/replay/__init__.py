@@ -1,1 +1,1 @@
-"""A range of the stream applied again: into a fresh satellite, or by rewound checkpoints."""
+"""Applies a range of the stream again: to a new satellite, or to the live one by rewound checkpoints."""

@@ -1,4 +1,4 @@
-"""Applies the stream from a time on to a sink, up to the present, and further each time it is asked."""
+"""Applies the stream to a sink from a time up to the present, and continues from there at each further call."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from cdckit.sink import Sink
 from consumers.dead_letters import open_store
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import StartPosition
-from consumers.worker.shard import Cadence, Mark, ShardWorker
-from consumers.worker.status import ShardFigures, status_folder
+from consumers.worker.shard import Cadence, Checkpoint, ShardWorker
+from consumers.worker.status import ShardReporter, status_folder
 
 _FLUSH_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class Catchup:
-    """The stream from a time on; each call of `follow` continues where the last one ended."""
+    """Applies the stream from `moment` on; each call of `follow` continues where the last one ended."""
 
     settings: Settings
     consumer: str
     moment: datetime
     start: StartPosition
     folder: Path
-    stopping: Callable[[], bool] = lambda: False
+    stop_requested: Callable[[], bool] = lambda: False
     _reader: StreamReader | None = None
     _workers: dict[str, ShardWorker] = field(default_factory=dict)
 
     def follow(self, open_sink: Callable[[], Sink]) -> None:
-        """Read up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
+        """Reads up to the present. Raises StreamError, and SatelliteError when a stop was requested."""
         if self._reader is None:
             self._reader = StreamReader(
-                self.settings.stream, self.start, stop_when_caught_up=True, stopping=self.stopping
+                self.settings.stream, self.start, stop_when_caught_up=True, stop_requested=self.stop_requested
             )
         for page in self._reader.pages():
             if page.records:
                 self._worker(page.shard, open_sink).process(page.records, page.behind_ms, _no_checkpoint)
         for worker in self._workers.values():
             worker.finish(_no_checkpoint)
-        if self.stopping():
-            raise SatelliteError("the reindex was stopped; the index in use is as it was", "run the command again")
+        if self.stop_requested():
+            raise SatelliteError("the reindex was stopped; the index in use is unchanged", "run the command again")
 
     def close(self) -> None:
-        """Free the workers."""
+        """Closes the workers."""
         for worker in self._workers.values():
             worker.close()
 
     @property
     def applied(self) -> int:
         """Changes that had an effect so far."""
-        return sum(worker.figures.report.applied for worker in self._workers.values())
+        return sum(worker.reporter.report.applied for worker in self._workers.values())
 
     @property
     def dead_lettered(self) -> int:
         """Records that could never be applied."""
-        return sum(worker.figures.report.dead_lettered for worker in self._workers.values())
+        return sum(worker.reporter.report.dead_lettered for worker in self._workers.values())
 
     def _worker(self, shard: str, open_sink: Callable[[], Sink]) -> ShardWorker:
         if shard not in self._workers:
-            figures = ShardFigures(status_folder(self.folder, self.consumer), self.consumer, shard)
-            letters, pace = open_store("", self.consumer, self.folder), Cadence(_FLUSH_SECONDS)
-            self._workers[shard] = ShardWorker(open_sink(), letters, figures, pace, max_dead_share=1.0)
+            reporter = ShardReporter(status_folder(self.folder, self.consumer), self.consumer, shard)
+            letters, cadence = open_store("", self.consumer, self.folder), Cadence(_FLUSH_SECONDS)
+            self._workers[shard] = ShardWorker(open_sink(), letters, reporter, cadence, max_dead_share=1.0)
         return self._workers[shard]
 
 
-def _no_checkpoint(mark: Mark) -> None:
+def _no_checkpoint(mark: Checkpoint) -> None:
     """A catch-up has no leases."""
 
 
-def catchup(settings: Settings, moment: datetime, start: StartPosition, stopping: Callable[[], bool]) -> Catchup:
-    """The stream for a reindex of the search satellite, its dead letters in a folder of their own."""
+def catchup(settings: Settings, moment: datetime, start: StartPosition, stop_requested: Callable[[], bool]) -> Catchup:
+    """A catch-up for a reindex of the search satellite; its dead letters are in a folder of their own."""
     name = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    return Catchup(settings, "search", moment, start, settings.folder / "replays" / name, stopping)
+    return Catchup(settings, "search", moment, start, settings.folder / "replays" / name, stop_requested)

@@ -1,4 +1,4 @@
-"""How much a replay has to read, from a few samples of each shard; what the samples hold to the end is exact."""
+"""Estimates how much a replay must read, from a few samples per shard; exact where the samples reach the end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from consumers.stream.probe import Probe, Sample
 from consumers.stream.shards import Shard, parents
 from consumers.stream.start import StartPosition
 
-_SAMPLES = 8  # of a shard, a page each: some two seconds
-_MOMENT = timedelta(milliseconds=1)
+_MAX_SAMPLES = 8  # per shard, one page each: about two seconds
+_MIN_SPAN = timedelta(milliseconds=1)
 _PAGE = 10_000
 READ_LIMIT = 2 * 1024 * 1024
-"""Bytes a second that a shard gives to all its readers together."""
+"""Bytes per second that Kinesis returns per shard, to all its readers together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One shard's share: records as Kinesis counts them, and their bytes; `first` is where reading begins."""
+class ShardEstimate:
+    """One shard's share: records as Kinesis counts them, their bytes, and `first`, where reading starts."""
 
     shard: str
     first: str
@@ -30,15 +30,15 @@ class Part:
     exact: bool
 
 
-def estimate(probe: Probe, shards: Iterable[str], begin: StartPosition, end: datetime) -> list[Part]:
-    """The shards that hold anything between `begin` and `end`."""
-    found = [_part(probe, shard, begin, end) for shard in shards]
-    return [part for part in found if part.records]
+def estimate(probe: Probe, shards: Iterable[str], start: StartPosition, end: datetime) -> list[ShardEstimate]:
+    """The estimates of the shards that hold records between `start` and `end`."""
+    estimates = [_estimate_shard(probe, shard, start, end) for shard in shards]
+    return [shard for shard in estimates if shard.records]
 
 
-def seconds_to_read(parts: Iterable[Part], shards: Sequence[Shard]) -> float:
-    """At the read limit: shards side by side, children after their parents."""
-    own = {part.shard: part.bytes / READ_LIMIT for part in parts}
+def seconds_to_read(estimates: Iterable[ShardEstimate], shards: Sequence[Shard]) -> float:
+    """The time to read them at the read limit: shards in parallel, children after their parents."""
+    own = {shard.shard: shard.bytes / READ_LIMIT for shard in estimates}
     known = {shard["ShardId"]: shard for shard in shards}
     done: dict[str, float] = {}
     for shard in known:
@@ -47,23 +47,23 @@ def seconds_to_read(parts: Iterable[Part], shards: Sequence[Shard]) -> float:
 
 
 def _until_done(shard: str, own: Mapping[str, float], known: Mapping[str, Shard], done: dict[str, float]) -> float:
-    """`done` remembers: after many splits and merges the ways from a shard to its ancestors are beyond counting."""
+    """Caches results in `done`: after many splits and merges a shard has very many paths to its ancestors."""
     if shard not in done:
-        before = (_until_done(one, own, known, done) for one in parents(known[shard]) if one in known)
+        before = (_until_done(parent, own, known, done) for parent in parents(known[shard]) if parent in known)
         done[shard] = own.get(shard, 0.0) + max(before, default=0.0)
     return done[shard]
 
 
 @dataclass(slots=True)
-class _Stretch:
-    """The time up to `until`, which `sample` begins; what it leaves is taken to be as dense as its second half."""
+class _Interval:
+    """A time interval up to `until`, which starts with `sample`. The rest counts as dense as its second half."""
 
     until: datetime
     sample: Sample
 
     @property
     def inside(self) -> list[Any]:
-        return [one for one in self.sample.records if one["ApproximateArrivalTimestamp"] < self.until]
+        return [record for record in self.sample.records if record["ApproximateArrivalTimestamp"] < self.until]
 
     @property
     def exact(self) -> bool:
@@ -71,12 +71,14 @@ class _Stretch:
 
     @property
     def unread(self) -> timedelta:
-        return self.until - _arrived(self.sample, -1)
+        return self.until - _arrival_time(self.sample, -1)
 
     @property
     def half(self) -> timedelta:
         """How long the second half of the sample took to arrive."""
-        return max(_MOMENT, _arrived(self.sample, -1) - _arrived(self.sample, len(self.sample.records) // 2))
+        return max(
+            _MIN_SPAN, _arrival_time(self.sample, -1) - _arrival_time(self.sample, len(self.sample.records) // 2)
+        )
 
     @property
     def factor(self) -> float:
@@ -88,35 +90,35 @@ class _Stretch:
 
     @property
     def bytes(self) -> float:
-        return self.factor * sum(len(one["Data"]) for one in self.inside)
+        return self.factor * sum(len(record["Data"]) for record in self.inside)
 
-    def between(self) -> datetime:
-        """Where to look next: as many times the sample's length away as it is then still to the end.
+    def next_sample_time(self) -> datetime:
+        """Where to sample next: at the geometric mean of the sample's length and the unread time.
 
-        A burst's end is found so in a few looks, were it a second in a week.
+        That finds the end of a burst in a few samples, even of one second in a week.
         """
-        return _arrived(self.sample, -1) + self.half * math.sqrt(self.unread / self.half)
+        return _arrival_time(self.sample, -1) + self.half * math.sqrt(self.unread / self.half)
 
 
-def _part(probe: Probe, shard: str, begin: StartPosition, end: datetime) -> Part:
-    """Each further sample is from where most is guessed."""
-    sample = probe.since(shard, begin, _PAGE)
+def _estimate_shard(probe: Probe, shard: str, start: StartPosition, end: datetime) -> ShardEstimate:
+    """Takes each further sample in the interval with the largest extrapolated part."""
+    sample = probe.read_from(shard, start, _PAGE)
     if not sample.records:
-        return Part(shard, "", 0, 0, exact=True)
-    stretches = [_Stretch(end + _MOMENT, sample)]
-    for _ in range(_SAMPLES - 1):
-        guessed = [one for one in stretches if not one.exact]
-        if not guessed:
+        return ShardEstimate(shard, "", 0, 0, exact=True)
+    intervals = [_Interval(end + _MIN_SPAN, sample)]
+    for _ in range(_MAX_SAMPLES - 1):
+        inexact = [interval for interval in intervals if not interval.exact]
+        if not inexact:
             break
-        largest = max(guessed, key=lambda one: one.records)
-        middle = largest.between()
-        stretches.append(_Stretch(largest.until, probe.since(shard, StartPosition.at(middle), _PAGE)))
+        largest = max(inexact, key=lambda interval: interval.records)
+        middle = largest.next_sample_time()
+        intervals.append(_Interval(largest.until, probe.read_from(shard, StartPosition.at(middle), _PAGE)))
         largest.until = middle
-    records, size = sum(one.records for one in stretches), sum(one.bytes for one in stretches)
-    exact = all(one.exact for one in stretches)
-    return Part(shard, sample.records[0]["SequenceNumber"], round(records), round(size), exact)
+    records, size = sum(part.records for part in intervals), sum(part.bytes for part in intervals)
+    exact = all(part.exact for part in intervals)
+    return ShardEstimate(shard, sample.records[0]["SequenceNumber"], round(records), round(size), exact)
 
 
-def _arrived(sample: Sample, number: int) -> datetime:
-    moment: datetime = sample.records[number]["ApproximateArrivalTimestamp"]
-    return moment
+def _arrival_time(sample: Sample, number: int) -> datetime:
+    arrived: datetime = sample.records[number]["ApproximateArrivalTimestamp"]
+    return arrived

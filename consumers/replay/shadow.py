@@ -1,4 +1,4 @@
-"""Replays a range of the stream into a shadow of the satellite; what it has done so far is kept beside it."""
+"""Replays a range of the stream into a shadow of the satellite; a journal beside it records the progress."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from cdckit.runtime.settings import Settings
 from cdckit.sink import SinkFactory
 from consumers.filters.feed import Feed
 from consumers.filters.selection import Selection
-from consumers.storage.files import write_whole
-from consumers.stream.rate_limit import Pace
-from consumers.stream.reader import Page, StreamReader
+from consumers.storage.files import write_atomically
+from consumers.stream.rate_limit import ReadRateLimiter
+from consumers.stream.reader import ShardPage, StreamReader
 from consumers.stream.start import StartPosition
-from consumers.worker.factory import Opening
-from consumers.worker.shard import Cadence, Mark, ShardWorker
+from consumers.worker.factory import WorkerFactory
+from consumers.worker.shard import Cadence, Checkpoint, ShardWorker
 
-FILE = "replay.json"
+JOURNAL_FILE = "replay.json"
 _SAVE_SECONDS = 5.0
 _PROGRESS_SECONDS = 2.0
 
 
-class Journal(msgspec.Struct):
-    """What a replay was asked for, and how far it has come: what it read up to `marks` is durable in the shadow.
+class Journal(msgspec.Struct, rename={"start": "begin", "checkpoints": "marks"}):
+    """The request of a replay and its progress: everything up to `checkpoints` is durable in the shadow.
 
-    The range and filters stand as they were typed (a time as ISO 8601).
+    The range and the filters are stored as the user typed them (a time as ISO 8601).
     """
 
     consumer: str
@@ -38,10 +38,10 @@ class Journal(msgspec.Struct):
     until: str | None
     tables: list[str]
     where: str | None
-    begin: StartPosition
+    start: StartPosition
     whole: bool
-    """Whether it was from the beginning to the present, and without filters."""
-    marks: dict[str, str] = msgspec.field(default_factory=dict)
+    """Whether the range is everything up to the present, without filters."""
+    checkpoints: dict[str, str] = msgspec.field(default_factory=dict)
     read: int = 0
     applied: int = 0
     superseded: int = 0
@@ -51,28 +51,30 @@ class Journal(msgspec.Struct):
 
 
 def write_journal(folder: Path, journal: Journal) -> None:
-    """Durable when this returns."""
+    """Writes the journal; durable when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FILE, msgspec.json.encode(journal))
+    write_atomically(folder / JOURNAL_FILE, msgspec.json.encode(journal))
 
 
 def read_journal(folder: Path) -> Journal:
-    """Raises UsageError when the folder is not a replay's."""
+    """Reads the journal. Raises UsageError when the folder is not a replay's, or the journal is damaged."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Journal)
+        return msgspec.json.decode((folder / JOURNAL_FILE).read_bytes(), type=Journal)
     except FileNotFoundError as error:
-        raise UsageError(f"{folder} is no replay's folder", "see cdcctl replay ls") from error
+        raise UsageError(f"{folder} is not a replay's folder", "see cdcctl replay ls") from error
     except msgspec.DecodeError as error:
-        raise UsageError(f"{folder / FILE} is damaged: {error}", "replay anew, into another folder") from error
+        raise UsageError(
+            f"{folder / JOURNAL_FILE} is damaged: {error}", "start a new replay, into another folder"
+        ) from error
 
 
-Told = Callable[[Page, int], None]
-"""Called after each page, with the number of changes that were wanted."""
+ProgressCallback = Callable[[ShardPage, int], None]
+"""Called after each page, with the number of selected changes in it."""
 
 
 @dataclass(slots=True)
-class Shadow:
-    """A fresh satellite in `folder`, beside the live one; it has no leases and claims nothing."""
+class ShadowReplay:
+    """A new satellite in `folder`, beside the live one; it has no leases and claims no store."""
 
     settings: Settings
     factory: SinkFactory
@@ -81,38 +83,45 @@ class Shadow:
     _workers: dict[str, ShardWorker] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
-    def replay(self, selection: Selection, stopping: Callable[[], bool], told: Told, pace: Pace) -> Journal:
-        """Apply what is selected, up to its end or the present. Raises StreamError, and whatever the sink raises.
+    def replay(
+        self,
+        selection: Selection,
+        stop_requested: Callable[[], bool],
+        progress: ProgressCallback,
+        limiter: ReadRateLimiter,
+    ) -> Journal:
+        """Applies the selected changes, up to the range's end or the present. Raises StreamError and the sink's errors.
 
-        Interrupted, or killed, it goes on where it was last durable when it is made anew with its journal.
+        After an interruption or a kill, a new `ShadowReplay` with the same journal continues where it was last durable.
         """
         before = msgspec.structs.replace(self.journal)
         reader = StreamReader(
-            self.journal.stream, self.journal.begin, True, stopping, marks=dict(self.journal.marks), pace=pace,
+            self.journal.stream, self.journal.start, True, stop_requested,
+            checkpoints=dict(self.journal.checkpoints), limiter=limiter,
         )  # fmt: skip
         read_to: dict[str, str] = {}
-        for page, seen in Feed(reader, selection).batches():
-            if seen:
-                records = [one.record for one in seen]
+        for page, items in Feed(reader, selection).batches():
+            if items:
+                records = [item.record for item in items]
                 self._worker(page.shard).process(records, page.behind_ms, _no_checkpoint)
-            if page.mark is not None:
-                read_to[page.shard] = page.mark
-            told(page, len(seen))
+            if page.checkpoint is not None:
+                read_to[page.shard] = page.checkpoint
+            progress(page, len(items))
             if time.monotonic() - self._saved >= _SAVE_SECONDS:
                 self._save(before, read_to)
-        self.journal.complete = not stopping()
+        self.journal.complete = not stop_requested()
         self._save(before, read_to)
         for worker in self._workers.values():
             worker.close()
         return self.journal
 
     def _save(self, before: Journal, read_to: dict[str, str]) -> None:
-        """Flush first: a mark says that what is before it is durable."""
+        """Flushes first: a checkpoint means that everything before it is durable."""
         for worker in self._workers.values():
             worker.finish(_no_checkpoint)
-        reports = [worker.figures.report for worker in self._workers.values()]
+        reports = [worker.reporter.report for worker in self._workers.values()]
         journal = self.journal
-        journal.marks |= read_to
+        journal.checkpoints |= read_to
         journal.read = before.read + sum(report.read for report in reports)
         journal.applied = before.applied + sum(report.applied for report in reports)
         journal.superseded = before.superseded + sum(report.superseded for report in reports)
@@ -123,10 +132,10 @@ class Shadow:
 
     def _worker(self, shard: str) -> ShardWorker:
         if shard not in self._workers:
-            opening = Opening(self.settings, self.journal.consumer, self.factory)
-            self._workers[shard] = opening.shadow(shard, self.folder, Cadence(_PROGRESS_SECONDS))
+            factory = WorkerFactory(self.settings, self.journal.consumer, self.factory)
+            self._workers[shard] = factory.open_shadow_worker(shard, self.folder, Cadence(_PROGRESS_SECONDS))
         return self._workers[shard]
 
 
-def _no_checkpoint(mark: Mark) -> None:
-    """A replay into a shadow has no leases."""
+def _no_checkpoint(mark: Checkpoint) -> None:
+    """Does nothing: a replay into a shadow has no leases."""

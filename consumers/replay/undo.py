@@ -1,4 +1,4 @@
-"""What a rewind or a swap has changed, kept so that it can be undone: the leases, and which folders changed places."""
+"""Backs up what a rewind or a swap changes, and undoes it: the leases, and the two folders of a swap."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 
 from cdckit.errors import SatelliteError, UsageError
 from consumers.kcl.leases import LeaseTable
-from consumers.storage.files import write_whole
+from consumers.storage.files import write_atomically
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """The leases before; `live` and `shadow` are the folders that a swap exchanged, else empty."""
+    """The leases before the change; `live` and `shadow` are the folders that a swap exchanged, otherwise empty."""
 
     consumer: str
     application: str
@@ -24,42 +24,44 @@ class Backup(msgspec.Struct, frozen=True):
     shadow: str = ""
 
 
-def keep(data: Path, backup: Backup) -> Path:
-    """Write it below the data folder; its file."""
+def save_backup(data: Path, backup: Backup) -> Path:
+    """Writes the backup below the data folder and returns its file."""
     path = _folder(data) / f"{backup.consumer}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.encode(backup))
+    write_atomically(path, msgspec.json.encode(backup))
     return path
 
 
-def newest(data: Path, consumer: str) -> tuple[Path, Backup]:
-    """The last one that was not undone. Raises UsageError when there is none."""
+def newest_backup(data: Path, consumer: str) -> tuple[Path, Backup]:
+    """The newest backup that was not undone. Raises UsageError when there is none."""
     found = sorted(_folder(data).glob(f"{consumer}-[0-9]*.json"))
     if not found:
-        raise UsageError(f"nothing of {consumer} is to be undone in {_folder(data)}", "undo on the host that did it")
+        raise UsageError(
+            f"{_folder(data)} has nothing of {consumer} to undo", "run undo on the host that made the change"
+        )
     return found[-1], msgspec.json.decode(found[-1].read_bytes(), type=Backup)
 
 
 def undo(path: Path, backup: Backup, table: LeaseTable) -> None:
-    """Put the folders and the leases back. The consumer must be stopped; cut off, it may be called again."""
+    """Restores the folders and the leases. The consumer must be stopped; after an interruption, call it again."""
     if backup.live:
-        exchange(Path(backup.live), Path(backup.shadow))
+        swap_folders(Path(backup.live), Path(backup.shadow))
     table.restore(backup.items)
     path.rename(path.with_suffix(".undone"))
 
 
-def exchange(one: Path, other: Path) -> None:
-    """The two folders change places; called again, it finishes what was cut off. Raises SatelliteError."""
-    aside = other.with_name(f"{other.name}.aside")
+def swap_folders(first: Path, second: Path) -> None:
+    """Exchanges two folders; a second call finishes an interrupted exchange. Raises SatelliteError."""
+    aside = second.with_name(f"{second.name}.aside")
     try:
         if not aside.exists():
-            one.rename(aside)
-        if not one.exists():
-            other.rename(one)
-        aside.rename(other)
+            first.rename(aside)
+        if not first.exists():
+            second.rename(first)
+        aside.rename(second)
     except OSError as error:
         raise SatelliteError(
-            f"{one} and {other} cannot change places: {error}", "both must be on one file system, and writable"
+            f"{first} and {second} cannot be exchanged: {error}", "both must be on one file system, and writable"
         ) from error
 
 

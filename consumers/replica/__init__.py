@@ -1,1 +1,1 @@
-"""The replica satellite: the source's tables as tables again, in SQLite or another PostgreSQL; only the public kit."""
+"""The replica satellite: copies of the source's tables, in SQLite or another PostgreSQL. Uses only the public kit."""

@@ -1,4 +1,4 @@
-"""The replica in another PostgreSQL: same schemas, names and types; a type that is not there becomes text."""
+"""The replica in another PostgreSQL: same schemas, names and types. A type that does not exist there becomes text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import psycopg2  # noqa: TID251 -- a target, not the source
 
 from cdckit.change import Table, Value
 from cdckit.errors import SatelliteError, TransientSinkError
-from cdckit.runtime.settings import masked
+from cdckit.runtime.settings import mask_password
 from consumers.replica.dialect import quoted
 
-_LOCK = 0x636463  # one writer after the other, so that a new column and a row never wait for each other
+_LOCK = 0x636463
+"""The advisory lock of writers: a statement that adds a column and one that writes a row cannot deadlock."""
 _IDENTIFIER = re.compile(r'"(?:[^"]|"")*"')
-_MARK = re.compile(r'"(?:[^"]|"")*"|\?')
+_PLACEHOLDER = re.compile(r'"(?:[^"]|"")*"|\?')
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
 WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped
@@ -28,91 +29,94 @@ class PostgresDialect:
     """One connection to the target database."""
 
     def __init__(self, dsn: str) -> None:
-        """Connect. Raises SatelliteError that names the server, its password masked."""
+        """Connect. Raises SatelliteError that names the server, with its password masked."""
         self._types: dict[tuple[str, str], str] = {}
         try:
             self._connection = psycopg2.connect(dsn, application_name="cdc-replica", connect_timeout=10)
         except psycopg2.Error as error:
             raise SatelliteError(
-                f"cannot connect to the replica at {masked(dsn)}: {_text(error)}", "mend [consumers.replica] dsn"
+                f"cannot connect to the replica at {mask_password(dsn)}: {_text(error)}",
+                "fix [consumers.replica] dsn in cdc.toml, or start the server",
             ) from error
         self._connection.autocommit = True
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Writers take turns by an advisory lock."""
+        """A transaction that holds an advisory lock, so that writers wait for each other."""
         try:
-            self.run("BEGIN")
-            self.run("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+            self.execute("BEGIN")
+            self.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
             try:
                 yield
             except BaseException:
                 if not self._connection.closed:
-                    self.run("ROLLBACK")
+                    self.execute("ROLLBACK")
                 raise
-            self.run("COMMIT")
+            self.execute("COMMIT")
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            if self._connection.closed:  # a restart of this process connects anew
-                raise SatelliteError(f"the replica went away: {_text(error)}", "is the server up?") from error
+            if self._connection.closed:  # only a restart of this process connects again
+                raise SatelliteError(
+                    f"the connection to the replica was lost: {_text(error)}", "start the server, then the consumer"
+                ) from error
             raise TransientSinkError(f"the replica is busy: {_text(error)}") from error
         except psycopg2.Error as error:
-            raise SatelliteError(f"the replica refused: {_text(error)}", "see the cause") from error
+            raise SatelliteError(f"the replica refused a statement: {_text(error)}", "see the cause") from error
 
-    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement."""
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows, if any."""
         with self._connection.cursor() as cursor:
-            cursor.execute(_MARK.sub(_mark, statement) if values else statement, values or None)
+            cursor.execute(_PLACEHOLDER.sub(_psycopg_placeholder, statement) if values else statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def name(self, source: str, table: Table) -> str:
-        """``schema.name``; of a source that is not ``main``, the schema is ``SOURCE/schema``."""
+    def table_name(self, source: str, table: Table) -> str:
+        """``schema.name``; for a source other than ``main`` the schema is ``SOURCE/schema``."""
         schema = table.schema if source == "main" else f"{source}/{table.schema}"
         return f"{quoted(schema)}.{quoted(table.name)}"
 
     def columns(self, table: str) -> set[str] | None:
-        """The columns, or None."""
-        found = self.run(_COLUMNS, (table,))
+        """The columns of a table, or None when it does not exist."""
+        found = self.execute(_COLUMNS, (table,))
         self._types |= {(table, name): kind for name, kind in found}
         return {name for name, _ in found} or None
 
     def create(self, table: str, columns: Mapping[str, str], key: Iterable[str]) -> None:
-        """Make the schema and the table."""
+        """Create the schema and the table."""
         schema = _IDENTIFIER.match(table)
         assert schema is not None
-        self.run(f"CREATE SCHEMA IF NOT EXISTS {schema[0]}")
-        shown = "".join(f", {quoted(name)} {self._known(kind)}" for name, kind in columns.items())
-        self.run(f"CREATE TABLE {table} (_cdc_key text PRIMARY KEY{shown})")
+        self.execute(f"CREATE SCHEMA IF NOT EXISTS {schema[0]}")
+        shown = "".join(f", {quoted(name)} {self._existing_type(kind)}" for name, kind in columns.items())
+        self.execute(f"CREATE TABLE {table} (_cdc_key text PRIMARY KEY{shown})")
         if indexed := ", ".join(map(quoted, key)):
-            self.run(f"CREATE INDEX ON {table} ({indexed})")
+            self.execute(f"CREATE INDEX ON {table} ({indexed})")
         self.columns(table)
 
     def add_column(self, table: str, column: str, pg_type: str) -> None:
-        """Add it."""
-        self.run(f"ALTER TABLE {table} ADD COLUMN {quoted(column)} {self._known(pg_type)}")
+        """Add a column."""
+        self.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(column)} {self._existing_type(pg_type)}")
         self.columns(table)
 
-    def cell(self, value: Value, pg_type: str) -> Any:
-        """Text, which the marker casts."""
+    def to_parameter(self, value: Value, pg_type: str) -> Any:
+        """The value as text, which `placeholder` casts to the column's type."""
         if value is None or isinstance(value, bool):
             return value
         if pg_type == "bytea":
             return f"\\x{value}"
         return format(value, "f") if isinstance(value, Decimal) else str(value)
 
-    def marker(self, table: str, column: str) -> str:
-        """The value cast to the column's type."""
+    def placeholder(self, table: str, column: str) -> str:
+        """A placeholder with a cast to the column's type."""
         return f"CAST(? AS {self._types[table, column]})" if (table, column) in self._types else "?"
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _known(self, pg_type: str) -> str:
-        [(found,)] = self.run("SELECT to_regtype(?) IS NOT NULL", (re.sub(r"\(.*?\)", "", pg_type),))
+    def _existing_type(self, pg_type: str) -> str:
+        [(found,)] = self.execute("SELECT to_regtype(?) IS NOT NULL", (re.sub(r"\(.*?\)", "", pg_type),))
         return pg_type if found else "text"
 
 
-def _mark(found: re.Match[str]) -> str:
+def _psycopg_placeholder(found: re.Match[str]) -> str:
     return "%s" if found[0] == "?" else found[0].replace("%", "%%")
 
 

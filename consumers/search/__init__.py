@@ -1,1 +1,1 @@
-"""The search satellite: a full-text index that follows the source."""
+"""The search satellite: a full-text index of the source's rows, in SQLite or OpenSearch."""

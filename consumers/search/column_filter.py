@@ -1,29 +1,40 @@
-"""Conditions on a row's values, as `filter` in ``cdc.toml`` states them; pure.
+"""Conditions on a row's values, as `filter` in ``cdc.toml`` states them, compiled to predicates; does no I/O.
 
-A column's condition is one value (``status = "paid"``), a list of them (any will do), or a table of comparisons that
-must all hold (``total = {ge = 100, lt = 1000}``). As in SQL, NULL satisfies nothing but ``{null = true}``; a column
-that is not known (a partial document) satisfies nothing at all.
+A column's condition is one value (``status = "paid"``), a list of values of which one must match, or a table of
+comparisons that must all hold (``total = {ge = 100, lt = 1000}``). As in SQL, NULL satisfies only ``{null = true}``. A
+column that is not known (a partial document) satisfies nothing. Values of different kinds are unequal.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdckit.change import Value
+from cdckit.predicates import (
+    Getter,
+    Predicate,
+    align_numbers_or_text,
+    all_of,
+    any_of,
+    compare,
+    constant,
+    is_null,
+    negate,
+)
 
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
 }  # fmt: skip
-COMPARISONS = (*_COMPARISONS, "in", "not_in", "null")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "null")
 
-Condition = str | int | float | bool | list[Any] | dict[str, Any]
+ColumnCondition = str | int | float | bool | list[Any] | dict[str, Any]
+RowPredicate = Predicate[Mapping[str, Value]]
 
 
-def fault(condition: object) -> str:
-    """What is wrong with a condition, or nothing."""
+def find_error(condition: object) -> str:
+    """What is wrong with a condition; empty when nothing is."""
     if isinstance(condition, Mapping):
         if unknown := sorted(set(condition) - set(COMPARISONS)):
             return f"the unknown comparison {unknown[0]!r}; known: {', '.join(COMPARISONS)}"
@@ -32,45 +43,46 @@ def fault(condition: object) -> str:
     return "" if isinstance(condition, str | int | float | list) else f"the value {condition!r}"
 
 
-def holds(conditions: Mapping[str, Condition], values: Mapping[str, Value]) -> bool:
-    """Whether a row's values satisfy every column's condition."""
-    return all(name in values and _satisfied(values[name], wanted) for name, wanted in conditions.items())
+def compile_filter(conditions: Mapping[str, ColumnCondition]) -> Callable[[Mapping[str, Value]], bool]:
+    """A function that returns whether a row's values satisfy every column's condition."""
+    predicate = all_of([_compile_column(column, condition) for column, condition in conditions.items()])
+    return lambda values: predicate(values) is True
 
 
-def _satisfied(value: Value, wanted: Condition) -> bool:
-    if not isinstance(wanted, dict):
-        return value is not None and any(
-            _same(value, one) for one in (wanted if isinstance(wanted, list) else [wanted])
-        )
-    return all(_compared(value, name, operand) for name, operand in wanted.items())
+def _compile_column(column: str, condition: ColumnCondition) -> RowPredicate:
+    if isinstance(condition, dict):
+        predicates = [_compile_comparison(column, name, operand) for name, operand in condition.items()]
+    else:
+        predicates = [_is_in(column, condition if isinstance(condition, list) else [condition])]
+    return all_of([lambda values: column in values, *predicates])
 
 
-def _compared(value: Value, name: str, operand: Any) -> bool:
-    if name == "null":
-        return (value is None) is bool(operand)
-    if value is None:
-        return False
-    if name in ("in", "not_in"):
-        return any(_same(value, one) for one in operand) == (name == "in")
-    one, other = _pair(value, operand)
-    try:
-        return bool(_COMPARISONS[name](one, other))
-    except TypeError:
-        return name == "ne"
+def _value_of(column: str) -> Getter[Mapping[str, Value]]:
+    return lambda values: values.get(column)
 
 
-def _same(value: Value, other: Any) -> bool:
-    one, wanted = _pair(value, other)
-    return bool(one == wanted)
+def _compile_comparison(column: str, name: str, operand: Any) -> RowPredicate:
+    match name:
+        case "null":
+            return is_null(_value_of(column)) if operand else negate(is_null(_value_of(column)))
+        case "in":
+            return _is_in(column, operand)
+        case "not_in":
+            return all_of([negate(is_null(_value_of(column))), negate(_is_in(column, operand))])
+        case "ne":
+            return negate(_compare(column, "eq", operand))
+    return _compare(column, name, operand)
 
 
-def _pair(value: Value, other: Any) -> tuple[Any, Any]:
-    """Both as numbers where both are, so that 10 is less than 9.5e1 and ``1.0`` equals ``1``; else as they are."""
-    if isinstance(value, bool) or isinstance(other, bool):
-        return (value, other) if type(value) is type(other) else (str(value), None)
-    if isinstance(value, int | Decimal) or isinstance(other, int | float):
-        try:
-            return Decimal(str(value)), Decimal(str(other))
-        except InvalidOperation:
-            return str(value), str(other)
-    return value, other
+def _is_in(column: str, operands: Sequence[Any]) -> RowPredicate:
+    return any_of([_compare(column, "eq", operand) for operand in operands])
+
+
+def _compare(column: str, name: str, operand: Any) -> RowPredicate:
+    return compare(
+        _OPERATORS[name],
+        _value_of(column),
+        constant(operand),
+        align=align_numbers_or_text,
+        incomparable=False,
+    )

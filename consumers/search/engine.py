@@ -1,4 +1,4 @@
-"""What an engine is, and what questions and answers look like: the border between the satellite and its engines."""
+"""The interface of a search engine: requests and results, and Protocols for writers, readers and generations."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 from cdckit.change import Change, Table, Value
 from cdckit.position import Position
+from cdckit.rows import RowState
 from cdckit.sink import Outcome
-from consumers.search.document import Document
 from consumers.search.language import Query
 from consumers.search.mapping import IndexMapping
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One search. `facets` are columns whose values are counted over all documents found."""
+class SearchRequest:
+    """One search. `facets` are columns whose values are counted over all matching documents."""
 
     query: Query
     table: Table | None = None
@@ -27,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document found. `snippet` is HTML-safe, the words found in ``<mark>``; a higher `score` is better."""
+    """One matching document. `snippet` is safe HTML with the matches in ``<mark>``; a higher `score` is better."""
 
     source: str
     table: str
@@ -39,8 +39,8 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One page of hits, best first, of `total` documents found; `facets`: column -> value -> how many of them."""
+class SearchPage:
+    """One page of hits, best first, of `total` matching documents. `facets` maps column -> value -> documents."""
 
     total: int
     hits: Sequence[Hit]
@@ -48,11 +48,11 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
-    """What the index holds. `documents` can be found; `filtered` are kept but left out by filter or transform.
+class IndexStats:
+    """What the index contains. `documents` can be found; `filtered` ones are stored, but hidden by filter or transform.
 
-    `partial` documents lack columns, for the change that carried them was never seen. `newest_commit` is the commit
-    time of the newest change applied.
+    `partial` documents lack columns, because the change that carried them was never received. `newest_commit` is the
+    commit time of the newest applied change.
     """
 
     engine: str
@@ -66,19 +66,19 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One row as an index keeps it, tombstones and filtered rows included."""
+class StoredRow:
+    """One row as an index stores it. Tombstones and filtered rows are stored too."""
 
     source: str
     table: Table
     key: str
-    document: Document
+    state: RowState
     commit_time: str
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """One table's truncate watermark (a position's sort key) and the columns that it is known to have."""
+class TableWatermark:
+    """One table's truncate watermark (a position's sort key), its known columns, and its newest commit time."""
 
     source: str
     table: Table
@@ -87,81 +87,81 @@ class Floor:
     newest: str
 
 
-class Writer(Protocol):
-    """Applies changes to the index that is written now, whichever generation that is."""
+class IndexWriter(Protocol):
+    """Applies changes to the generation that is written now; follows when that is replaced."""
 
     @property
     def mapping(self) -> IndexMapping:
-        """The mapping that the index was made with, which is the one in use."""
+        """The mapping in use: the one with which the index was created."""
 
     def apply(self, changes: Iterable[Change]) -> Outcome:
-        """Accept all, durable once `flush` has returned. Raises TransientSinkError, PoisonChange, SatelliteError."""
+        """Accept all changes; durable after `flush`. Raises TransientSinkError, PoisonChange, SatelliteError."""
 
     def flush(self) -> None:
-        """All that was applied is durable when it returns. Raises SatelliteError."""
+        """Make all applied changes durable. Raises SatelliteError."""
 
     def close(self) -> None:
         """Free resources."""
 
 
-class Reader(Protocol):
-    """Answers from the generation that readers are pointed to; follows when that changes."""
+class IndexReader(Protocol):
+    """Answers queries from the generation that is read now; follows when that is replaced."""
 
-    def search(self, request: Request) -> Page:
-        """Raises UsageError when the engine cannot answer such a request."""
+    def search(self, request: SearchRequest) -> SearchPage:
+        """Run a search. Raises UsageError when the engine cannot run it."""
 
-    def stats(self) -> Stats:
-        """What the index holds."""
+    def stats(self) -> IndexStats:
+        """Figures of the index."""
 
     def documents(self, source: str, table: Table) -> Iterator[tuple[str, Mapping[str, Value], Position]]:
-        """Every row of one table, filtered ones too, without its excluded columns: key text, values, position."""
+        """Every row of one table, including filtered rows, without excluded columns: key text, values, position."""
 
     @property
     def mapping(self) -> IndexMapping:
-        """The mapping that this generation was made with."""
+        """The mapping with which this generation was created."""
 
     def close(self) -> None:
         """Free resources."""
 
 
 class Generations(Protocol):
-    """The indexes side by side: how a new one is made, filled and swapped in while writers and readers go on."""
+    """The generations of one index: creates, fills and switches to a new one while writers and readers continue."""
 
     def current(self) -> str:
-        """The generation that readers use. Raises SatelliteError when there is none."""
+        """The generation that is read. Raises SatelliteError when there is none."""
 
     def unfinished(self) -> str | None:
-        """A newer generation that writers use already but readers do not: a reindex that was cut off there."""
+        """A newer generation, left by an interrupted reindex, that is written but not read yet; else None."""
 
     def create(self, mapping: IndexMapping, started: float, origin: str) -> str:
-        """Make an empty generation; left-overs of a reindex that was cut off are removed."""
+        """Create an empty generation. What an interrupted reindex left is removed first."""
 
-    def note(self, generation: str, name: str) -> str:
-        """What it was made with: `started` (epoch seconds), `origin` (what it is filled from)."""
+    def metadata(self, generation: str, name: str) -> str:
+        """A value stored at its creation: `started` (epoch seconds) or `origin` (what it is filled from)."""
 
-    def writer(self, generation: str) -> Writer:
-        """Writes just this generation."""
+    def writer(self, generation: str) -> IndexWriter:
+        """A writer of this generation only."""
 
     def mapping(self, generation: str) -> IndexMapping:
-        """The mapping that the generation was made with."""
+        """The mapping with which the generation was created."""
 
-    def load(self, generation: str, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
-        """Join watermarks and rows of another generation into this one; how many rows."""
+    def load(self, generation: str, watermarks: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
+        """Merge watermarks and rows of another generation into this one. Returns the number of rows."""
 
-    def floors(self, generation: str) -> Sequence[Floor]:
-        """Every table's watermark."""
+    def watermarks(self, generation: str) -> Sequence[TableWatermark]:
+        """The watermark of every table."""
 
-    def rows(self, generation: str, since: float = 0.0) -> Iterator[Held]:
-        """Every row held, or all that were written at `since` (epoch seconds) or later, and perhaps some more."""
+    def rows(self, generation: str, since: float = 0.0) -> Iterator[StoredRow]:
+        """Every stored row; with `since` (epoch seconds) at least those that were written at that time or later."""
 
-    def holds(self, generation: str, rows: Iterable[Held]) -> Iterator[bool]:
-        """Whether each row is held there, be it as a tombstone."""
+    def contains(self, generation: str, rows: Iterable[StoredRow]) -> Iterator[bool]:
+        """Whether each row is stored in the generation, including tombstones."""
 
-    def turn_writers(self, generation: str) -> None:
-        """From now on every writer writes this generation; does nothing when they do already."""
+    def switch_writers(self, generation: str) -> None:
+        """Make every writer write this generation from now on. No effect if they already do."""
 
-    def turn_readers(self, generation: str) -> None:
-        """From now on every reader reads this generation; all others are removed."""
+    def switch_readers(self, generation: str) -> None:
+        """Make every reader read this generation from now on, and remove all others."""
 
     def close(self) -> None:
         """Free resources."""

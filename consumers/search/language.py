@@ -1,7 +1,7 @@
-"""The query language, the same on every engine: text -> tree, and what is wrong with a text that is no query; pure.
+"""Parses the query language, which is the same for every engine; errors say what is wrong and where. Pure.
 
-Words, ``"phrases"``, ``prefix*``, AND, OR, NOT (upper case), brackets, ``title:word`` (title, body or tags). Words side
-by side must all occur. A word may hold any other sign (``o'brien@x.com``, ``c++``): nothing needs escaping.
+A query has words, ``"phrases"``, ``prefix*``, AND, OR, NOT (upper case), brackets, ``title:word`` (title, body, tags).
+Adjacent words must all occur. A word may contain any other character (``o'brien@x.com``, ``c++``) without escaping.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from cdckit.errors import UsageError
 from consumers.search.mapping import FIELDS
 
-MOST_CHARACTERS = 4_000
-MOST_DEPTH = 32
+MAX_QUERY_CHARACTERS = 4_000
+MAX_DEPTH = 32
 _TOKEN = re.compile(
     rf'\s*(?:(?P<field>(?:{"|".join(FIELDS)}):(?=\S))|(?P<sign>[()])|"(?P<phrase>[^"]*)"(?P<star>\*?)|(?P<open>")|(?P<word>[^\s()"]+))'
 )
-_HINT = 'words, AND, OR, NOT, prefix*, "a phrase", title:word, brackets; put what is none of these in double quotes'
+_HINT = 'use words, AND, OR, NOT, prefix*, "a phrase", title:word, brackets; put anything else in double quotes'
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One word or phrase; with `prefix` its last word may go on. `field` None: any field."""
+    """One word or phrase; with `prefix` its last word is a prefix. `field` None: any field."""
 
     text: str
     prefix: bool = False
@@ -31,54 +31,54 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """All of them."""
+class And:
+    """All parts must match."""
 
     parts: tuple[Query, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
-    """At least one of them."""
+class Or:
+    """At least one part must match."""
 
     parts: tuple[Query, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
-    """`wanted`, but not what also matches `unwanted`."""
+class AndNot:
+    """`wanted` must match, and `unwanted` must not."""
 
     wanted: Query
     unwanted: Query
 
 
-Query = Term | Both | Either | Without
+Query = Term | And | Or | AndNot
 
 
 def parse(text: str) -> Query:
-    """Read a query. Raises UsageError that says what is wrong and where."""
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(f"the query has {len(text)} characters", f"at most {MOST_CHARACTERS} are taken")
-    parser = _Parser(_CONTROL.sub(" ", text))
-    query = parser.either(0)
+    """Parse a query. Raises UsageError that says what is wrong and where."""
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise UsageError(f"the query has {len(text)} characters", f"use at most {MAX_QUERY_CHARACTERS}")
+    parser = _QueryParser(_CONTROL.sub(" ", text))
+    query = parser.alternatives(0)
     if parser.kind:
-        raise parser.wrong("a closing bracket without an opening one")
+        raise parser.error("a closing bracket without an opening one")
     return query
 
 
-class _Parser:
+class _QueryParser:
     def __init__(self, text: str) -> None:
         self._text, self._end = text, 0
         self._advance()
 
-    def either(self, depth: int) -> Query:
-        parts = [self._both(depth)]
+    def alternatives(self, depth: int) -> Query:
+        parts = [self._conjunction(depth)]
         while self._is_word("OR"):
             self._advance()
-            parts.append(self._both(depth))
-        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+            parts.append(self._conjunction(depth))
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
-    def _both(self, depth: int) -> Query:
+    def _conjunction(self, depth: int) -> Query:
         wanted, unwanted = [self._atom(depth)], list[Query]()
         while self.kind and self.value != ")" and not self._is_word("OR"):
             joined = self._is_word("AND")
@@ -88,9 +88,9 @@ class _Parser:
             if negated:
                 self._advance()
             (unwanted if negated else wanted).append(self._atom(depth))
-        query: Query = wanted[0] if len(wanted) == 1 else Both(tuple(wanted))
-        for one in unwanted:
-            query = Without(query, one)
+        query: Query = wanted[0] if len(wanted) == 1 else And(tuple(wanted))
+        for part in unwanted:
+            query = AndNot(query, part)
         return query
 
     def _atom(self, depth: int) -> Query:
@@ -99,22 +99,22 @@ class _Parser:
             field = self.value[:-1]
             self._advance()
         if self.value == "(" and self.kind == "sign":
-            if field or depth >= MOST_DEPTH:
-                raise self.wrong("a field before a bracket" if field else f"more than {MOST_DEPTH} brackets deep")
+            if field or depth >= MAX_DEPTH:
+                raise self.error("a field before a bracket" if field else f"more than {MAX_DEPTH} brackets deep")
             return self._bracket(depth)
         if self.kind not in ("word", "phrase") or (self.kind == "word" and self.value in ("AND", "OR", "NOT")):
-            raise self.wrong(self._expected())
+            raise self.error(self._expected())
         term = Term(self.value, self._prefix, field)
         if not re.search(r"\w", term.text):
-            raise self.wrong(f"{term.text!r} holds no letter or digit")
+            raise self.error(f"{term.text!r} has no letter or digit")
         self._advance()
         return term
 
     def _bracket(self, depth: int) -> Query:
         self._advance()
-        query = self.either(depth + 1)
+        query = self.alternatives(depth + 1)
         if self.value != ")" or self.kind != "sign":
-            raise self.wrong("a closing bracket is missing")
+            raise self.error("a closing bracket is missing")
         self._advance()
         return query
 
@@ -122,7 +122,7 @@ class _Parser:
         if self.kind == "open":
             return "a closing double quote is missing"
         if self._is_word("NOT"):
-            return "NOT needs something before it to take away from"
+            return "NOT needs a term before it"
         return f"a word is expected, not {self.value!r}" if self.kind else "a word is expected"
 
     def _is_word(self, word: str) -> bool:
@@ -140,6 +140,6 @@ class _Parser:
         if self.kind == "word" and self.value.endswith("*"):
             self.value, self._prefix = self.value[:-1], True
 
-    def wrong(self, what: str) -> UsageError:
-        where = "at its end" if not self.kind else f"at character {self._start + 1}"
-        return UsageError(f"not a query: {self._text!r}: {where}, {what}", _HINT)
+    def error(self, what: str) -> UsageError:
+        where = "at the end" if not self.kind else f"at character {self._start + 1}"
+        return UsageError(f"invalid query: {self._text!r}: {where}, {what}", _HINT)

@@ -1,4 +1,4 @@
-"""Reads ``[consumers.search]`` of ``cdc.toml``: which engine, and the mapping; every mistake names its key."""
+"""Reads and checks ``[consumers.search]`` of ``cdc.toml``. Every error names the key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cdckit.errors import UsageError
-from consumers.search.column_filter import fault
+from consumers.search.column_filter import find_error
 from consumers.search.mapping import IndexMapping, Rule, load_transform
 
 ENGINES = ("sqlite", "opensearch")
@@ -22,8 +22,8 @@ _SECTION = "[consumers.search]"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """``[consumers.search]``: `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
+class SearchOptions:
+    """The settings of the search satellite. `url`, `index`, `refresh_seconds` and `replicas` are for OpenSearch."""
 
     engine: str = "sqlite"
     url: str = ""
@@ -33,15 +33,15 @@ class Options:
     mapping: IndexMapping = field(default_factory=IndexMapping)
 
 
-def read(options: Mapping[str, object], shadow: str = "") -> Options:
-    """Check the table and its keys. Raises UsageError that names section, key and what mends it.
+def read_options(options: Mapping[str, object], shadow: str = "") -> SearchOptions:
+    """Check a settings table. Raises UsageError that names the section, the key and how to fix it.
 
-    A replay's `shadow` has an index of its own on OpenSearch, ``INDEX-SHADOW``.
+    On OpenSearch a replay's `shadow` has its own index, ``INDEX-SHADOW``.
     """
     for key in options:
         if key not in _KEYS and (close := get_close_matches(key, _KEYS, 1, 0.8)):
             raise _wrong(key, "is unknown", f"did you mean {close[0]}?")
-    return Options(
+    return SearchOptions(
         engine=_one_of(options, "engine", ENGINES),
         url=_url(options),
         index=_index(options, shadow),
@@ -116,7 +116,7 @@ def _rule(name: str, keys: Any) -> Rule:
     except msgspec.ValidationError as error:
         raise _wrong(where, f"cannot be used: {error}", 'columns are lists, like title = ["name"]') from error
     for column, condition in rule.filter.items():
-        if wrong := fault(condition):
+        if wrong := find_error(condition):
             raise _wrong(
                 f"{where}.filter.{column}", f"has {wrong}", 'write status = ["new", "paid"] or total = {ge = 100}'
             )

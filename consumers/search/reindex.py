@@ -1,12 +1,12 @@
-"""Makes the next index beside the one in use and swaps it in, while consumers write and applications search.
+"""Reindex: builds the next index beside the one in use and switches to it, while consumers write and users search.
 
-1. A new generation is made with the new mapping and filled: with the rows of the one in use (no stream is needed, and
-   rows older than the stream's retention stay), or by replaying the stream from a time.
-2. The writers are turned to it. Nothing is written to the old one any more.
-3. What was written to the old one meanwhile is added: positions make it the same in any order.
-4. The readers are turned to it; the old one is removed. Between 2 and 4 readers see the old one standing still.
+1. Create a generation with the new mapping, and fill it: from the rows of the generation in use (this needs no stream,
+   and keeps rows older than the stream's retention), or by replaying the stream from a time.
+2. Switch the writers to it. From now on nothing is written to the old generation.
+3. Add what was written to the old generation meanwhile. Positions make the result independent of the order.
+4. Switch the readers to it, and remove the old generation. Between 2 and 4 readers see the old one unchanged.
 
-Cut off before 2 it leaves nothing in use; cut off between 2 and 4 the next call goes on at 3.
+If a reindex is interrupted before 2, the new generation is never used; between 2 and 4, the next call continues at 3.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ COPY = "copy"
 
 
 @dataclass(frozen=True, slots=True)
-class Reindexed:
-    """What was done. `missing` rows are in the old index but not in what was replayed; then nothing is swapped."""
+class ReindexResult:
+    """The result of a reindex. `missing` rows are in the old index but not in the replay; then nothing is switched."""
 
     generation: str
     previous: str
@@ -42,22 +42,22 @@ class Reindexed:
 
 
 class StreamReplay(Protocol):
-    """The stream from a time on, applied to a sink; `consumers.replay.catchup.Catchup` is one."""
+    """Applies the stream to a sink, from a time on. `consumers.replay.catchup.Catchup` is an implementation."""
 
     @property
     def moment(self) -> datetime:
-        """The commit time from which on it is read."""
+        """The commit time at which it starts."""
 
     @property
     def applied(self) -> int:
-        """Changes that had an effect so far."""
+        """The number of changes that had an effect so far."""
 
     @property
     def dead_lettered(self) -> int:
-        """Records that could never be applied."""
+        """The number of records that cannot be applied."""
 
     def follow(self, open_sink: Callable[[], Sink]) -> None:
-        """Read up to the present. Raises StreamError, and SatelliteError when it was told to stop."""
+        """Apply the stream up to now. Raises StreamError, and SatelliteError when a stop was requested."""
 
 
 def reindex(
@@ -67,71 +67,73 @@ def reindex(
     stream: StreamReplay | None = None,
     *,
     force: bool = False,
-) -> Reindexed:
-    """Make the next generation and swap it in; `stream` None: from the rows of the one in use.
+) -> ReindexResult:
+    """Build the next generation and switch to it. Without `stream`, its rows come from the generation in use.
 
-    `force` swaps although rows are missing or dead-lettered. Raises UsageError when the rows held cannot give what the
-    new mapping asks for, SatelliteError when there is no index or another reindex is running.
+    With `force` it switches although rows are missing or dead-lettered. Raises UsageError when the stored rows lack
+    what the new mapping needs, SatelliteError when there is no index or another reindex is running.
     """
     with _locked(folder):
         previous = generations.current()
         if unfinished := generations.unfinished():
-            return _finish(generations, Reindexed(unfinished, previous), stream)
+            return _finish(generations, ReindexResult(unfinished, previous), stream)
         if stream is None:
-            _check_kept(generations, previous, mapping)
-            fresh = generations.create(mapping, time.time(), COPY)
-            rows = generations.load(fresh, generations.floors(previous), generations.rows(previous))
-            return _finish(generations, Reindexed(fresh, previous, rows), None)
-        fresh = generations.create(mapping, time.time(), stream.moment.isoformat())
-        stream.follow(lambda: SearchSink(generations.writer(fresh)))
-        missing = _missing(generations, previous, fresh, mapping)
-        done = Reindexed(fresh, previous, stream.applied, missing, stream.dead_lettered)
-        return done if (missing or done.dead_lettered) and not force else _finish(generations, done, stream)
+            _check_stored_columns(generations, previous, mapping)
+            generation = generations.create(mapping, time.time(), COPY)
+            rows = generations.load(generation, generations.watermarks(previous), generations.rows(previous))
+            return _finish(generations, ReindexResult(generation, previous, rows), None)
+        generation = generations.create(mapping, time.time(), stream.moment.isoformat())
+        stream.follow(lambda: SearchSink(generations.writer(generation)))
+        missing = _missing(generations, previous, generation, mapping)
+        result = ReindexResult(generation, previous, stream.applied, missing, stream.dead_lettered)
+        return result if (missing or result.dead_lettered) and not force else _finish(generations, result, stream)
 
 
-def _finish(generations: Generations, made: Reindexed, stream: StreamReplay | None) -> Reindexed:
-    """Turn the writers, add what was written to the old generation meanwhile, turn the readers."""
-    fresh = made.generation
-    origin, since = generations.note(fresh, "origin"), float(generations.note(fresh, "started"))
+def _finish(generations: Generations, result: ReindexResult, stream: StreamReplay | None) -> ReindexResult:
+    """Switch the writers, add what was written to the old generation meanwhile, switch the readers."""
+    generation = result.generation
+    origin, since = generations.metadata(generation, "origin"), float(generations.metadata(generation, "started"))
     if origin != COPY and stream is None:
-        raise UsageError(f"an earlier reindex from {origin} was cut off before its end", f"finish it: --from {origin}")
-    generations.turn_writers(fresh)
+        raise UsageError(
+            f"an earlier reindex from {origin} was interrupted", f"finish it: cdcctl search reindex --from {origin}"
+        )
+    generations.switch_writers(generation)
     if origin == COPY:
-        generations.load(fresh, generations.floors(made.previous), generations.rows(made.previous, since))
+        generations.load(generation, generations.watermarks(result.previous), generations.rows(result.previous, since))
     elif stream is not None:
-        stream.follow(lambda: SearchSink(generations.writer(fresh)))
-        made = replace(made, dead_lettered=stream.dead_lettered)
-    generations.turn_readers(fresh)
-    return replace(made, swapped=True)
+        stream.follow(lambda: SearchSink(generations.writer(generation)))
+        result = replace(result, dead_lettered=stream.dead_lettered)
+    generations.switch_readers(generation)
+    return replace(result, swapped=True)
 
 
-def _check_kept(generations: Generations, previous: str, mapping: IndexMapping) -> None:
-    """Whether the rows held have all that the new mapping may ask for."""
+def _check_stored_columns(generations: Generations, previous: str, mapping: IndexMapping) -> None:
+    """Check that the stored rows have all that the new mapping may need."""
     old = generations.mapping(previous)
     narrower = (not old.table or set(mapping.table) <= set(old.table) != set()) and (
         set(old.exclude_table) <= set(mapping.exclude_table)
     )
     wanted = [] if narrower and (mapping.table or not old.table) else ["tables that it left out"]
-    for floor in generations.floors(previous):
-        before, after = old.rule(floor.table), mapping.rule(floor.table)
+    for watermark in generations.watermarks(previous):
+        before, after = old.rule(watermark.table), mapping.rule(watermark.table)
         if before and after and (columns := sorted(set(before.exclude) - set(after.exclude))):
-            wanted.append(f"{floor.table}'s column {columns[0]}")
+            wanted.append(f"{watermark.table}'s column {columns[0]}")
     if wanted:
         raise UsageError(
-            f"the index in use never stored {wanted[0]}, which the new mapping may ask for",
+            f"the index in use does not store {wanted[0]}, which the new mapping may need",
             "replay the stream instead: cdcctl search reindex --from earliest",
         )
 
 
-def _missing(generations: Generations, previous: str, fresh: str, mapping: IndexMapping) -> int:
-    """Rows that the old index holds and the new one should but does not: older than what the stream still holds."""
-    floors = {(floor.source, floor.table): floor.position for floor in generations.floors(fresh)}
+def _missing(generations: Generations, previous: str, generation: str, mapping: IndexMapping) -> int:
+    """Count rows that the new index should have but has not: the stream's records do not go back to them."""
+    watermarks = {(item.source, item.table): item.position for item in generations.watermarks(generation)}
     wanted = (
         row for row in generations.rows(previous)
-        if not row.document.deleted and mapping.rule(row.table) is not None
-        and row.document.position > floors.get((row.source, row.table), "")
+        if not row.state.deleted and mapping.rule(row.table) is not None
+        and row.state.position > watermarks.get((row.source, row.table), "")
     )  # fmt: skip
-    return sum(not there for there in generations.holds(fresh, wanted))
+    return sum(not there for there in generations.contains(generation, wanted))
 
 
 @contextmanager
@@ -141,5 +143,5 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SatelliteError("another reindex of this index is running", "wait for its end") from None
+            raise SatelliteError("another reindex of this index is running", "wait until it ends") from None
         yield

@@ -1,13 +1,14 @@
-"""The search satellite's sink: one document a row, applied batch by batch."""
+"""The sink of the search satellite: one document per row, applied batch by batch."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+from cdckit.runtime.extras import extra_needed
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 from consumers.search import options
-from consumers.search.engine import Writer
+from consumers.search.engine import IndexWriter
 from consumers.search.mapping import IndexMapping
 from consumers.search.sqlite.generations import SqliteGenerations
 
@@ -15,44 +16,48 @@ logger = logging.getLogger(__name__)
 
 
 def open_sink(context: SinkContext) -> Sink:
-    """Open (or make) the index. Raises UsageError on settings, SatelliteError when it is damaged or too new."""
-    found = options.read(context.options, context.shadow)
+    """Open the index; it is created if it is missing.
+
+    Raises UsageError on an invalid option, SatelliteError when the index is damaged or of a newer version.
+    """
+    found = options.read_options(context.options, context.shadow)
     sink = _opened(context, found)
     if sink.mapping != found.mapping:
         logger.warning(
-            "cdc.toml's search mapping differs from the one that the index was made with, which stays in use: "
-            "cdcctl search reindex makes an index with the new one and swaps it in, without downtime"
+            "the search mapping in cdc.toml differs from the mapping of the index, which stays in use; "
+            "cdcctl search reindex builds an index with the new mapping and switches to it without downtime"
         )
     return sink
 
 
-def _opened(context: SinkContext, found: options.Options) -> SearchSink:
+def _opened(context: SinkContext, found: options.SearchOptions) -> SearchSink:
     if found.engine == "sqlite":
         return EmbeddedSearchSink(SqliteGenerations(context.folder).open_writer(found.mapping), context.folder)
-    from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
+    with extra_needed("search-opensearch"):
+        from consumers.search.opensearch.generations import OpenSearchGenerations  # noqa: PLC0415 -- slow to import
 
     return SearchSink(OpenSearchGenerations(found).open_writer(found.mapping))
 
 
 class SearchSink:
-    """Applies each batch in one go; an engine may still be making it durable while the next one is decoded."""
+    """Applies each batch to the index. The engine may still be committing it while the kit decodes the next one."""
 
-    def __init__(self, writer: Writer) -> None:
-        """The writer is the sink's to close."""
+    def __init__(self, writer: IndexWriter) -> None:
+        """Take over the writer: `close` closes it."""
         self._writer = writer
         self._done = Outcome()
 
     @property
     def mapping(self) -> IndexMapping:
-        """The mapping in use: the one that the index was made with."""
+        """The mapping in use: the one with which the index was created."""
         return self._writer.mapping
 
     def apply(self, batch: Batch) -> None:
-        """Durable once `flush` has returned. Raises TransientSinkError when the index is busy, PoisonChange."""
+        """Apply the batch; durable after `flush`. Raises TransientSinkError when the index is busy, PoisonChange."""
         self._done += self._writer.apply(batch.changes)
 
     def flush(self) -> Outcome:
-        """What became of the changes since the last flush. Raises SatelliteError when they could not be kept."""
+        """Make the changes durable and report the outcome since the last flush. Raises SatelliteError."""
         self._writer.flush()
         done, self._done = self._done, Outcome()
         return done
@@ -63,11 +68,14 @@ class SearchSink:
 
 
 class EmbeddedSearchSink(SearchSink):
-    """A `SearchSink` whose index is a file of this host: other shards' processes wait while it writes a batch."""
+    """A `SearchSink` whose index is a file on this host. While it writes a batch, the processes of other shards wait.
 
-    most_changes = 2_000
+    So it asks the kit for small batches.
+    """
 
-    def __init__(self, writer: Writer, folder: Path) -> None:
-        """The kit claims the folder for this host."""
+    max_changes = 2_000
+
+    def __init__(self, writer: IndexWriter, folder: Path) -> None:
+        """Set `embedded_in`: the kit then claims the folder for this host."""
         super().__init__(writer)
         self.embedded_in = folder

@@ -1,1 +1,1 @@
-"""Durable files on local disk."""
+"""Durable files on local disk and objects in S3."""

@@ -1,1 +1,1 @@
-"""The stream without the KCL: its shards, where reading starts and stops, its records."""
+"""Reads the stream without the KCL: its shards, records, start positions and stop conditions."""

@@ -1,7 +1,7 @@
-"""Places in the history of changes, as people name them: a commit time, an LSN, a position; pure.
+"""Points in the history of changes, as users name them: a commit time, an LSN or a position; does no I/O.
 
-Commit times and arrival times come from different clocks, and a change arrives some time after its commit: whoever
-reads from a commit time on starts `SLACK` earlier by arrival, and whoever reads up to one goes on `SLACK` longer.
+Commit times and arrival times come from different clocks, and a change arrives some time after its commit. So a reader
+from a commit time starts `SLACK` earlier by arrival time, and a reader up to a commit time continues `SLACK` longer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from consumers.stream.start import EARLIEST, StartPosition
 
 SLACK = timedelta(seconds=60)
 OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""Stands for all that there is."""
+"""Means everything that the stream holds."""
 
 
-class Placed(Protocol):
-    """What has a place in the history: a change, or what is known of one."""
+class Positioned(Protocol):
+    """Has a position and a commit time: a change, or what is known of one."""
 
     @property
     def position(self) -> Position:
@@ -32,7 +32,7 @@ class Placed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A commit time, unless `lsn` (a transaction's commit, in whatever epoch) or `position` (exact) is given."""
+    """A commit time; or `lsn`, a transaction's commit in any epoch; or `position`, which is exact."""
 
     moment: datetime = OLDEST
     lsn: Lsn | None = None
@@ -45,19 +45,19 @@ class Point:
 
     @property
     def commit_lsn(self) -> Lsn | None:
-        """The LSN that it names."""
+        """The LSN that the point names, if any."""
         return self.lsn if self.position is None else self.position.commit_lsn
 
-    def reached(self, change: Placed) -> bool:
-        """Whether the change stands here or later."""
+    def is_at_or_before(self, change: Positioned) -> bool:
+        """Whether the change is at this point or later."""
         if self.position is not None:
             return change.position >= self.position
         if self.lsn is not None:
             return change.position.commit_lsn >= self.lsn
         return change.commit_time >= self.moment
 
-    def passed(self, change: Placed) -> bool:
-        """Whether the change stands later than here."""
+    def is_before(self, change: Positioned) -> bool:
+        """Whether the change is later than this point."""
         if self.position is not None:
             return change.position > self.position
         if self.lsn is not None:
@@ -70,6 +70,6 @@ class Point:
         return "earliest" if self.moment == OLDEST else self.moment.isoformat()
 
 
-def begin_at(moment: datetime) -> StartPosition:
-    """Where to start reading for changes committed at `moment` or later."""
+def start_at(moment: datetime) -> StartPosition:
+    """Where to start to read all changes committed at `moment` or later."""
     return EARLIEST if moment == OLDEST else StartPosition.at(moment - SLACK)

@@ -1,4 +1,4 @@
-"""One record as the stream holds it."""
+"""One record of the stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as the stream holds it (an aggregated one already unpacked)."""
+    """A record as the stream holds it; aggregated records are already unpacked."""
 
     data: bytes
     partition_key: str

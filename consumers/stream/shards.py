@@ -1,4 +1,4 @@
-"""The shards of a stream as ListShards describes them, and which came from which."""
+"""The shards of a stream as ListShards describes them, and their ancestry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shard = Mapping[str, Any]
 
 
 def list_shards(stream: str, client: KinesisClient | None = None) -> Sequence[Shard]:
-    """The stream's shards, closed ones too. `client` defaults to one by the standard AWS settings.
+    """The stream's shards, including closed ones. `client` defaults to one made from the standard AWS settings.
 
     Raises StreamError when the stream is missing, unreachable, or there are no credentials.
     """
@@ -32,28 +32,28 @@ def list_shards(stream: str, client: KinesisClient | None = None) -> Sequence[Sh
 
 
 def parents(shard: Shard) -> list[str]:
-    """The shards that this one came from by a split or a merge."""
+    """The shards from which this one came by a split or a merge."""
     return [shard[key] for key in ("ParentShardId", "AdjacentParentShardId") if key in shard]
 
 
 def ancestors(shard: str, known: Mapping[str, Shard]) -> set[str]:
-    """The shards that this one came from, however many splits and merges ago, as far as the stream still knows them."""
+    """All shards from which this one came, over any number of splits and merges, that the stream still lists."""
     found: set[str] = set()
     waiting = [shard]
     while waiting:
-        new = [one for one in parents(known[waiting.pop()]) if one in known and one not in found]
+        new = [parent for parent in parents(known[waiting.pop()]) if parent in known and parent not in found]
         found.update(new)
         waiting += new
     return found
 
 
 def is_open(shard: Shard) -> bool:
-    """Whether records may still be put on it."""
+    """Whether producers can still put records on the shard."""
     return "EndingSequenceNumber" not in shard["SequenceNumberRange"]
 
 
-def described(child: Mapping[str, Any]) -> Shard:
-    """A child that GetRecords names at its parent's end, as ListShards describes it (which may know it a bit later)."""
+def describe_child(child: Mapping[str, Any]) -> Shard:
+    """Describes a child shard that GetRecords names at its parent's end as ListShards does, which may list it later."""
     keys = ("ParentShardId", "AdjacentParentShardId")
     return {
         "ShardId": child["ShardId"],

@@ -1,4 +1,4 @@
-"""When a shard needs no more reading for all changes up to a point; pure but for the clock that is handed in."""
+"""Decides when a shard has delivered all changes up to a point; does no I/O (the clock is an argument)."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from datetime import UTC, datetime
 
 from cdckit.change import Change
 from consumers.stream.points import SLACK, Point
-from consumers.stream.reader import Page
+from consumers.stream.reader import ShardPage
 
-_TIPS = 2  # reads of the tip after the end has come: the first may have been under way before it
+_MIN_TIP_READS = 2  # after the end time: the first read of the tip may have started before it
 
 
 @dataclass(slots=True)
 class StopCondition:
-    """A shard is done when it shows a change `SLACK` beyond the point, or its tip after the point has come."""
+    """A shard is done at a change `SLACK` after the point, or when its tip is read after the point's time."""
 
     until: Point | None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _beyond: datetime | None = None
-    _tips: Counter[str] = field(default_factory=Counter)
+    _end_time: datetime | None = None
+    _tip_reads: Counter[str] = field(default_factory=Counter)
 
-    def done(self, page: Page, changes: Iterable[Change]) -> bool:
-        """Whether the page's shard is done; `changes` are all that are in the page."""
+    def done(self, page: ShardPage, changes: Iterable[Change]) -> bool:
+        """Whether the page's shard is done; `changes` are all changes in the page."""
         if self.until is None:
             return False
-        later = [change.commit_time for change in changes if self.until.passed(change)]
+        later = [change.commit_time for change in changes if self.until.is_before(change)]
         if self.until.by_time:
-            self._beyond = self.until.moment
-        elif later and self._beyond is None:
-            self._beyond = min(later)
-        if self._beyond is None or self.clock() <= self._beyond:
+            self._end_time = self.until.moment
+        elif later and self._end_time is None:
+            self._end_time = min(later)
+        if self._end_time is None or self.clock() <= self._end_time:
             return False
-        self._tips[page.shard] += page.behind_ms == 0
-        return self._tips[page.shard] >= _TIPS or (bool(later) and max(later) > self._beyond + SLACK)
+        self._tip_reads[page.shard] += page.behind_ms == 0
+        return self._tip_reads[page.shard] >= _MIN_TIP_READS or (bool(later) and max(later) > self._end_time + SLACK)

@@ -1,4 +1,4 @@
-"""One record of the stream may stand for many: KPL's aggregated ones, and the folded ones of rows that were read."""
+"""Expands records that contain many: KPL's aggregated records, and the folded records of a snapshot's rows."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cdckit.aggregation import MAGIC, unpack
-from cdckit.claim_check import weight
+from cdckit.claim_check import memory_size
 from cdckit.errors import EnvelopeError
-from cdckit.packing import unfold
+from cdckit.packing import split_folded
 from consumers.stream.record import RawRecord
 
-MOST_BYTES = 32 * 1024 * 1024
-"""Bytes, unfolded, that are held at once: a page of folded records may be a gigabyte."""
+MAX_UNPACKED_BYTES = 32 * 1024 * 1024
+"""Expanded bytes that are held in memory at once: a page of folded records may be a gigabyte."""
 
 
-def unfolded(record: RawRecord) -> Sequence[RawRecord]:
-    """The records in a folded one, numbered as an aggregated one's; any other as it is, for `decode` to judge."""
+def expand_folded(record: RawRecord) -> Sequence[RawRecord]:
+    """The records in a folded record, numbered like an aggregated one's; any other record unchanged."""
     try:
-        lines = unfold(record.data)
+        lines = split_folded(record.data)
     except EnvelopeError:
         return (record,)
-    if len(lines) == 1 or record.sub_sequence_number:  # those within an aggregated one have their numbers already
+    if len(lines) == 1 or record.sub_sequence_number:  # a record from an aggregated one already has its number
         return (record,)
     key, sequence = record.partition_key, record.sequence_number
     return [RawRecord(line, key, sequence, number) for number, line in enumerate(lines)]
 
 
-def inside(item: Any) -> Sequence[RawRecord]:
-    """The records in one that Kinesis gave, unpacked as the KCL does it, or unfolded."""
+def expand_record(item: Any) -> Sequence[RawRecord]:
+    """The records in one record of a GetRecords answer: unpacked as the KCL does it, or expanded."""
     data, key, sequence = item["Data"], item["PartitionKey"], item["SequenceNumber"]
     if not data.startswith(MAGIC):
-        return unfolded(RawRecord(data, key, sequence))
-    return [RawRecord(one.data, one.partition_key, sequence, number) for number, one in enumerate(unpack(data, key))]
+        return expand_folded(RawRecord(data, key, sequence))
+    return [RawRecord(part.data, part.partition_key, sequence, number) for number, part in enumerate(unpack(data, key))]
 
 
-def runs(items: Sequence[Any], most: int = MOST_BYTES) -> Iterator[Sequence[Any]]:
-    """Kinesis' records in runs of about so many bytes once they are unfolded; one run of none when there are none."""
+def split_by_size(items: Sequence[Any], max_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Sequence[Any]]:
+    """Splits Kinesis' records into runs of about `max_bytes` expanded bytes; yields one empty run for no records."""
     start = size = 0
     for at, item in enumerate(items):
-        heavy = weight(item["Data"])
-        if at > start and size + heavy > most:
+        item_size = memory_size(item["Data"])
+        if at > start and size + item_size > max_bytes:
             yield items[start:at]
             start, size = at, 0
-        size += heavy
+        size += item_size
     yield items[start:]

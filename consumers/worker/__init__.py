@@ -1,1 +1,1 @@
-"""Runs a sink on one shard: decode, apply, flush, checkpoint, report; knows nothing of the KCL."""
+"""Runs a sink on one shard: decodes, applies, flushes, checkpoints and reports; does not know the KCL."""

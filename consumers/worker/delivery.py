@@ -1,6 +1,6 @@
-"""From records to the sink: decode, apply, again when that may help, and dead letters for what can never be applied.
+"""Delivers records to a sink: decodes, applies, retries, and makes dead letters of what can never be applied.
 
-Law 4: each record is accepted by the sink or kept as a dead letter; every other way out is an exception, which ends the
+Law 4: the sink accepts a record, or it becomes a dead letter. Any other outcome is an exception, which ends the
 process, and the KCL delivers again from the last checkpoint.
 """
 
@@ -14,7 +14,7 @@ from random import SystemRandom
 from typing import TypeVar
 
 from cdckit.change import Change
-from cdckit.envelope import REFERENCE, decode
+from cdckit.envelope import REFERENCE_PREFIX, decode
 from cdckit.errors import ConsumerError, EnvelopeError, PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Received, Sink
 from consumers.dead_letters import DeadLetter, DeadLetterStore
@@ -23,107 +23,107 @@ from consumers.stream.record import RawRecord
 
 logger = logging.getLogger(__name__)
 
-_TRIES = 6
-_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
-_WINDOW = 1000  # records that the share of dead letters looks back over, roughly
-_FEWEST = 50  # records before the share says anything
+_MAX_ATTEMPTS = 6
+_JITTER = SystemRandom()  # has no shared state: a seeded or forked process gets jitter too
+_WINDOW = 1000  # the share of dead letters covers about this many recent records
+_MIN_RECORDS = 50  # with fewer records the share is not judged
 Result = TypeVar("Result")
 
 
 class TooManyDeadLetters(ConsumerError):
-    """So many records fail that going on would drain the stream into the dead letters; a restart does not help."""
+    """Too large a share of the records fails: the stream would end up in the dead letters. A restart does not help."""
 
 
 @dataclass(slots=True)
-class DeadShare:
-    """How large a share of the recent records failed; the counts halve now and then, so that old ones fade."""
+class DeadLetterShare:
+    """The share of dead letters among recent records; halved counts make old ones fade."""
 
-    most: float
+    max_share: float
     read: int = 0
     dead: int = 0
 
-    def count(self) -> None:
-        """One more record was read."""
+    def record_read(self) -> None:
+        """Counts one record that was read."""
         if self.read >= 2 * _WINDOW:
             self.read, self.dead = self.read // 2, self.dead // 2
         self.read += 1
 
-    def failed(self, error: Exception) -> None:
-        """One of them was dead-lettered. Raises TooManyDeadLetters past the limit."""
+    def record_dead(self, error: Exception) -> None:
+        """Counts one dead letter. Raises TooManyDeadLetters past the limit."""
         self.dead += 1
-        if self.read >= _FEWEST and self.dead > self.most * self.read:
+        if self.read >= _MIN_RECORDS and self.dead > self.max_share * self.read:
             raise TooManyDeadLetters(
-                f"{self.dead} of the last {self.read} records could not be applied, more than {self.most:.0%} of them; "
-                f"the last: {error}",
-                "see cdcctl dlq ls; mend the cause and start again (nothing is lost), or go on with --max-dead-share 1",
+                f"{self.dead} of the last {self.read} records could not be applied, more than {self.max_share:.0%}; "
+                f"the last error: {error}",
+                "see cdcctl dlq ls; fix the cause and restart (nothing is lost), or continue with --max-dead-share 1",
             )
 
 
 class Delivery:
-    """One shard's way to its sink."""
+    """Delivers one shard's records to its sink."""
 
-    def __init__(self, consumer: str, shard: str, sink: Sink, letters: DeadLetterStore, share: DeadShare) -> None:
-        """`share` says when to stop."""
+    def __init__(self, consumer: str, shard: str, sink: Sink, letters: DeadLetterStore, share: DeadLetterShare) -> None:
+        """`share` decides when too many records failed."""
         self._consumer, self._shard, self._sink = consumer, shard, sink
         self._letters, self._share = letters, share
         self._fetcher = Fetcher()
 
-    def take(self, records: Sequence[RawRecord]) -> list[Received]:
-        """Hand the records to the sink; returns what it accepted, in order. All others are durable dead letters.
+    def deliver(self, records: Sequence[RawRecord]) -> list[Received]:
+        """Applies the records; returns those that the sink accepted, in order. All others are durable dead letters.
 
-        Raises TransientSinkError when trying again did not help, TooManyDeadLetters, and what the sink raises.
+        Raises TransientSinkError when retries did not help, TooManyDeadLetters, and what the sink raises.
         """
-        pairs = [(record, received) for record in records if (received := self._decoded(record)) is not None]
+        pairs = [(record, received) for record in records if (received := self._decode(record)) is not None]
         return self._apply(pairs) if pairs else []
 
-    def _decoded(self, record: RawRecord) -> Received | None:
-        self._share.count()
+    def _decode(self, record: RawRecord) -> Received | None:
+        self._share.record_read()
         try:
             data = record.data
-            change = decode(data) if not data.startswith(REFERENCE) else self._fetched(data)
+            change = decode(data) if not data.startswith(REFERENCE_PREFIX) else self._decode_reference(data)
             return Received(change, record.sequence_number, record.sub_sequence_number)
         except EnvelopeError as error:
-            self._bury(record, None, error)
+            self._dead_letter(record, None, error)
             return None
 
-    def _fetched(self, data: bytes) -> Change:
-        return patiently(lambda: self._fetcher.decode(data), "fetching an oversized change")
+    def _decode_reference(self, data: bytes) -> Change:
+        return with_retries(lambda: self._fetcher.decode(data), "the fetch of an oversized change")
 
     def _apply(self, pairs: Sequence[tuple[RawRecord, Received]]) -> list[Received]:
-        """Apply all; when the batch holds poison, halve it until the poison stands alone. Order is kept."""
+        """Applies all, in order; halves a batch that holds a poison change until that change is alone."""
         items = [received for _, received in pairs]
-        poison = self._poison_in(items)
+        poison = self._try_apply(items)
         if poison is None:
             return items
         if len(pairs) == 1:
-            self._bury(*pairs[0], poison)
+            self._dead_letter(*pairs[0], poison)
             return []
         middle = len(pairs) // 2
         return self._apply(pairs[:middle]) + self._apply(pairs[middle:])
 
-    def _poison_in(self, items: Sequence[Received]) -> PoisonChange | None:
+    def _try_apply(self, items: Sequence[Received]) -> PoisonChange | None:
         try:
-            patiently(lambda: self._sink.apply(Batch(self._shard, items)), f"batch of {len(items)}")
+            with_retries(lambda: self._sink.apply(Batch(self._shard, items)), f"a batch of {len(items)}")
         except PoisonChange as error:
             return error
         return None
 
-    def _bury(self, record: RawRecord, received: Received | None, error: Exception) -> None:
+    def _dead_letter(self, record: RawRecord, received: Received | None, error: Exception) -> None:
         change = None if received is None else received.change
         letter = DeadLetter.of(self._consumer, self._shard, record, error, change)
         self._letters.put(letter)
-        what = f"change of {letter.table}" if letter.table else "record"
-        logger.error("%s at %s is now dead letter %s: %s", what, record.sequence_number, letter.id, error)
-        self._share.failed(error)
+        subject = f"change of {letter.table}" if letter.table else "record"
+        logger.error("%s at %s is now dead letter %s: %s", subject, record.sequence_number, letter.id, error)
+        self._share.record_dead(error)
 
 
-def patiently(call: Callable[[], Result], what: str) -> Result:
-    """Call; on TransientSinkError again, with growing pauses and jitter; the last one comes out after six tries."""
-    for attempt in range(1, _TRIES):
+def with_retries(call: Callable[[], Result], action: str) -> Result:
+    """Calls, and calls again on TransientSinkError, with growing pauses and jitter; six attempts in all."""
+    for attempt in range(1, _MAX_ATTEMPTS):
         try:
             return call()
         except TransientSinkError as error:
             delay = min(10.0, 0.1 * 4 ** (attempt - 1)) * (0.5 + _JITTER.random() / 2)
-            logger.warning("%s; %s again in %.1f s", error, what, delay)
+            logger.warning("%s; retrying %s in %.1f s", error, action, delay)
             time.sleep(delay)
     return call()

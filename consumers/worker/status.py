@@ -1,4 +1,4 @@
-"""What one shard's worker did and how far behind it is, in a small file that `cdcctl` reads."""
+"""Reports what one shard's worker did and how far behind it is, in a small file that `cdcctl` reads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cdckit.change import Change
 from cdckit.sink import Outcome
 
 _WRITE_SECONDS = 0.5
-STEPS_A_DOUBLING = 16  # buckets a doubling: a quantile is exact to 4.4 %
+BUCKETS_PER_DOUBLING = 16  # a quantile is exact to 4.4 %
 
 
 class Report(msgspec.Struct):
-    """One shard of one consumer since its process started (`started`, `updated`, `checkpointed`: Unix seconds).
+    """One shard of one consumer since its process started (`started`, `updated`, `checkpointed` are Unix seconds).
 
-    `latency_ms` counts changes by ``floor(log2(ms) * 16)``, commit to durable. `recent_*` outlive a restart: the share
-    of dead letters looks back on them. `stopped` says why the process gave up for good.
+    `latency_ms` counts changes by ``floor(log2(ms) * 16)``, from commit to durable. `recent_*` are kept over a restart:
+    the share of dead letters uses them. `stopped` is the reason why the process stopped permanently.
     """
 
     consumer: str
@@ -50,29 +50,29 @@ class Report(msgspec.Struct):
     latency_ms: dict[int, int] = msgspec.field(default_factory=dict)
 
 
-class ShardFigures:
-    """Keeps a `Report` and writes it, at most twice a second and never half."""
+class ShardReporter:
+    """Keeps a `Report` and writes it as a whole, at most twice per second."""
 
     def __init__(self, folder: Path, consumer: str, shard: str) -> None:
-        """Make the folder; the first report is written at once."""
+        """Makes the folder and writes the first report."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{shard}.json"
-        before = _read(self._path)
+        previous = _read(self._path)
         self.report = Report(
             consumer, shard, os.getpid(), time.time(),
-            recent_read=before.recent_read if before else 0, recent_dead=before.recent_dead if before else 0,
+            recent_read=previous.recent_read if previous else 0, recent_dead=previous.recent_dead if previous else 0,
         )  # fmt: skip
         self._written = 0.0
         self.write()
 
-    def seen(self, millis_behind: int | None) -> None:
-        """The KCL called, perhaps without records."""
+    def record_poll(self, millis_behind: int | None) -> None:
+        """Records that the shard was read, perhaps without records."""
         self.report.millis_behind = millis_behind
         if time.monotonic() - self._written >= _WRITE_SECONDS:
             self.write()
 
-    def flushed(self, read: int, size: int, dead: int, outcome: Outcome, newest: Change | None) -> None:
-        """What became of the records of one flush; `size` is in bytes."""
+    def record_flush(self, read: int, size: int, dead: int, outcome: Outcome, newest: Change | None) -> None:
+        """Records what became of the records of one flush; `size` is in bytes."""
         report = self.report
         report.read += read
         report.size += size
@@ -83,29 +83,29 @@ class ShardFigures:
         if newest is not None:
             report.position, report.commit_time = str(newest.position), newest.commit_time.isoformat()
 
-    def latencies(self, commit_times: Iterable[datetime], durable: datetime) -> None:
-        """Count how long each change took from its commit until it was durable in the satellite."""
+    def record_latencies(self, commit_times: Iterable[datetime], durable: datetime) -> None:
+        """Counts how long each change took from its commit until it was durable in the satellite."""
         counts = self.report.latency_ms
-        for moment, count in Counter(commit_times).items():  # a transaction's changes have one
+        for moment, count in Counter(commit_times).items():  # the changes of one transaction share it
             bucket = _bucket((durable - moment).total_seconds() * 1000)
             counts[bucket] = counts.get(bucket, 0) + count
 
-    def recent(self, read: int, dead: int) -> None:
-        """The counts that the share of dead letters looks back on."""
+    def record_recent(self, read: int, dead: int) -> None:
+        """Records the counts from which the share of dead letters is computed."""
         self.report.recent_read, self.report.recent_dead = read, dead
 
-    def stopped(self, why: str) -> None:
-        """The process gives up: starting it again would not help."""
-        self.report.stopped = why
+    def record_stopped(self, reason: str) -> None:
+        """Records that the process stops permanently: starting it again would not help."""
+        self.report.stopped = reason
         self.write()
 
-    def ended(self) -> None:
-        """The shard is closed and done."""
+    def record_ended(self) -> None:
+        """Records that the shard is closed and read to its end."""
         self.report.ended = True
         self.write()
 
     def write(self) -> None:
-        """Replace the file in one step."""
+        """Replaces the file in one step."""
         self.report.updated = time.time()
         fresh = self._path.with_suffix(f".{os.getpid()}")
         fresh.write_bytes(msgspec.json.encode(self.report))
@@ -114,14 +114,14 @@ class ShardFigures:
 
 
 def status_folder(data: Path, consumer: str) -> Path:
-    """Where the reports of one consumer's shards lie."""
+    """The folder of the reports of one consumer's shards."""
     return data / "status" / consumer
 
 
 def read_reports(data: Path, consumer: str) -> list[Report]:
-    """The last reports of one consumer's shards; none when it never ran here."""
-    found = map(_read, sorted(status_folder(data, consumer).glob("*.json")))
-    return [report for report in found if report is not None]
+    """The last report of each shard of one consumer; none when it never ran here."""
+    reports = map(_read, sorted(status_folder(data, consumer).glob("*.json")))
+    return [report for report in reports if report is not None]
 
 
 def _read(path: Path) -> Report | None:
@@ -132,7 +132,7 @@ def _read(path: Path) -> Report | None:
 
 
 def merged_latencies(reports: Iterable[Report]) -> Mapping[int, int]:
-    """The latencies of several shards together."""
+    """The latency counts of several shards, added up."""
     total: Counter[int] = Counter()
     for report in reports:
         total.update(report.latency_ms)
@@ -140,18 +140,18 @@ def merged_latencies(reports: Iterable[Report]) -> Mapping[int, int]:
 
 
 def quantile(latency_ms: Mapping[int, int], share: float) -> float | None:
-    """The latency in ms that `share` of the changes did not exceed (within 4.4 %); None when there are none."""
+    """The latency in ms that `share` of the changes did not exceed (within 4.4 %); None without changes."""
     wanted = share * sum(latency_ms.values())
-    passed = 0
+    counted = 0
     for bucket in sorted(latency_ms):
-        passed += latency_ms[bucket]
-        if passed >= wanted > 0:
-            return round(2 ** ((bucket + 1) / STEPS_A_DOUBLING), 1)
+        counted += latency_ms[bucket]
+        if counted >= wanted > 0:
+            return round(2 ** ((bucket + 1) / BUCKETS_PER_DOUBLING), 1)
     return None
 
 
-def now_behind(report: Report) -> float | None:
-    """Seconds between the newest applied commit and now, 0 when the shard is read to its end; None before the first."""
+def seconds_behind(report: Report) -> float | None:
+    """Seconds from the newest applied commit until now; 0 when the shard is read to its end, None before a commit."""
     if report.millis_behind == 0:
         return 0.0
     if not report.commit_time:
@@ -160,4 +160,4 @@ def now_behind(report: Report) -> float | None:
 
 
 def _bucket(milliseconds: float) -> int:
-    return math.floor(math.log2(max(1.0, milliseconds)) * STEPS_A_DOUBLING)
+    return math.floor(math.log2(max(1.0, milliseconds)) * BUCKETS_PER_DOUBLING)

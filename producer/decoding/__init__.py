@@ -1,1 +1,1 @@
-"""From the messages of wal2json to records for the stream."""
+"""Turns wal2json's messages into records for the stream."""

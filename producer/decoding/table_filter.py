@@ -1,4 +1,4 @@
-"""Which tables are published, by globs over ``schema.table``; pure."""
+"""Selects the tables to publish by globs over ``schema.table``; pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from cdckit.change import Table
 
 @dataclass(frozen=True, slots=True)
 class TableFilter:
-    """Globs over ``schema.table``: published when one of `include` matches (none given: all) and none of `exclude`."""
+    """Wants a table when a glob of `include` matches (without any: every table) and none of `exclude` does."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
 
     @classmethod
     def parse(cls, include: str, exclude: str) -> TableFilter:
-        """Read comma-separated globs."""
+        """Parse comma-separated globs."""
         return cls(_globs(include), _globs(exclude))
 
     def wants(self, table: Table) -> bool:
-        """Whether the table is published."""
+        """True when the table is published."""
         name = f"{table.schema}.{table.name}"
         included = not self.include or any(fnmatch.fnmatchcase(name, glob) for glob in self.include)
         return included and not any(fnmatch.fnmatchcase(name, glob) for glob in self.exclude)

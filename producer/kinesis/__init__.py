@@ -1,1 +1,1 @@
-"""The stream: its shards, tags and limits, and PutRecords with retries."""
+"""The Kinesis stream: its shards, tags and limits, and PutRecords with retries."""

@@ -1,6 +1,6 @@
-"""Keeps changes that no record of the stream can hold, in S3 or a folder, and makes the references to them.
+"""Stores changes that are too large for any record, in S3 or a folder, and makes the references to them.
 
-An object is named after its content: a change that is published again is kept once.
+An object is named after its content's hash: a change that is published again is stored once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cdckit.claim_check import Kept, digest_of, reference
+from cdckit.claim_check import ObjectReference, digest_of, encode_reference
 from cdckit.errors import StreamError, UsageError
 from producer.records import Record
 
@@ -26,37 +26,37 @@ _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_
 
 
 class Store(Protocol):
-    """Where the objects are."""
+    """Where the objects are stored."""
 
-    def keep(self, name: str, body: bytes) -> str:
-        """Keep the object, durably, and return its URL. Raises StreamError."""
+    def store(self, name: str, body: bytes) -> str:
+        """Store the object durably and return its URL. Raises StreamError."""
 
 
-class Oversize:
-    """Turns a record into a reference, once the change in it is kept."""
+class ClaimCheck:
+    """Stores a record's change and returns a reference to it."""
 
     def __init__(self, store: Store, source: str) -> None:
         """`source` is the objects' folder in the store."""
         self._store, self._source = store, source
 
     def __call__(self, record: Record, packed: bytes) -> Record:
-        """The reference; `packed` is the record's data as gzip. Raises StreamError when it cannot be kept."""
+        """Return the reference; `packed` is the record's data as gzip. Raises StreamError when it cannot be stored."""
         digest = digest_of(packed)
-        url = self._store.keep(f"{self._source}/{digest}.json.gz", packed)
+        url = self._store.store(f"{self._source}/{digest}.json.gz", packed)
         return msgspec.structs.replace(
-            record, data=reference(record.data, record.table, Kept(url, digest, len(record.data)))
+            record, data=encode_reference(record.data, record.table, ObjectReference(url, digest, len(record.data)))
         )
 
 
-def open_oversize(url: str, source: str) -> Oversize | None:
-    """What the setting ``oversize`` names; None when it is empty. Raises UsageError."""
+def open_claim_check(url: str, source: str) -> ClaimCheck | None:
+    """Open the store that the setting ``oversize`` names; None when it is empty. Raises UsageError."""
     if not url:
         return None
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
-        return Oversize(_Bucket(parts.netloc, parts.path.strip("/")), source)
+        return ClaimCheck(_Bucket(parts.netloc, parts.path.strip("/")), source)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return Oversize(_Folder(Path(parts.path)), source)
+        return ClaimCheck(_Folder(Path(parts.path)), source)
     raise UsageError(
         f"oversize cannot be {url!r}", "use s3://BUCKET/PREFIX, or file:///FOLDER that consumers reach too"
     )
@@ -66,20 +66,20 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, name: str, body: bytes) -> str:
+    def store(self, name: str, body: bytes) -> str:
         path = self._folder / name
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(path)
+            temporary.replace(path)
             _sync(path.parent)
         except OSError as error:
             raise StreamError(
-                f"an oversized change cannot be kept in {self._folder}: {error}", "free the disk, or mend --oversize"
+                f"an oversized change cannot be stored in {self._folder}: {error}", "free disk space, or fix --oversize"
             ) from error
         return f"file://{quote(str(path))}"
 
@@ -89,14 +89,14 @@ class _Bucket:
         self._bucket, self._prefix = bucket, prefix
         self._client: S3Client | None = None
 
-    def keep(self, name: str, body: bytes) -> str:
+    def store(self, name: str, body: bytes) -> str:
         key = f"{self._prefix}/{name}" if self._prefix else name
         try:
             self._client = self._client or boto3.client("s3", config=_CONFIG)
             self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/gzip")
         except (ClientError, BotoCoreError) as error:
             raise StreamError(
-                f"an oversized change cannot be kept in s3://{self._bucket}/{self._prefix}: {error}",
+                f"an oversized change cannot be stored in s3://{self._bucket}/{self._prefix}: {error}",
                 "nothing was lost and the slot waits; check the bucket's name and region, and s3:PutObject on it",
             ) from error
         return f"s3://{self._bucket}/{key}"

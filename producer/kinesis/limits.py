@@ -1,4 +1,4 @@
-"""What Kinesis takes, and how much the producer holds at most."""
+"""The limits of Kinesis, and of what the producer holds in memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ MAX_ENTRIES = 500
 MAX_REQUEST_BYTES = 5 * 1024 * 1024
 """Bytes (data and partition keys) of one PutRecords request, unless the stream takes larger records."""
 MAX_PENDING = 6_000
-"""Records that were submitted and not yet accepted: above this many, nothing more is read."""
+"""Records submitted and not yet accepted: at this many, the producer reads no more."""
 MAX_PENDING_BYTES = 12 * 1024 * 1024
-"""The same bound in bytes."""
+"""The same limit in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may hold."""
+    """The limits of one request."""
 
     entries: int = MAX_ENTRIES
     size: int = MAX_REQUEST_BYTES
@@ -24,7 +24,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """What a stream takes: bytes of a record (data and key) and of a request, and entries of a request."""
+    """A stream's limits: bytes of a record (data and key) and of a request, and entries of a request."""
 
     record: int = 1024 * 1024
     request: int = MAX_REQUEST_BYTES

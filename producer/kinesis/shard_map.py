@@ -1,4 +1,4 @@
-"""Which shard a partition key belongs to: a stream's open shards by their hash ranges; pure."""
+"""Maps partition keys to shards, by the hash ranges of a stream's open shards; pure."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Shard:
 
 
 class ShardMap:
-    """The open shards of a stream, as they were when they were listed: a later split or merge makes it stale."""
+    """The open shards of a stream when they were listed: a later split or merge makes the map stale."""
 
     def __init__(self, shards: Iterable[Shard]) -> None:
-        """The shards' ranges together hold every hash key."""
+        """The ranges of `shards` together cover every hash key."""
         self.shards = sorted(shards, key=lambda shard: shard.low)
-        self._lows = [shard.low.to_bytes(16) for shard in self.shards]  # compared as MD5 gives them
+        self._lows = [shard.low.to_bytes(16) for shard in self.shards]  # compared with MD5 digests
 
     def of(self, partition_key: str) -> Shard:
-        """The shard that Kinesis would choose: MD5 of the key, as a number, within its range."""
+        """Return the shard that Kinesis selects: the one whose range holds the key's MD5."""
         return self.of_bytes(partition_key.encode())
 
     def of_bytes(self, partition_key: bytes) -> Shard:
-        """As `of`, for a key that is encoded already."""
+        """As `of`, for an encoded key."""
         if len(self.shards) == 1:
             return self.shards[0]
         digest = hashlib.md5(partition_key, usedforsecurity=False).digest()

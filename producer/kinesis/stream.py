@@ -1,4 +1,4 @@
-"""The Kinesis data stream as the producer needs it: its client, its open shards, its limits and its tags."""
+"""The Kinesis data stream: its client, its open shards, its limits and its tags."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_time
 
 
 def kinesis_client() -> KinesisClient:
-    """A client by the standard AWS settings; it does not retry, whoever holds the records does. Raises StreamError."""
+    """Return a client by the standard AWS settings, without retries: the publisher retries. Raises StreamError."""
     try:
         return boto3.client("kinesis", config=_CONFIG)
     except BotoCoreError as error:
-        raise translated(error, "no Kinesis client") from error
+        raise stream_error(error, "no Kinesis client") from error
 
 
-def translated(error: Exception, what: str) -> StreamError:
-    """Botocore's errors as StreamError, with what mends them."""
+def stream_error(error: Exception, what: str) -> StreamError:
+    """Return botocore's error as StreamError, with the command that fixes it."""
     text = " ".join(str(error).split())
     return StreamError(f"{what}: {text}", _hint(error))
 
@@ -51,30 +51,30 @@ class Stream:
     name: str
 
     def shards(self) -> ShardMap:
-        """The open shards. Raises StreamError when the stream is missing or unreachable."""
+        """Return the open shards. Raises StreamError when the stream is missing or unreachable."""
         try:
             pages = self.client.get_paginator("list_shards").paginate(StreamName=self.name)
             shards = [shard for page in pages for shard in page["Shards"]]
         except (ClientError, BotoCoreError) as error:
-            raise translated(error, f"cannot list the shards of the stream {self.name!r}") from error
+            raise stream_error(error, f"cannot list the shards of the stream {self.name!r}") from error
         still_open = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
         return ShardMap(Shard(shard["ShardId"], int(shard["HashKeyRange"]["StartingHashKey"])) for shard in still_open)
 
-    def bounds(self) -> StreamLimits:
-        """What the stream takes: 1 MiB a record, or up to 10 MiB where it is so set. Raises StreamError."""
+    def limits(self) -> StreamLimits:
+        """Return the stream's limits: records of 1 MiB, or up to 10 MiB where it is configured. Raises StreamError."""
         try:
             summary = self.client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]
         except (ClientError, BotoCoreError) as error:
-            raise translated(error, f"cannot describe the stream {self.name!r}") from error
+            raise stream_error(error, f"cannot describe the stream {self.name!r}") from error
         record = int(summary.get("MaxRecordSizeInKiB") or 1024) * 1024
         return StreamLimits(record) if record <= 1024 * 1024 else StreamLimits(record, request=10 * 1024 * 1024)
 
     def tag(self, name: str) -> str | None:
-        """A tag's value; None when the stream has no such tag. Raises StreamError."""
+        """Return a tag's value; None when the stream has no such tag. Raises StreamError."""
         try:
             tags = self.client.list_tags_for_stream(StreamName=self.name)["Tags"]
         except (ClientError, BotoCoreError) as error:
-            raise translated(error, f"cannot read the tags of the stream {self.name!r}") from error
+            raise stream_error(error, f"cannot read the tags of the stream {self.name!r}") from error
         return next((tag.get("Value", "") for tag in tags if tag["Key"] == name), None)
 
     def set_tag(self, name: str, value: str) -> None:
@@ -82,14 +82,14 @@ class Stream:
         try:
             self.client.add_tags_to_stream(StreamName=self.name, Tags={name: value})
         except (ClientError, BotoCoreError) as error:
-            raise translated(error, f"cannot tag the stream {self.name!r}") from error
+            raise stream_error(error, f"cannot tag the stream {self.name!r}") from error
 
 
 def _hint(error: Exception) -> str:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
     if code == "ResourceNotFoundException":
         return (
-            "create it: aws kinesis create-stream --stream-name NAME (for a sandbox: cdcctl local up), or mend --stream"
+            "create it: aws kinesis create-stream --stream-name NAME (for a sandbox: cdcctl local up), or fix --stream"
         )
     if code in (
         "AccessDeniedException",

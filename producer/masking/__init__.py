@@ -1,1 +1,1 @@
-"""Masks: values that must not leave the database in plain text."""
+"""Masks values that must not leave the database in plain text."""

@@ -1,44 +1,48 @@
-"""Masks over the columns of rows that were read: a column at a time, before anything else sees its values; pure.
+"""Masks rows that COPY read, a column at a time, before anything else sees the values; pure.
 
-What leaves the host is what `producer.masking.masker` makes of the same row in wal2json's text.
+The result is what `producer.masking.masker` makes of the same row in wal2json's text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from producer.masking.masker import Masks
-from producer.postgres.catalog import Cell, Shape
+import msgspec
+
+from cdckit.relation import RelationColumn
+from producer.masking.masker import Masker
+from producer.postgres.catalog import SizedRelation
 
 NULL = b"\\N"
-"""COPY's null; a value that is this text has two backslashes."""
+"""COPY's null; a value with this very text has two backslashes."""
 _TEXT = 25
 
 
-class Hiding:
-    """One table's masked columns. `shape` is how the table looks once they are masked."""
+class CopyMasker:
+    """Masks the columns of one table. `relation` describes the table after masking."""
 
-    def __init__(self, shape: Shape, masks: Masks) -> None:
-        """Raises UsageError when a mask would not hide what it is meant to."""
-        names = [cell.name for cell in shape.cells]
-        rules = masks.rules(shape.table, names, shape.key) if masks.covers(shape.table) else [None] * len(names)
-        self._masks = masks
+    def __init__(self, relation: SizedRelation, masker: Masker) -> None:
+        """Raises UsageError when a masked column is missing, or when a mask would make keys equal."""
+        names = [column.name for column in relation.columns]
+        rules: Sequence[str | None] = [None] * len(names)
+        if masker.covers(relation.table):
+            rules = masker.column_rules(relation.table, names, relation.key)
+        self._masker = masker
         self._rules = [(at, rule) for at, rule in enumerate(rules) if rule is not None]
-        cells = [_masked(cell, rule) for cell, rule in zip(shape.cells, rules, strict=True)]
-        self.shape = replace(shape, cells=cells)
+        columns = [_masked_column(column, rule) for column, rule in zip(relation.columns, rules, strict=True)]
+        self.relation = msgspec.structs.replace(relation, columns=columns)
 
-    def hide(self, columns: list[list[bytes]]) -> None:
-        """Put the masked values in place of the plain ones, which are COPY's, escaped as JSON's are."""
+    def mask(self, columns: list[list[bytes]]) -> None:
+        """Replace the plain values, which are COPY's with JSON escapes, by the masked ones."""
         for at, rule in self._rules:
-            columns[at] = self._hidden(rule, columns[at])
+            columns[at] = self._masked_values(rule, columns[at])
 
-    def _hidden(self, rule: str, values: Sequence[bytes]) -> list[bytes]:
+    def _masked_values(self, rule: str, values: Sequence[bytes]) -> list[bytes]:
         if rule == "null":
             return [NULL] * len(values)
-        text = self._masks.text
-        return [NULL if value == NULL else text(rule, value) for value in values]
+        mask_text = self._masker.mask_text
+        return [NULL if value == NULL else mask_text(rule, value) for value in values]
 
 
-def _masked(cell: Cell, rule: str | None) -> Cell:
-    return cell if rule in (None, "null") else Cell(cell.name, "text", _TEXT)
+def _masked_column(column: RelationColumn, rule: str | None) -> RelationColumn:
+    return column if rule in (None, "null") else RelationColumn(column.number, column.name, "text", _TEXT)

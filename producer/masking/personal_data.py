@@ -1,4 +1,4 @@
-"""Which columns look as if they held personal data, by their names alone; pure."""
+"""Finds columns whose names suggest personal data; pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
 def looks_personal(columns: Iterable[tuple[Table, str]], masks: Sequence[Mask]) -> list[str]:
-    """The columns, as ``public.users.email``, whose names look personal and that no mask covers; by name alone."""
+    """Return the columns, as ``public.users.email``, whose names look personal and that no mask covers."""
     return [
         f"{table}.{quote_name(column)}"
         for table, column in columns

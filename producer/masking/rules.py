@@ -1,4 +1,4 @@
-"""Masks as they are written, ``public.users.email=hash``: how they are read, and whether they can be meant; pure."""
+"""Parses masks, ``public.users.email=hash``, and checks them against the published columns; pure."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Mask:
     exact: bool
 
     def covers(self, table: Table) -> bool:
-        """Whether it may have a column of this table in mind."""
+        """True when the mask may match a column of this table."""
         return _matches(table.schema, self.schema, self.exact) and _matches(table.name, self.table, self.exact)
 
     def matches(self, table: Table, column: str) -> bool:
-        """Whether it masks this column."""
+        """True when it masks this column."""
         return self.covers(table) and _matches(column, self.column, self.exact)
 
     def __str__(self) -> str:
@@ -40,8 +40,8 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the source; `key` says whether it is part of the primary key or of the replica identity's index."""
+class TableColumn:
+    """A column of the source; `key`: it is part of the primary key or of the replica identity's index."""
 
     table: Table
     name: str
@@ -49,9 +49,9 @@ class Column:
 
 
 def parse_masks(text: str) -> tuple[Mask, ...]:
-    """Read ``public.users.email=hash,*.*.phone=last4``. Raises UsageError.
+    """Parse ``public.users.email=hash,*.*.phone=last4``. Raises UsageError.
 
-    ``users.email`` is in the schema public; names in double quotes are taken as they are, others may be globs.
+    ``users.email`` is in the schema public; names in double quotes are exact, others may be globs.
     """
     found, at = list[Mask](), 0
     while text[at:].strip():
@@ -66,26 +66,26 @@ def parse_masks(text: str) -> tuple[Mask, ...]:
     return tuple(found)
 
 
-def check_masks(masks: Sequence[Mask], columns: Sequence[Column]) -> list[Mask]:
-    """Compare the masks with the published tables' columns; the globs that match nothing (yet) are returned.
+def check_masks(masks: Sequence[Mask], columns: Sequence[TableColumn]) -> list[Mask]:
+    """Check the masks against the published tables' columns; return the globs that match nothing (yet).
 
-    Raises UsageError when an exact one names no column, or when a rule would make a key's values equal.
+    Raises UsageError when an exact one names no column, or when a rule would make different keys equal.
     """
-    idle = []
+    unmatched = []
     for mask in masks:
-        hit = [column for column in columns if mask.matches(column.table, column.name)]
-        if not hit and mask.exact:
+        matching = [column for column in columns if mask.matches(column.table, column.name)]
+        if not matching and mask.exact:
             raise UsageError(f"mask {mask}: there is no such column in a published table", _unknown(mask, columns))
-        if not hit:
-            idle.append(mask)
-        for column in hit:
+        if not matching:
+            unmatched.append(mask)
+        for column in matching:
             if column.key and mask.rule != "hash" and rule_of(masks, column.table, column.name) == mask.rule:
                 raise collides(column.table, column.name, mask.rule)
-    return idle
+    return unmatched
 
 
 def rule_of(masks: Iterable[Mask], table: Table, column: str) -> str | None:
-    """The rule for a column: that of the first mask that matches."""
+    """Return the rule for a column: that of the first mask that matches."""
     return next((mask.rule for mask in masks if mask.matches(table, column)), None)
 
 
@@ -111,16 +111,16 @@ def _matches(name: str, pattern: str, exact: bool) -> bool:
 
 
 def collides(table: Table, column: str, rule: str) -> UsageError:
-    """The error of a rule that would make keys equal."""
+    """Return the error for a rule that would make different keys equal."""
     return UsageError(
         f"{table}.{quote_name(column)} is part of the key: as {rule!r}, rows that differ would have one key",
         "mask a key with hash: its values stay distinct and join with other hashed columns",
     )
 
 
-def _unknown(mask: Mask, columns: Sequence[Column]) -> str:
+def _unknown(mask: Mask, columns: Sequence[TableColumn]) -> str:
     table = Table(mask.schema, mask.table)
-    there = [column.name for column in columns if column.table == table]
-    if there:
-        return f"columns of {table}: {', '.join(there)}"
+    known_columns = [column.name for column in columns if column.table == table]
+    if known_columns:
+        return f"columns of {table}: {', '.join(known_columns)}"
     return "is the table published (--table)? are the names right? partitions have names of their own: use a glob"

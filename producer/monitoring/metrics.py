@@ -1,4 +1,4 @@
-"""The producer's figures for Prometheus, read when they are scraped: the hot path counts in plain integers."""
+"""The producer's metrics for Prometheus, computed when they are scraped: the hot path counts in plain integers."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cdckit.position import Lsn
-from producer.kinesis.publisher import Figures, Publisher
-from producer.postgres.slot_monitor import SlotGuard
+from producer.kinesis.publisher import PublishCounts, Publisher
+from producer.postgres.slot_monitor import SlotMonitor
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
-class Meter(Collector):
-    """Figures of a whole run: those of the publisher at work, and of all before it."""
+class ProducerMetrics(Collector):
+    """Metrics of a whole run: the counts of the current publisher, and of all before it."""
 
     def __init__(self, source: str) -> None:
-        """`source` is every metric's label."""
+        """`source` labels every metric."""
         self._source = source
-        self._before = Figures()
+        self._before = PublishCounts()
         self._publisher: Publisher | None = None
-        self.guard: SlotGuard | None = None
+        self.slot_monitor: SlotMonitor | None = None
         self.acknowledged = Lsn(0)
         self.newest_commit = ""
         """When the newest acknowledged transaction was committed; empty before the first."""
-        self.turned = time.monotonic()
+        self.last_report = time.monotonic()
         """When the relay last reported to the slot: about once a second while it is connected."""
         self.registry = CollectorRegistry()
         self._latency = Histogram(
-            "cdc_commit_to_ack_seconds", "From commit to acknowledgement, one sample an acknowledgement", ["source"],
+            "cdc_commit_to_ack_seconds", "From commit to acknowledgement, one sample per acknowledgement", ["source"],
             registry=self.registry, buckets=_BUCKETS,
         ).labels(source)  # fmt: skip
         self.registry.register(self)
 
     def follow(self, publisher: Publisher) -> None:
-        """A new publisher is at work; what the last one did stays counted."""
-        self._before, self._publisher = self.figures, publisher
+        """Count a new publisher from now on; the last one's counts are kept."""
+        self._before, self._publisher = self.counts, publisher
 
     @property
-    def figures(self) -> Figures:
-        """The whole run's figures so far."""
+    def counts(self) -> PublishCounts:
+        """The whole run's counts so far."""
         if self._publisher is None:
             return self._before
-        now = self._publisher.figures
-        names = [field.name for field in fields(Figures)]
-        return Figures(**{name: getattr(self._before, name) + getattr(now, name) for name in names})
+        now = self._publisher.counts
+        names = [field.name for field in fields(PublishCounts)]
+        return PublishCounts(**{name: getattr(self._before, name) + getattr(now, name) for name in names})
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Changes that were read and that the stream has not accepted yet."""
         return self._publisher.pending if self._publisher else 0
 
     def on_acknowledged(self, flushed: Lsn, commit_time: str) -> None:
-        """The relay acknowledged up to `flushed`; the newest commit in it has this time."""
-        self.turned = time.monotonic()
+        """Record that the relay acknowledged up to `flushed`; the newest commit in it has this time."""
+        self.last_report = time.monotonic()
         if flushed <= self.acknowledged:
             return
         self.acknowledged = flushed
@@ -68,38 +68,44 @@ class Meter(Collector):
             self._latency.observe(_age(commit_time))
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus scrapes."""
-        figures, publisher = self.figures, self._publisher
-        yield self._counter("changes", "Changes that the stream accepted", figures.accepted)
-        yield self._counter("records", "Kinesis records that the stream accepted", figures.accepted_records)
-        yield self._counter("bytes", "Bytes that the stream accepted", figures.accepted_bytes)
-        yield self._counter("put_requests", "PutRecords requests sent", figures.requests)
-        yield self._counter("compressed", "Changes compressed to fit into a record", figures.compressed)
-        yield self._counter("oversized", "Changes kept beside the stream, which has a reference", figures.oversized)
-        retries = CounterMetricFamily("cdc_retries", "What was sent again, by why", labels=["source", "why"])
+        """Yield what Prometheus scrapes."""
+        counts, publisher = self.counts, self._publisher
+        yield self._counter("changes", "Changes that the stream accepted", counts.accepted)
+        yield self._counter("records", "Kinesis records that the stream accepted", counts.accepted_records)
+        yield self._counter("bytes", "Bytes that the stream accepted", counts.accepted_bytes)
+        yield self._counter("put_requests", "PutRecords requests sent", counts.requests)
+        yield self._counter("compressed", "Changes compressed to fit into a record", counts.compressed)
+        yield self._counter("oversized", "Changes stored beside the stream, which has a reference", counts.oversized)
+        retries = CounterMetricFamily(
+            "cdc_retries", "Records and requests sent again, by reason", labels=["source", "why"]
+        )
         for why, count in (
-            ("refused", figures.refused), ("failed", figures.failed_requests), ("strayed", figures.strayed),
+            ("refused", counts.refused), ("failed", counts.failed_requests), ("strayed", counts.misrouted),
         ):  # fmt: skip
             retries.add_metric([self._source, why], count)
         yield retries
-        yield self._gauge("requests_in_flight", "PutRecords requests in flight", publisher.flying if publisher else 0)
-        yield self._gauge("pending_changes", "Read and not yet accepted", self.waiting)
+        yield self._gauge(
+            "requests_in_flight", "PutRecords requests in flight", publisher.in_flight if publisher else 0
+        )
+        yield self._gauge("pending_changes", "Read and not yet accepted", self.pending)
         yield self._gauge("pending_bytes", "Their bytes", publisher.pending_bytes if publisher else 0)
-        lag = _age(self.newest_commit) if self.waiting and self.newest_commit else 0.0
+        lag = _age(self.newest_commit) if self.pending and self.newest_commit else 0.0
         yield self._gauge("lag_seconds", "Age of the last acknowledged commit while changes wait, else 0", lag)
         yield self._gauge("acknowledged_lsn", "Position acknowledged to the slot, in bytes", int(self.acknowledged))
         yield from self._slot()
 
     def _slot(self) -> Iterator[Metric]:
-        state, verdict = (self.guard.state, self.guard.verdict) if self.guard else (None, None)
-        if state is None or verdict is None:
+        state, status = (self.slot_monitor.state, self.slot_monitor.status) if self.slot_monitor else (None, None)
+        if state is None or status is None:
             return
         yield self._gauge("slot_retained_bytes", "WAL that the slot keeps from removal", state.retained)
-        yield self._gauge("slot_budget_share", "Share of the smaller of the WAL limits, 0 without one", verdict.share)
-        status = GaugeMetricFamily("cdc_slot_wal_status", "1 for the slot's wal_status", labels=["source", "status"])
+        yield self._gauge("slot_budget_share", "Share of the smaller of the WAL limits, 0 without one", status.share)
+        wal_status = GaugeMetricFamily(
+            "cdc_slot_wal_status", "1 for the slot's wal_status", labels=["source", "status"]
+        )
         for name in ("reserved", "extended", "unreserved", "lost"):
-            status.add_metric([self._source, name], float(state.wal_status == name))
-        yield status
+            wal_status.add_metric([self._source, name], float(state.wal_status == name))
+        yield wal_status
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(f"cdc_{name}", text, labels=["source"])

@@ -1,4 +1,4 @@
-"""The source's connection string, completed by a secret of Secrets Manager or a token of RDS IAM authentication."""
+"""Completes the source's connection string with a secret of Secrets Manager or an RDS IAM authentication token."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdckit.errors import SourceError
-from cdckit.runtime.settings import Settings, yes
-from producer.postgres.connection import join, parse
+from cdckit.runtime.settings import Settings, is_yes
+from producer.postgres.dsn import join_dsn, parse_dsn
 
-_KEEP_SECONDS = 300.0  # after a rotation the new password is known this late at the most
+_CACHE_SECONDS = 300.0  # after a rotation the new password is in use at most this much later
 _CONFIG = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3})
 _NAMES = {"username": "user", "host": "host", "port": "port", "dbname": "dbname"}
-"""What the secrets that RDS makes call the parts of a connection string; those it manages have only the first."""
+"""Keys of the secrets that RDS makes, and the parts of a connection string; managed secrets have only the first."""
 
 
 class SourceDsn:
-    """Called for each connection. `dsn` itself; with the secret's user and password; or with a token in its place.
+    """Returns the connection string for a new connection: `dsn`, completed by the secret or by a token.
 
-    A secret wins over `dsn` in user and password, `dsn` over the secret in all else. Raises SourceError; neither it
-    nor anything else here quotes what the secret holds.
+    User and password come from the secret, everything else from `dsn` where it has it. Raises SourceError; no error
+    quotes what the secret holds.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is asked before the first call."""
+        """Make no request before the first call."""
         self._settings = settings
-        self._made, self._until = "", 0.0
+        self._cached, self._until = "", 0.0
 
     def __call__(self) -> str:
-        """The connection string for a connection that is made now."""
-        if yes(self._settings.iam_auth):
-            return _with_token(parse(self._settings.dsn))
+        """Return the connection string for a connection that is opened now."""
+        if is_yes(self._settings.iam_auth):
+            return _with_token(parse_dsn(self._settings.dsn))
         if not self._settings.dsn_secret:
             return self._settings.dsn
         if time.monotonic() >= self._until:
-            self._made = _with_secret(parse(self._settings.dsn), self._settings.dsn_secret)
-            self._until = time.monotonic() + _KEEP_SECONDS
-        return self._made
+            self._cached = _with_secret(parse_dsn(self._settings.dsn), self._settings.dsn_secret)
+            self._until = time.monotonic() + _CACHE_SECONDS
+        return self._cached
 
 
 def _with_secret(parts: Mapping[str, str], name: str) -> str:
     text = _secret(name)
     if not text.lstrip().startswith("{"):
         try:
-            return join({**parse(text), **parts})
+            return join_dsn({**parse_dsn(text), **parts})
         except SourceError as error:
-            raise SourceError(f"the secret {name!r} holds no connection string that libpq takes", error.hint) from None
-    found = _fields(text, name)
-    known = {ours: str(found[theirs]) for theirs, ours in _NAMES.items() if theirs in found}
-    return join({**known, **parts, "user": known["user"], "password": str(found["password"])})
+            raise SourceError(
+                f"the secret {name!r} is not a connection string that libpq accepts", error.hint
+            ) from None
+    fields = _fields(text, name)
+    known = {ours: str(fields[theirs]) for theirs, ours in _NAMES.items() if theirs in fields}
+    return join_dsn({**known, **parts, "user": known["user"], "password": str(fields["password"])})
 
 
 def _fields(text: str, name: str) -> Mapping[str, object]:
     try:
-        found = msgspec.json.decode(text, type=dict[str, object])
+        fields = msgspec.json.decode(text, type=dict[str, object])
     except msgspec.MsgspecError:
-        found = {}
-    if not {"username", "password"} <= found.keys():
+        fields = {}
+    if not {"username", "password"} <= fields.keys():
         raise SourceError(
-            f"the secret {name!r} is no JSON object with username and password",
+            f"the secret {name!r} is not a JSON object with username and password",
             'store {"username": "…", "password": "…"} (host, port and dbname may be there too), or a connection string',
         )
-    return found
+    return fields
 
 
 def _secret(name: str) -> str:
@@ -76,14 +78,14 @@ def _secret(name: str) -> str:
     except (ClientError, BotoCoreError) as error:
         raise SourceError(
             f"cannot read the secret {name!r}: {' '.join(str(error).split())}",
-            "mend --dsn-secret (CDC_DSN_SECRET), or allow it: cdcctl aws policy producer; in a VPC without NAT it "
+            "fix --dsn-secret (CDC_DSN_SECRET), or allow it: cdcctl aws policy producer; in a VPC without NAT it "
             "needs the endpoint of Secrets Manager",
         ) from error
     return str(answer.get("SecretString", ""))
 
 
 def _with_token(parts: Mapping[str, str]) -> str:
-    """A token is signed here, without a request, and opens connections for 15 minutes; RDS takes it over TLS only."""
+    """Add a token: signed here without a request, valid to connect for 15 minutes; RDS requires TLS with it."""
     host, user = parts.get("host") or os.environ.get("PGHOST"), parts.get("user") or os.environ.get("PGUSER")
     port = parts.get("port") or os.environ.get("PGPORT") or "5432"
     if not host or not user:
@@ -94,4 +96,4 @@ def _with_token(parts: Mapping[str, str]) -> str:
         raise SourceError(
             f"cannot sign a token for {user} at {host}: {error}", "check AWS_REGION and the role"
         ) from error
-    return join({"sslmode": "require", **parts, "host": host, "port": port, "user": user, "password": token})
+    return join_dsn({"sslmode": "require", **parts, "host": host, "port": port, "user": user, "password": token})

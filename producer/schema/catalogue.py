@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cdckit.change import Table
+from producer.postgres.catalog import shapes
 from producer.postgres.connection import Source
-from producer.postgres.relations import relations
 from producer.schema.tracker import Catalogue
 
 
@@ -18,4 +18,4 @@ def catalogue(source: Source) -> Catalogue:
         by_name = "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
         return exists(by_name, table.schema, table.name)
 
-    return Catalogue(relations(source), name_exists, lambda oid: exists("WHERE c.oid = %s", oid))
+    return Catalogue(shapes(source), name_exists, lambda oid: exists("WHERE c.oid = %s", oid))

@@ -8,12 +8,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from cdckit.runtime.settings import Settings
+from producer.postgres.catalog import shape_of
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.postgres.relations import relation_of
 from producer.schema.tracker import Refill
-from producer.snapshot.backfill import Asked, backfill, opened
-from producer.snapshot.reset import reset
+from producer.snapshot.backfill import BackfillRequest, backfill, open_endpoints
+from producer.snapshot.reset import publish_reset
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +27,16 @@ class Refiller:
     def __call__(self, refill: Refill, stopping: Callable[[], bool]) -> bool:
         """Make the satellites right; False when it was stopped before its end. Raises CdcError."""
         with closing(Source(SourceDsn(self.settings)())) as source:
-            exists = relation_of(source, refill.table) is not None
+            exists = shape_of(source, refill.table) is not None
         if exists:
             return self._publish(refill, stopping)
         if refill.reset:
-            with opened(self.settings) as place, closing(Source(place.dsn())) as source:
-                reset(place, source, refill.table, refill.reason)
+            with open_endpoints(self.settings) as endpoints, closing(Source(endpoints.dsn())) as source:
+                publish_reset(endpoints, source, refill.table, refill.reason)
         return True
 
     def _publish(self, refill: Refill, stopping: Callable[[], bool]) -> bool:
-        asked = Asked([refill.table], reset=refill.reset, reason=refill.reason)
+        asked = BackfillRequest([refill.table], reset=refill.reset, reason=refill.reason)
         figures, done = backfill(self.settings, asked, stopping, lambda _figures: None)
         if done:
             logger.info("published %s rows of %s again", f"{figures.rows:,}", refill.table)

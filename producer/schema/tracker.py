@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cdckit.change import Table
-from cdckit.envelope import Column, Row
+from cdckit.envelope import WireColumn, WireRow
 from cdckit.relation import Relation, compare
 
 _FIRST_USER_OID = 16_384
@@ -96,7 +96,7 @@ class SchemaTracker:
         ]
         return self._request(found)
 
-    def check(self, seen: Iterable[Row], now: Catalogue) -> Sequence[Refill]:
+    def check(self, seen: Iterable[WireRow], now: Catalogue) -> Sequence[Refill]:
         """Compare rows that were just published with the catalogue; the refills that follow.
 
         A row of another shape than the catalogue's was written before DDL that no look of this tracker saw.
@@ -133,7 +133,7 @@ def _refills(before: Relation | None, after: Relation, names: set[Table]) -> Ite
     yield Refill(after.table, reason, reset=change.rekeyed or change.moved)
 
 
-def _stale(row: Row, now: Catalogue) -> Refill | None:
+def _stale(row: WireRow, now: Catalogue) -> Refill | None:
     table = Table(row.schema, row.table)
     relation = now.relations.get(table)
     if relation is None:
@@ -152,11 +152,11 @@ def _stale(row: Row, now: Catalogue) -> Refill | None:
     return None
 
 
-def _key_differs(row: Row, relation: Relation) -> bool:
+def _key_differs(row: WireRow, relation: Relation) -> bool:
     return _names(row.pk) != list(relation.primary_key) or any(_retyped(column, relation) for column in row.pk)
 
 
-def _differing_columns(row: Row, relation: Relation) -> Sequence[str]:
+def _differing_columns(row: WireRow, relation: Relation) -> Sequence[str]:
     """Columns that the row has and the table no longer, of another type, or that old rows show without having them."""
     shown = set(_names(row.columns))
     found = [column.name for column in row.columns if relation.shows(column.name) is None or _retyped(column, relation)]
@@ -165,11 +165,11 @@ def _differing_columns(row: Row, relation: Relation) -> Sequence[str]:
     return found
 
 
-def _retyped(column: Column, relation: Relation) -> bool:
+def _retyped(column: WireColumn, relation: Relation) -> bool:
     now = relation.shows(column.name)
     comparable = bool(column.type) and now is not None and now.type_oid < _FIRST_USER_OID
     return now is not None and comparable and now.type != column.type
 
 
-def _names(columns: Iterable[Column]) -> list[str]:
+def _names(columns: Iterable[WireColumn]) -> list[str]:
     return [column.name for column in columns]

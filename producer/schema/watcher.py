@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from queue import Empty, SimpleQueue
 
-from cdckit.envelope import Row
+from cdckit.envelope import WireRow
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
@@ -35,7 +35,7 @@ class SchemaWatcher:
         """`dsn` is asked before each look. Without `refill` the command to run is logged instead."""
         self._dsn, self._refill, self._seconds = dsn, refill, seconds
         self._path = shapes_file(settings)
-        self._seen: SimpleQueue[Row] = SimpleQueue()
+        self._seen: SimpleQueue[WireRow] = SimpleQueue()
         self.shapes = TableShapes(self._seen.put)
         """What the router shares with this: a row of a new shape is compared with the catalogue soon."""
         self._tracker = SchemaTracker(TableFilter.parse(settings.table, settings.exclude_table).wants)
@@ -81,8 +81,8 @@ class SchemaWatcher:
         if self.pending:
             self._wake.set()
 
-    def _drain(self) -> Sequence[Row]:
-        found = list[Row]()
+    def _drain(self) -> Sequence[WireRow]:
+        found = list[WireRow]()
         try:
             while True:
                 found.append(self._seen.get_nowait())

@@ -1,1 +1,1 @@
-"""Rows that are in the database already, put on the stream: snapshot, backfill and repair."""
+"""Publishes rows that exist already in the database: initial snapshot, backfill and repair."""

@@ -1,8 +1,8 @@
-"""A fill: rows that are in the database already, put on the stream beside the changes; snapshot, backfill and repair.
+"""Coordinates a snapshot: publishes existing rows beside the changes, for initial snapshot, backfill and repair.
 
-Each row has a position below all changes that its reading did not see (`producer.snapshot.watermark`), so it loses
-against every one of them in every satellite, whichever comes first. A range counts as done, durably, once the stream
-has accepted its every row. Worker processes read (`producer.snapshot.worker_pool`).
+Each row has a position below all changes that its read did not see (`producer.snapshot.watermark`), so every satellite
+prefers those changes, whichever comes first. A range of rows is finished, durably, once the stream has accepted all of
+its rows. Worker processes read the ranges (`producer.snapshot.worker_pool`).
 """
 
 from __future__ import annotations
@@ -12,231 +12,221 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdckit.change import Table
 from cdckit.errors import SourceError
 from cdckit.runtime.settings import Settings
-from producer.kinesis.publisher import Target
-from producer.masking.masker import Masks
-from producer.postgres.catalog import Shape, shapes
+from cdckit.runtime.signals import sleep_until_stopped
+from producer.kinesis.target import Target
+from producer.masking.masker import Masker
+from producer.postgres.catalog import SizedRelation, relations
 from producer.postgres.connection import Source
-from producer.postgres.replication_slot import Exported
+from producer.postgres.replication_slot import ExportedSnapshot
 from producer.records import Origin
-from producer.snapshot.checkpoint import Part, Plan, Progress
-from producer.snapshot.chunks import cut, expected
-from producer.snapshot.protocol import Accepted, Base, Ended, Failed, Finished, Job, Report, Said, Todo
-from producer.snapshot.worker_pool import Crew
+from producer.snapshot.checkpoint import Plan, SnapshotCheckpoint, TablePlan
+from producer.snapshot.chunks import estimate_rows, split_table
+from producer.snapshot.progress import ProgressCallback, SnapshotProgress
+from producer.snapshot.protocol import (
+    BaseSnapshot,
+    Job,
+    LogLine,
+    RangeFinished,
+    RangeTask,
+    Report,
+    RowsAccepted,
+    WorkerEnded,
+    WorkerFailed,
+)
+from producer.snapshot.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-ROWS_A_RANGE = 10_000
-WORKERS = 2
-_RETRY_MOST, _TELL_SECONDS = 15.0, 0.5
+ROWS_PER_RANGE = 10_000
+DEFAULT_WORKERS = 2
+_MAX_RETRY_SECONDS, _PROGRESS_SECONDS = 15.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class Endpoints:
     """Where the rows come from and where they go."""
 
     settings: Settings
     dsn: Callable[[], str]
     origin: Origin
-    masks: Masks
+    masker: Masker
     target: Target
 
-    def progress(self, name: str) -> Progress:
-        """The file in which a fill of this name keeps what it has done."""
-        return Progress(folder(self.settings) / f"{name}.progress")
+    def checkpoint(self, name: str) -> SnapshotCheckpoint:
+        """Open the checkpoint file of the snapshot with this name."""
+        return SnapshotCheckpoint(checkpoint_folder(self.settings) / f"{name}.progress")
 
 
-def folder(settings: Settings) -> Path:
-    """Where fills keep what they have done."""
+def checkpoint_folder(settings: Settings) -> Path:
+    """Return the folder of the checkpoint files."""
     return settings.folder / "fills"
 
 
-def begun(settings: Settings, name: str) -> bool:
+def has_plan(settings: Settings, name: str) -> bool:
     """Whether an earlier run of this fill has a plan, which the next one continues."""
-    path = folder(settings) / f"{name}.progress"
+    path = checkpoint_folder(settings) / f"{name}.progress"
     return path.exists() and path.stat().st_size > 0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to read: `kind` is told in each record's annotation, `where` is an SQL condition, `rate` rows a second."""
+class SnapshotRequest:
+    """What to read: `kind` goes into each record's annotation, `where` is an SQL condition, `rate` is rows/s."""
 
     name: str
     kind: str
     tables: Sequence[Table]
     where: str = ""
     rate: float | None = None
-    workers: int = WORKERS
+    workers: int = DEFAULT_WORKERS
 
 
-@dataclass(slots=True)
-class Figures:
-    """How far a fill is: rows that the stream has, of about `total`; `before` of them came in an earlier run."""
+def run_snapshot(
+    endpoints: Endpoints,
+    request: SnapshotRequest,
+    stopping: Callable[[], bool],
+    on_progress: ProgressCallback,
+    exported: ExportedSnapshot | None = None,
+) -> tuple[SnapshotProgress, bool]:
+    """Publish the rows; resume where an earlier run of this name ended. True when all of them are on the stream.
 
-    rows: int = 0
-    total: int = 0
-    before: int = 0
-    tables: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """How long this run takes."""
-        return time.monotonic() - self.started
-
-    @property
-    def rate(self) -> float:
-        """Rows a second in this run."""
-        return (self.rows - self.before) / max(0.001, self.seconds)
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds that are left, as far as one can tell."""
-        return max(0, self.total - self.rows) / self.rate if self.rows > self.before else None
-
-
-Tell = Callable[[Figures], None]
-
-
-def fill(
-    where: Where, wanted: Wanted, stopping: Callable[[], bool], tell: Tell, exported: Exported | None = None
-) -> tuple[Figures, bool]:
-    """Publish the rows, going on where an earlier run of this name ended; True when all of them are on the stream.
-
-    `exported` reads from the slot's own snapshot; should that be lost, what is left is read as a backfill. While
-    PostgreSQL is away it is waited for. Raises StreamError, UsageError, and SourceError when it cannot even begin.
+    With `exported`, rows are read from the slot's own snapshot; if that is lost, the remaining ones are read as a
+    backfill. While PostgreSQL is down, wait for it. Raises StreamError, UsageError, and SourceError when not even the
+    first rows can be read.
     """
-    progress = where.progress(wanted.name)
+    checkpoint = endpoints.checkpoint(request.name)
     done = False
     try:
-        figures = _begin(where, wanted, progress)
+        progress = _plan(endpoints, request, checkpoint)
         delay = 0.5
         while True:
             try:
-                done = _Run(where, wanted, progress, figures, exported).run(stopping, tell)
-                return figures, done
+                done = _Attempt(endpoints, request, checkpoint, progress, exported).run(stopping, on_progress)
+                return progress, done
             except SourceError as error:
-                if stopping() or figures.rows == figures.before:
+                if stopping() or progress.rows == progress.before:
                     raise
-                logger.warning("%s; again in %.1f s", error.message, delay)
+                logger.warning("%s; next try in %.1f s", error.message, delay)
             exported = None
-            _sleep(delay, stopping)
-            delay = min(2 * delay, _RETRY_MOST)
+            sleep_until_stopped(delay, stopping)
+            delay = min(2 * delay, _MAX_RETRY_SECONDS)
     finally:
-        progress.close(forget=done)
+        checkpoint.close(forget=done)
 
 
-def _begin(where: Where, wanted: Wanted, progress: Progress) -> Figures:
-    """Make the plan, or take up the one that there is."""
-    with closing(Source(where.dsn())) as source:
-        there = {shape.table: shape for shape in shapes(source, set(wanted.tables).__contains__)}
-        sizes = {table: expected(source, shape, wanted.where) for table, shape in there.items()}
-        plan = progress.plan
-        if plan is None or plan.epoch != where.origin.epoch or not all(_fits(part, there) for part in plan.parts):
-            parts = [Part(table, cut(source, shape, ROWS_A_RANGE)) for table, shape in there.items()]
-            progress.begin(Plan(where.origin.epoch, parts))
+def _plan(endpoints: Endpoints, request: SnapshotRequest, checkpoint: SnapshotCheckpoint) -> SnapshotProgress:
+    """Make a plan, or resume the checkpoint's one if it still fits the tables."""
+    with closing(Source(endpoints.dsn())) as source:
+        found = {relation.table: relation for relation in relations(source, set(request.tables).__contains__)}
+        sizes = {table: estimate_rows(source, relation, request.where) for table, relation in found.items()}
+        plan = checkpoint.plan
+        if plan is None or plan.epoch != endpoints.origin.epoch or not all(_fits(part, found) for part in plan.parts):
+            parts = [
+                TablePlan(table, split_table(source, relation, ROWS_PER_RANGE)) for table, relation in found.items()
+            ]
+            checkpoint.begin(Plan(endpoints.origin.epoch, parts))
         else:
-            logger.info("going on: %d ranges with %s rows are done already", len(progress.done), f"{progress.rows:,}")
-    assert progress.plan is not None
-    total = max(sum(sizes.get(part.table, 0) for part in progress.plan.parts), progress.rows)
-    return Figures(progress.rows, total, progress.rows, len(progress.plan.parts))
+            rows = f"{checkpoint.rows:,}"
+            logger.info("resuming: %d ranges with %s rows are already published", len(checkpoint.done), rows)
+    assert checkpoint.plan is not None
+    total = max(sum(sizes.get(part.table, 0) for part in checkpoint.plan.parts), checkpoint.rows)
+    return SnapshotProgress(checkpoint.rows, total, checkpoint.rows, len(checkpoint.plan.parts))
 
 
-def _fits(part: Part, there: dict[Table, Shape]) -> bool:
-    """Whether the table still has the key whose ranges these are; one that was dropped has no rows to read."""
-    bounds = [one.upto for one in part.ranges if one.upto is not None]
-    return part.table not in there or not bounds or len(bounds[0]) == max(1, len(there[part.table].key))
+def _fits(part: TablePlan, found: dict[Table, SizedRelation]) -> bool:
+    """True when the table still has the key that its ranges were made for; a dropped table has no rows to read."""
+    bounds = [key_range.up_to for key_range in part.ranges if key_range.up_to is not None]
+    return part.table not in found or not bounds or len(bounds[0]) == max(1, len(found[part.table].key))
 
 
-class _Run:
-    """One attempt: processes that read and publish, and this one, which keeps account."""
+class _Attempt:
+    """One attempt: runs the worker processes and writes the checkpoint."""
 
     def __init__(
-        self, where: Where, wanted: Wanted, progress: Progress, figures: Figures, exported: Exported | None
+        self,
+        endpoints: Endpoints,
+        request: SnapshotRequest,
+        checkpoint: SnapshotCheckpoint,
+        progress: SnapshotProgress,
+        exported: ExportedSnapshot | None,
     ) -> None:
-        self._where, self._wanted, self._progress, self._figures = where, wanted, progress, figures
-        self._exported, self._told, self._before = exported, 0.0, progress.rows
+        self._endpoints, self._request, self._checkpoint, self._progress = endpoints, request, checkpoint, progress
+        self._exported, self._reported_at, self._before = exported, 0.0, checkpoint.rows
         self._accepted: dict[int, int] = {}
-        self._failed: Failed | None = None
+        self._failed: WorkerFailed | None = None
 
-    def run(self, stopping: Callable[[], bool], tell: Tell) -> bool:
-        todo = self._todo()
-        left = len(todo)
-        with Crew(self._where.settings, self._jobs(todo)) as crew:
-            while crew.busy:
+    def run(self, stopping: Callable[[], bool], on_progress: ProgressCallback) -> bool:
+        tasks = self._remaining_tasks()
+        left = len(tasks)
+        with WorkerPool(self._endpoints.settings, self._jobs(tasks)) as workers:
+            while workers.busy:
                 if self._failed is not None or stopping():
-                    crew.stop()
-                for at, report in crew.reports(0.1):
-                    left -= isinstance(report, Finished)
-                    self._take(at, report)
-                self._tell(tell)
-        self._tell(tell, at_once=True)
+                    workers.stop()
+                for worker, report in workers.reports(0.1):
+                    left -= isinstance(report, RangeFinished)
+                    self._on_report(worker, report)
+                self._report_progress(on_progress)
+        self._report_progress(on_progress, at_once=True)
         if self._failed is not None:
-            raise self._failed.error()
+            raise self._failed.to_error()
         return left == 0
 
-    def _todo(self) -> list[Todo]:
-        """The ranges that are still to be read, those of all tables taking turns; a table that is gone has none."""
-        plan, done = self._progress.plan, self._progress.done
+    def _remaining_tasks(self) -> list[RangeTask]:
+        """Return the unfinished ranges, alternating between tables; a dropped table has none."""
+        plan, done = self._checkpoint.plan, self._checkpoint.done
         assert plan is not None
-        with closing(Source(self._where.dsn())) as source:
-            there = {shape.table for shape in shapes(source, {part.table for part in plan.parts}.__contains__)}
+        with closing(Source(self._endpoints.dsn())) as source:
+            found = {relation.table for relation in relations(source, {part.table for part in plan.parts}.__contains__)}
         return [
-            Todo(at, number, part.table, part.ranges[number])
+            RangeTask(index, number, part.table, part.ranges[number])
             for number in range(max((len(part.ranges) for part in plan.parts), default=0))
-            for at, part in enumerate(plan.parts)
-            if part.table in there and number < len(part.ranges) and (at, number) not in done
+            for index, part in enumerate(plan.parts)
+            if part.table in found and number < len(part.ranges) and (index, number) not in done
         ]
 
-    def _jobs(self, todo: Sequence[Todo]) -> list[Job]:
-        """Each process has its share of every table; no two have rows of one place in the log."""
-        wanted, shares, taken = self._wanted, defaultdict[int, list[Todo]](list), Counter[int]()
-        for one in todo:
-            shares[(one.part + taken[one.part]) % wanted.workers].append(one)
-            taken[one.part] += 1
-        rate = wanted.rate and wanted.rate / max(1, len(shares))
-        told = wanted.name, wanted.kind, self._where.origin
-        level = logging.getLogger().getEffectiveLevel()
+    def _jobs(self, tasks: Sequence[RangeTask]) -> list[Job]:
+        """Give each worker its share of every table. No two workers' rows share a WAL position."""
+        request, shares, assigned = self._request, defaultdict[int, list[RangeTask]](list), Counter[int]()
+        for task in tasks:
+            shares[(task.part + assigned[task.part]) % request.workers].append(task)
+            assigned[task.part] += 1
+        rate = request.rate and request.rate / max(1, len(shares))
+        common = request.name, request.kind, self._endpoints.origin
+        log_level = logging.getLogger().getEffectiveLevel()
         return [
-            Job(*told, share, wanted.where, rate, _base(self._exported, at), level)
-            for at, share in enumerate(shares.values())
+            Job(*common, share, request.where, rate, _base(self._exported, worker), log_level)
+            for worker, share in enumerate(shares.values())
         ]
 
-    def _take(self, at: int, report: Report) -> None:
+    def _on_report(self, worker: int, report: Report) -> None:
         match report:
-            case Accepted(rows):
-                self._accepted[at] = rows
-                self._figures.rows = self._before + sum(self._accepted.values())
-            case Finished(part, number, rows):
-                self._progress.finished(part, number, rows)
-            case Said(name, level, text):
+            case RowsAccepted(rows):
+                self._accepted[worker] = rows
+                self._progress.rows = self._before + sum(self._accepted.values())
+            case RangeFinished(part, number, rows):
+                self._checkpoint.finished(part, number, rows)
+            case LogLine(name, level, text):
                 logging.getLogger(name).log(level, "%s", text)
-            case Failed():
+            case WorkerFailed():
                 self._failed = self._failed or report
-            case Ended():
+            case WorkerEnded():
                 pass
 
-    def _tell(self, tell: Tell, *, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self._told > _TELL_SECONDS:
-            self._told = time.monotonic()
-            tell(self._figures)
+    def _report_progress(self, on_progress: ProgressCallback, *, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._reported_at > _PROGRESS_SECONDS:
+            self._reported_at = time.monotonic()
+            on_progress(self._progress)
 
 
-def _base(exported: Exported | None, at: int) -> Base | None:
-    """Just before the slot's beginning, a byte for each process: inside a record that is no commit's."""
-    return None if exported is None else Base(exported.snapshot, exported.point - 1 - at, _now())
+def _base(exported: ExportedSnapshot | None, worker: int) -> BaseSnapshot | None:
+    """Place a worker's rows just before the slot's start, one byte per worker: inside a WAL record, never a commit."""
+    return None if exported is None else BaseSnapshot(exported.snapshot, exported.consistent_point - 1 - worker, _now())
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime())
-
-
-def _sleep(seconds: float, stopping: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not stopping() and time.monotonic() < deadline:
-        time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""How a fill tells how far it is: a bar that is drawn again on a terminal, else a log line now and then."""
+"""Reports a snapshot's progress: a bar that is redrawn on a terminal, else a log line every ten seconds."""
 
 from __future__ import annotations
 
@@ -6,69 +6,94 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TextIO
-
-from producer.snapshot.coordinator import Figures, Tell
 
 logger = logging.getLogger(__name__)
 
 _LINE_SECONDS = 10.0
-_WIDTH, _NARROWEST = 24, 6
+_WIDTH, _MIN_WIDTH = 24, 6
 _ERASE = "\r\x1b[2K"
 
 
+@dataclass(slots=True)
+class SnapshotProgress:
+    """Rows that the stream has accepted, of about `total`; `before` of them in an earlier run."""
+
+    rows: int = 0
+    total: int = 0
+    before: int = 0
+    tables: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this run began."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Rows per second in this run."""
+        return (self.rows - self.before) / max(0.001, self.seconds)
+
+    @property
+    def eta(self) -> float | None:
+        """Estimated seconds left; None before the first row."""
+        return max(0, self.total - self.rows) / self.rate if self.rows > self.before else None
+
+
+ProgressCallback = Callable[[SnapshotProgress], None]
+
+
 @contextmanager
-def telling(what: str, stream: TextIO | None = None) -> Iterator[Tell]:
-    """Tell on `stream` (stderr), by a bar where that is a terminal; log lines that come meanwhile push it down."""
+def progress_reporter(what: str, stream: TextIO | None = None) -> Iterator[ProgressCallback]:
+    """Yield a callback that reports to `stream` (default: stderr); log lines during the run appear above the bar."""
     out = stream or sys.stderr
     if not out.isatty():
-        yield _lines(what)
+        yield _log_lines(what)
         return
-    eraser, root = _Eraser(out), logging.getLogger()
-    root.handlers.insert(0, eraser)
+    bar, root = _Bar(what, out), logging.getLogger()
+    root.handlers.insert(0, bar)
     try:
-        yield eraser.bar(what)
+        yield bar.draw
     finally:
-        root.removeHandler(eraser)
-        eraser.end()
+        root.removeHandler(bar)
+        bar.end()
 
 
-def shown(figures: Figures) -> str:
-    """``45%, 450,000 of about 1,000,000 rows, 52,000/s, 11 s left``."""
-    if figures.rows > figures.total:
-        return f"{figures.rows:,} rows, about {figures.total:,} were expected, {figures.rate:,.0f}/s"
-    share = figures.rows / figures.total if figures.total else 1.0
-    left = "" if figures.eta is None or share >= 1 else f", {_spoken(figures.eta)} left"
-    return f"{min(share, 1.0):.0%}, {figures.rows:,} of about {figures.total:,} rows, {figures.rate:,.0f}/s{left}"
+def format_progress(progress: SnapshotProgress) -> str:
+    """Return ``45%, 450,000 of about 1,000,000 rows, 52,000/s, 11 s left``."""
+    if progress.rows > progress.total:
+        return f"{progress.rows:,} rows, about {progress.total:,} were expected, {progress.rate:,.0f}/s"
+    share = progress.rows / progress.total if progress.total else 1.0
+    left = "" if progress.eta is None or share >= 1 else f", {_format_duration(progress.eta)} left"
+    return f"{min(share, 1.0):.0%}, {progress.rows:,} of about {progress.total:,} rows, {progress.rate:,.0f}/s{left}"
 
 
-def line(what: str, figures: Figures, columns: int) -> str:
-    """The bar and what it shows, on one line of a terminal: a line that wrapped could not be drawn again."""
-    text = shown(figures)
-    growing = len(f"{figures.total:,}") - len(f"{figures.rows:,}") + 2  # room for what comes: a bar keeps its width
-    width = min(_WIDTH, columns - len(what) - len(text) - 3 - max(0, growing))
-    if width < _NARROWEST:
+def format_line(what: str, progress: SnapshotProgress, columns: int) -> str:
+    """Return bar and text in one line of a terminal: a line that wraps could not be redrawn."""
+    text = format_progress(progress)
+    growth = len(f"{progress.total:,}") - len(f"{progress.rows:,}") + 2  # room for more digits: the bar keeps its width
+    width = min(_WIDTH, columns - len(what) - len(text) - 3 - max(0, growth))
+    if width < _MIN_WIDTH:
         return f"{what} {text}"[: columns - 1]
-    full = round(width * min(1.0, figures.rows / figures.total)) if figures.total else width
+    full = round(width * min(1.0, progress.rows / progress.total)) if progress.total else width
     return f"{what} {'█' * full}{'░' * (width - full)} {text}"
 
 
-class _Eraser(logging.Handler):
-    """Draws the bar, and takes it away before a log line is written."""
+class _Bar(logging.Handler):
+    """Draws the bar, and erases it before another handler writes a log line."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, what: str, out: TextIO) -> None:
         super().__init__()
-        self._out, self._drawn = out, False
+        self._what, self._out, self._drawn = what, out, False
 
-    def bar(self, what: str) -> Tell:
-        def tell(figures: Figures) -> None:
-            self._out.write(_ERASE + line(what, figures, _columns(self._out)))
-            self._out.flush()
-            self._drawn = True
-
-        return tell
+    def draw(self, progress: SnapshotProgress) -> None:
+        self._out.write(_ERASE + format_line(self._what, progress, _columns(self._out)))
+        self._out.flush()
+        self._drawn = True
 
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 -- the next handler writes it
         if self._drawn:
@@ -90,19 +115,19 @@ def _columns(out: TextIO) -> int:
         return 80
 
 
-def _lines(what: str) -> Tell:
+def _log_lines(what: str) -> ProgressCallback:
     last = time.monotonic()
 
-    def tell(figures: Figures) -> None:
+    def report(progress: SnapshotProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %s", what, shown(figures))
+            logger.info("%s: %s", what, format_progress(progress))
 
-    return tell
+    return report
 
 
-def _spoken(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What a fill and the processes that read for it tell each other: a line of JSON each; pure."""
+"""The messages between coordinator and workers, one line of JSON each; pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import msgspec
 from cdckit import errors
 from cdckit.change import Table
 from producer.records import Origin
-from producer.snapshot.chunks import Range
+from producer.snapshot.chunks import KeyRange
 
 
-class Todo(msgspec.Struct, frozen=True, array_like=True):
-    """A range to be read: the `number`-th of the plan's table `part`."""
+class RangeTask(msgspec.Struct, frozen=True, array_like=True):
+    """A range to read: number `number` of the plan's table `part`."""
 
     part: int
     number: int
     table: Table
-    range: Range
+    range: KeyRange
 
 
-class Base(msgspec.Struct, frozen=True):
-    """The slot's own snapshot, and the place in the log (with its time) of all rows that one process reads from it."""
+class BaseSnapshot(msgspec.Struct, frozen=True):
+    """The slot's own snapshot, and the WAL position (with its time) of all rows that one worker reads from it."""
 
     snapshot: str
     lsn: int
@@ -30,28 +30,28 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """All that one process is to read: `kind` is told in each record's annotation, `rate` is in rows a second.
+    """All that one worker reads: `kind` goes into each record's annotation, `rate` is in rows per second.
 
-    Without a `base` each range has a snapshot, and a watermark.
+    Without a `base` each range has a snapshot and a watermark of its own.
     """
 
     name: str
     kind: str
     origin: Origin
-    todo: Sequence[Todo]
+    tasks: Sequence[RangeTask]
     where: str = ""
     rate: float | None = None
-    base: Base | None = None
-    level: int = 0
+    base: BaseSnapshot | None = None
+    log_level: int = 0
 
 
-class Accepted(msgspec.Struct, frozen=True, tag=True):
-    """So many rows of this process are on the stream."""
+class RowsAccepted(msgspec.Struct, frozen=True, tag=True):
+    """The number of this worker's rows that are on the stream."""
 
     rows: int
 
 
-class Finished(msgspec.Struct, frozen=True, tag=True):
+class RangeFinished(msgspec.Struct, frozen=True, tag=True):
     """Every row of this range is on the stream."""
 
     part: int
@@ -59,30 +59,30 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     rows: int
 
 
-class Said(msgspec.Struct, frozen=True, tag=True):
+class LogLine(msgspec.Struct, frozen=True, tag=True):
     """A log line."""
 
     logger: str
-    level: int
+    log_level: int
     text: str
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The process ends with this error, whose class is `kind`."""
+class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
+    """The worker ends with this error, whose class is `kind`."""
 
     kind: str
     message: str
     hint: str = ""
 
-    def error(self) -> errors.CdcError:
-        """As it was raised there."""
+    def to_error(self) -> errors.CdcError:
+        """Return the error as the worker raised it."""
         kind = getattr(errors, self.kind, errors.CdcError)
         assert issubclass(kind, errors.CdcError)
         return kind(self.message, self.hint)
 
 
-class Ended(msgspec.Struct, frozen=True, tag=True):
-    """The process is gone; nothing more comes from it."""
+class WorkerEnded(msgspec.Struct, frozen=True, tag=True):
+    """The worker has ended; it sends nothing more."""
 
 
-Report = Accepted | Finished | Said | Failed | Ended
+Report = RowsAccepted | RangeFinished | LogLine | WorkerFailed | WorkerEnded

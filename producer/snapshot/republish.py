@@ -1,6 +1,6 @@
-"""Publishes some rows of a table anew, by their keys: those that are there as they are now, the others as deleted.
+"""Publishes single rows of a table again, by their keys: existing rows as they are now, missing ones as deletions.
 
-A deletion is read as a row is: an insert that its reading did not see is above its watermark, and wins.
+A deletion has the position of a read, as a row has: an insert that the read did not see is above it, and wins.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import msgspec
 from cdckit.change import Table
 from cdckit.errors import UsageError
 from cdckit.runtime.settings import Settings
-from producer.ack_tracker import Ticket
+from producer.ack_tracker import AckGroup
 from producer.kinesis.publisher import Publisher
 from producer.masking.rules import rule_of
-from producer.postgres.catalog import Shape, quoted, shapes
+from producer.postgres.catalog import SizedRelation, quote_identifier, quote_table, relations
 from producer.postgres.connection import Source
 from producer.records import Record
-from producer.snapshot.backfill import opened
-from producer.snapshot.chunks import literals
-from producer.snapshot.coordinator import Where
-from producer.snapshot.copy_encoder import Image, Under, stamper_of
-from producer.snapshot.watermark import Watermarks, snapshot
+from producer.snapshot.backfill import open_endpoints
+from producer.snapshot.chunks import row_literal
+from producer.snapshot.coordinator import Endpoints
+from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext, metadata_writer
+from producer.snapshot.watermark import Watermarks, begin_snapshot
 
-_AT_ONCE = 500
+_BATCH_KEYS = 500
 _BYTEA = 17
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _DELETION = b'{"action":"D"'
@@ -35,67 +35,91 @@ _string = msgspec.json.Decoder(str)
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
-    """How many rows were published, and how many deletions of rows that are not there."""
+class RepublishResult:
+    """How many rows were published, and how many deletions of missing rows."""
 
     rows: int = 0
     deletions: int = 0
 
 
-def republish(settings: Settings, table: Table, keys: Sequence[str]) -> Repaired:
-    """Publish the rows of these keys (`cdckit.change.key_text`); what the stream accepted when it returns.
+def republish(settings: Settings, table: Table, keys: Sequence[str]) -> RepublishResult:
+    """Publish the rows of these keys, which the stream has accepted when this returns.
 
-    Raises UsageError for a table without a primary key or with a masked one, SourceError, StreamError.
+    Args:
+        settings: The source, slot and stream, as for a producer. The slot must exist.
+        table: A published table with a primary key.
+        keys: Keys as `cdckit.change.key_text` writes them, ``[42]`` or ``["a","b"]``; repeats are ignored.
+
+    Returns:
+        How many rows and how many deletions were published.
+
+    Raises:
+        UsageError: The table has no primary key, or a mask applies to it.
+        SourceError: PostgreSQL is unreachable, or the slot does not exist (SlotLost).
+        StreamError: The stream is unreachable or refuses.
+
+    Example (run by ``tests/integration/test_snapshot.py``)::
+
+        republish(settings, Table.parse("public.orders"), ["[42]", "[43]"])
+
     """
-    with opened(settings) as where, closing(Source(where.dsn())) as source:
-        shape = next(iter(shapes(source, table.__eq__)), None)
-        if shape is None or not shape.key:
-            raise UsageError(f"{table} is no table with a primary key", "backfill publishes whole tables")
-        if any(rule_of(where.masks.masks, table, name) for name in shape.key):
+    with open_endpoints(settings) as endpoints, closing(Source(endpoints.dsn())) as source:
+        relation = next(iter(relations(source, table.__eq__)), None)
+        if relation is None or not relation.key:
+            raise UsageError(f"{table} is not a table with a primary key", "backfill publishes whole tables")
+        if any(rule_of(endpoints.masker.masks, table, name) for name in relation.key):
             raise UsageError(
                 f"the key of {table} is masked: rows cannot be found by it", "use cdcctl producer backfill"
             )
-        marks, waiting, done = Watermarks(), iter(dict.fromkeys(keys)), Repaired()
-        while some := list(islice(waiting, _AT_ONCE)):
-            found = list(_records(where, source, shape, marks, some))
-            _publish(where, found)
-            gone = sum(record.data.startswith(_DELETION) for record in found)
-            done = Repaired(done.rows + len(found) - gone, done.deletions + gone)
+        watermarks, waiting, done = Watermarks(), iter(dict.fromkeys(keys)), RepublishResult()
+        while batch := list(islice(waiting, _BATCH_KEYS)):
+            found = list(_records(endpoints, source, relation, watermarks, batch))
+            _publish(endpoints, found)
+            deletions = sum(record.data.startswith(_DELETION) for record in found)
+            done = RepublishResult(done.rows + len(found) - deletions, done.deletions + deletions)
         return done
 
 
-def _records(where: Where, source: Source, shape: Shape, marks: Watermarks, keys: Sequence[str]) -> Iterator[Record]:
-    image, lines = Image(shape, where.origin.source, where.masks), list[bytes]()
-    mark = snapshot(source, marks, f"repair {shape.table}", lambda: False)
-    assert mark is not None
-    names = ", ".join(map(quoted, shape.key))
-    wanted = ", ".join(literals(shape.keys, _cells(shape, key)) for key in keys)
-    source.copy(f"SELECT {image.select} FROM ONLY {shape.table} WHERE ({names}) IN ({wanted})", lines.extend)  # noqa: S608
+def _records(
+    endpoints: Endpoints, source: Source, relation: SizedRelation, watermarks: Watermarks, keys: Sequence[str]
+) -> Iterator[Record]:
+    encoder, lines = CopyEncoder(relation, endpoints.origin.source, endpoints.masker), list[bytes]()
+    watermark = begin_snapshot(source, watermarks, f"repair {relation.table}", lambda: False)
+    assert watermark is not None
+    names = ", ".join(map(quote_identifier, relation.key))
+    wanted = ", ".join(row_literal(relation.key_columns, _key_values(relation, key)) for key in keys)
+    table = quote_table(relation.table)
+    source.copy(f"SELECT {encoder.select} FROM ONLY {table} WHERE ({names}) IN ({wanted})", lines.extend)  # noqa: S608
     source.query("COMMIT")
-    under = Under(stamper_of(where.origin, "repair"), str(mark.lsn), mark.time)
-    found = list(image.rows(lines, under, mark.take(len(lines))).records())
+    context = SnapshotContext(metadata_writer(endpoints.origin, "repair"), str(watermark.lsn), watermark.time)
+    found = list(encoder.rows(lines, context, watermark.take(len(lines))).records())
     yield from found
-    there = {record.partition_key for record in found}
+    found_keys = {record.partition_key for record in found}
     for key in keys:
-        record = image.deletion(key, under, mark.take(1))
-        if record.partition_key not in there:
+        record = encoder.deletion(key, context, watermark.take(1))
+        if record.partition_key not in found_keys:
             yield record
 
 
-def _cells(shape: Shape, key: str) -> list[str]:
-    return [_cell(bytes(raw), cell.oid) for raw, cell in zip(_raws.decode(key), shape.keys, strict=True)]
+def _key_values(relation: SizedRelation, key: str) -> list[str]:
+    return [
+        _key_value(bytes(raw), column.type_oid)
+        for raw, column in zip(_raws.decode(key), relation.key_columns, strict=True)
+    ]
 
 
-def _cell(raw: bytes, oid: int) -> str:
+def _key_value(raw: bytes, oid: int) -> str:
     text = _string.decode(raw) if raw[:1] == b'"' else raw.decode()
     return f"\\x{text}" if oid == _BYTEA else text
 
 
-def _publish(where: Where, records: Sequence[Record]) -> None:
-    publisher, ticket = Publisher(where.target), Ticket()
+def _publish(endpoints: Endpoints, records: Sequence[Record]) -> None:
+    publisher, group = Publisher(endpoints.target), AckGroup()
     try:
         for record in records:
-            publisher.submit(record, ticket)
-        publisher.flush(ticket)
+            publisher.submit(record, group)
+        while group.outstanding:
+            publisher.pump()
+            publisher.wait(min(0.1, publisher.pause or 0.1))
     finally:
         publisher.close()

@@ -11,18 +11,18 @@ from contextlib import closing
 import msgspec
 
 from cdckit.change import Table
-from producer.ack_tracker import Ticket
+from producer.ack_tracker import AckGroup
 from producer.kinesis.publisher import Publisher
 from producer.postgres.connection import Source
 from producer.records import Record
-from producer.snapshot.coordinator import Where
-from producer.snapshot.copy_encoder import annotated
+from producer.snapshot.coordinator import Endpoints
+from producer.snapshot.copy_encoder import annotation_writer
 from producer.snapshot.watermark import Watermarks
 
 _encode = msgspec.json.encode
 
 
-def reset(where: Where, source: Source, table: Table, reason: str) -> None:
+def publish_reset(endpoints: Endpoints, source: Source, table: Table, reason: str) -> None:
     """Publish one table's reset; every shard has it when this returns.
 
     The rows that are published afterwards have later watermarks, so they stand above it.
@@ -32,14 +32,14 @@ def reset(where: Where, source: Source, table: Table, reason: str) -> None:
         StreamError: The stream refused it permanently.
 
     """
-    mark = Watermarks().mark(source, _encode({"reset": str(table), "reason": reason}).decode())
+    mark = Watermarks().add(source, _encode({"reset": str(table), "reason": reason}).decode())
     payload = b'{"action":"T","xid":null,"timestamp":%b,"lsn":"%b","schema":%b,"table":%b}' % (
         _encode(mark.time), str(mark.lsn).encode(), _encode(table.schema), _encode(table.name),
     )  # fmt: skip
-    writer = annotated(where.origin, {"reset": reason})
+    writer = annotation_writer(endpoints.origin, {"reset": reason})
     writer.begin(str(mark.lsn).encode())
-    with closing(Publisher(where.target)) as publisher:
-        group = Ticket()
-        key = f"{where.origin.source}/{table}/"
+    with closing(Publisher(endpoints.target)) as publisher:
+        group = AckGroup()
+        key = f"{endpoints.origin.source}/{table}/"
         publisher.submit(Record(key, writer.inject(payload, mark.take(1)), table, every_shard=True), group)
         publisher.flush(group)

@@ -1,14 +1,14 @@
-"""Places in the log below every change that a reading did not see: the positions of rows that are read, not decoded.
+"""Watermarks: WAL positions below every change that a read did not see, for rows that are read and not decoded.
 
-A row that was read may be published at any position below all changes that its snapshot does not contain: each of those
-then wins over it, be it an update, a delete, or a truncate, in whatever order they arrive. Changes that the snapshot
-does contain are no matter: the row has them already. So a *watermark* is taken before a snapshot. Not quite just
-before it: a commit is in the log some moments before other transactions see it, so one that came before the watermark
-may be missing in the snapshot. But whatever the snapshot misses has a transaction id that is not below its xmin, and a
-watermark after which an id that is no higher than that was given out lies below all of their commits.
+A row that was read may be published at any position below all changes that its snapshot does not contain: each of them,
+update, delete or truncate, then wins over the row, in whatever order they arrive. Changes that the snapshot contains do
+not matter: the row has them already. So a *watermark* is taken before a snapshot. The time alone is not enough: a
+commit is in the WAL a moment before other transactions see it, so a commit before the watermark may be missing from the
+snapshot. But a transaction that the snapshot misses has an id at or above the snapshot's xmin. If an id at or below
+that xmin was assigned after the watermark, all missing commits are above the watermark.
 
-A watermark's own LSN is inside the logical message that made it, where no transaction's commit can be: rows that are
-read never share a position with a change, nor with each other.
+A watermark's own LSN is inside the logical message that made it, where no transaction can commit: rows that are read
+never share a position with a change, nor with each other.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from producer.postgres.connection import Source
 logger = logging.getLogger(__name__)
 
 PREFIX = "cdc.watermark"
-_MARK = f"SELECT pg_logical_emit_message(true, '{PREFIX}', %s)::text, clock_timestamp()::text"
-_NEXT = "SELECT pg_current_xact_id()::text::bigint"  # a snapshot's xmax may be below ids that are given out already
+_EMIT = f"SELECT pg_logical_emit_message(true, '{PREFIX}', %s)::text, clock_timestamp()::text"
+_NEXT = "SELECT pg_current_xact_id()::text::bigint"  # not a snapshot's xmax: that may be below ids already assigned
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OLDEST = """
 SELECT pid, coalesce(usename, '?'), extract(epoch FROM clock_timestamp() - xact_start)::int FROM pg_stat_activity
 WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1
 """
-_AGAIN_SECONDS, _AGAIN_MOST, _TELL_SECONDS = 0.02, 1.0, 10.0
+_MIN_PAUSE, _MAX_PAUSE, _LOG_SECONDS = 0.02, 1.0, 10.0
 
 
 @dataclass(slots=True)
 class Watermark:
-    """A position's LSN, its time (ISO 8601), and how many rows were given an index under it."""
+    """A position's LSN, its time (ISO 8601), and how many indexes under it were taken."""
 
     lsn: Lsn
     time: str
@@ -45,58 +45,60 @@ class Watermark:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, count: int) -> int:
-        """The first of `count` indexes that nobody else has."""
+        """Reserve `count` indexes and return the first."""
         with self._lock:
             first, self._used = self._used, self._used + count
         return first
 
 
 class Watermarks:
-    """Those of one process, shared by its threads."""
+    """The watermarks of one process, shared by its threads."""
 
     def __init__(self) -> None:
-        """None yet."""
-        self._marks: list[tuple[int, Watermark]] = []
+        """Start without a watermark."""
+        self._watermarks: list[tuple[int, Watermark]] = []
         self._lock = threading.Lock()
 
-    def mark(self, source: Source, text: str) -> Watermark:
-        """Take a new one and return it; `text` is its message's, for whoever reads the log. Raises SourceError.
+    def add(self, source: Source, text: str) -> Watermark:
+        """Take and return a new watermark; `text` is its message, for readers of the WAL. Raises SourceError.
 
-        It is durable: a server that crashed and forgot it would give its place in the log to a change.
+        It is durable: a server that lost it in a crash would give its position in the WAL to a change.
         """
         source.query("SET synchronous_commit = on")
-        [(end, moment)] = source.query(_MARK, (text,))
-        [(following,)] = source.query(_NEXT)  # whoever gets a higher id has not written anything yet
-        mark = Watermark(Lsn(Lsn.parse(end) - 1), moment)
+        [(end, moment)] = source.query(_EMIT, (text,))
+        [(next_xid,)] = source.query(_NEXT)  # a transaction with a higher id has not written anything yet
+        watermark = Watermark(Lsn(Lsn.parse(end) - 1), moment)
         with self._lock:
-            self._marks.append((int(following), mark))
-        return mark
+            self._watermarks.append((int(next_xid), watermark))
+        return watermark
 
     def below(self, source: Source) -> Watermark | None:
-        """The newest one below all that the transaction's snapshot, which this takes, does not contain."""
+        """Take the transaction's snapshot; return the newest watermark below every change that it does not contain."""
         [(xmin,)] = source.query(_XMIN)
         with self._lock:
-            fit = [at for at, (following, _) in enumerate(self._marks) if following <= int(xmin)]
-            self._marks = self._marks[fit[-1] :] if fit else self._marks  # xmin never falls: older ones are done with
-            return self._marks[0][1] if fit else None
+            below = [index for index, (next_xid, _) in enumerate(self._watermarks) if next_xid <= int(xmin)]
+            if not below:
+                return None
+            self._watermarks = self._watermarks[below[-1] :]  # xmin never decreases: older ones are no longer needed
+            return self._watermarks[0][1]
 
 
-def snapshot(source: Source, marks: Watermarks, text: str, stopping: Callable[[], bool]) -> Watermark | None:
-    """Begin a transaction with one snapshot, and return the watermark of its rows; None when told to stop.
+def begin_snapshot(source: Source, watermarks: Watermarks, text: str, stopping: Callable[[], bool]) -> Watermark | None:
+    """Begin a transaction with one snapshot, and return the watermark of its rows; None when a stop was requested.
 
-    A transaction that was open before the first watermark is waited for, as at a slot's creation. Raises SourceError.
+    Waits for transactions that were open before the first watermark, as creating a slot does. Raises SourceError.
     """
-    told, pause = time.monotonic(), _AGAIN_SECONDS
+    logged_at, pause = time.monotonic(), _MIN_PAUSE
     while not stopping():
-        marks.mark(source, text)
+        watermarks.add(source, text)
         source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if (mark := marks.below(source)) is not None:
-            return mark
+        if (watermark := watermarks.below(source)) is not None:
+            return watermark
         source.query("ROLLBACK")
-        if time.monotonic() - told > _TELL_SECONDS:
-            told, pause = time.monotonic(), _AGAIN_SECONDS
+        if time.monotonic() - logged_at > _LOG_SECONDS:
+            logged_at, pause = time.monotonic(), _MIN_PAUSE
             for pid, user, age in source.query(_OLDEST):
                 logger.warning("waiting for the transaction of process %s (%s), open for %s s", pid, user, age)
         time.sleep(pause)
-        pause = min(2 * pause, _AGAIN_MOST)
+        pause = min(2 * pause, _MAX_PAUSE)
     return None

@@ -1,8 +1,8 @@
-"""``python -m producer.snapshot.worker``: reads ranges of tables by COPY and puts their rows on the stream.
+"""``python -m producer.snapshot.worker``: reads ranges of tables by COPY and publishes their rows.
 
-The job is one line on stdin, and the end of stdin tells to stop: the fill was told to, or is gone. Signals are the
-fill's affair. Reports go to stdout (`producer.snapshot.protocol`). One thread reads, builds the records and hands them
-over to the requests in flight, no more than the publisher may hold: that bounds the memory.
+The job is one line on stdin; the end of stdin means stop: the coordinator requests it, or died. Signals are ignored:
+the coordinator handles them. Reports go to stdout (`producer.snapshot.protocol`). One thread reads, encodes and
+submits, and waits while the publisher is full: that bounds the memory.
 """
 
 from __future__ import annotations
@@ -25,39 +25,40 @@ from cdckit.errors import CdcError, SourceError
 from cdckit.position import Lsn
 from cdckit.runtime import logs
 from cdckit.runtime.settings import Settings, resolve
-from producer.ack_tracker import Ticket
-from producer.kinesis.batching.folded import LooseLanes
-from producer.kinesis.claim_check import open_oversize
-from producer.kinesis.publisher import Publisher, Target, open_target
+from producer.ack_tracker import AckGroup
+from producer.kinesis.batching.folded import FoldedBatcher
+from producer.kinesis.claim_check import open_claim_check
+from producer.kinesis.publisher import Publisher
 from producer.kinesis.stream import Stream, kinesis_client
-from producer.masking.key import open_masks
-from producer.postgres.catalog import shapes
+from producer.kinesis.target import Target, open_target
+from producer.masking.mask_key import open_masker
+from producer.postgres.catalog import quote_table, relations
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
-from producer.snapshot.chunks import condition
-from producer.snapshot.copy_encoder import Image, Under, stamper_of
-from producer.snapshot.protocol import Accepted, Failed, Finished, Job, Said, Todo
-from producer.snapshot.watermark import Watermark, Watermarks, snapshot
+from producer.snapshot.chunks import range_condition
+from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext, metadata_writer
+from producer.snapshot.protocol import Job, LogLine, RangeFinished, RangeTask, RowsAccepted, WorkerFailed
+from producer.snapshot.watermark import Watermark, Watermarks, begin_snapshot
 
-_DRAIN_SECONDS, _TELL_SECONDS = 8.0, 0.2
-
-
-class Ended(Exception):
-    """Told to stop in the midst of a range."""
+_DRAIN_SECONDS, _REPORT_SECONDS = 8.0, 0.2
 
 
-Tell = Callable[[Accepted | Finished], None]
+class Stopped(Exception):
+    """A stop was requested while a range was read."""
+
+
+ReportCallback = Callable[[RowsAccepted | RangeFinished], None]
 
 
 @dataclass(slots=True)
-class Pace:
-    """So many rows a second; without a rate, as fast as it goes."""
+class RowRateLimiter:
+    """Limits rows per second; without a rate there is no limit."""
 
     rate: float | None
     _due: float = field(default_factory=time.monotonic)
 
     def pause(self, rows: int) -> float:
-        """Seconds to wait after these rows."""
+        """Return the seconds to wait after these rows."""
         if self.rate is None:
             return 0.0
         now = time.monotonic()
@@ -65,29 +66,30 @@ class Pace:
         return max(0.0, self._due - now)
 
 
-class Reading:
-    """One process's part of a fill."""
+class SnapshotWorker:
+    """One worker's part of a snapshot."""
 
-    def __init__(self, job: Job, settings: Settings, target: Target, stopping: threading.Event, tell: Tell) -> None:
-        """`tell` is called as rows are accepted and ranges finished, `stopping` is looked at between batches."""
-        self._job, self._stopping, self._tell = job, stopping, tell
-        self._lanes = target.lanes(LooseLanes)
-        self._publisher = Publisher(target, self._lanes)
-        self._dsn, self._masks = SourceDsn(settings), open_masks(settings)
-        self._pace, self._marks, self._told = Pace(job.rate), Watermarks(), 0.0
-        self._base = None if job.base is None else Watermark(Lsn(job.base.lsn), job.base.time)
-        self._open: list[tuple[Todo, Ticket, int]] = []
+    def __init__(
+        self, job: Job, settings: Settings, target: Target, stopping: threading.Event, report: ReportCallback
+    ) -> None:
+        """`report` is called when rows are accepted and ranges finished; `stopping` is checked between batches."""
+        self._job, self._stopping, self._report = job, stopping, report
+        self._batcher = target.batcher(FoldedBatcher)
+        self._publisher = Publisher(target, self._batcher)
+        self._dsn, self._masker = SourceDsn(settings), open_masker(settings)
+        self._rate_limiter, self._watermarks, self._reported_at = RowRateLimiter(job.rate), Watermarks(), 0.0
+        self._base_watermark = None if job.base is None else Watermark(Lsn(job.base.lsn), job.base.time)
+        self._unfinished: list[tuple[RangeTask, AckGroup, int]] = []
 
     def run(self) -> None:
-        """Read all of the job's ranges, or until told to stop. Raises SourceError, StreamError."""
+        """Read all of the job's ranges, or until a stop is requested. Raises SourceError, StreamError."""
         try:
             with closing(Source(self._dsn())) as source:
-                source.query("SET standard_conforming_strings = on")
                 if self._job.base is not None:
                     source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     source.query(f"SET TRANSACTION SNAPSHOT '{self._job.base.snapshot}'")
                 self._read_all(source)
-        except Ended:
+        except Stopped:
             pass
         self._drain()
 
@@ -96,82 +98,86 @@ class Reading:
         self._publisher.close()
 
     def _read_all(self, source: Source) -> None:
-        wanted = {todo.table for todo in self._job.todo}
-        there = {shape.table: shape for shape in shapes(source, wanted.__contains__)}
-        images = {table: Image(shape, self._job.origin.source, self._masks) for table, shape in there.items()}
-        for todo in self._job.todo:
-            if todo.table not in images:
-                raise SourceError(f"the table {todo.table} is gone")
-            self._read(source, todo, images[todo.table])
+        wanted = {task.table for task in self._job.tasks}
+        found = {relation.table: relation for relation in relations(source, wanted.__contains__)}
+        encoders = {
+            table: CopyEncoder(relation, self._job.origin.source, self._masker) for table, relation in found.items()
+        }
+        for task in self._job.tasks:
+            if task.table not in encoders:
+                raise SourceError(f"the table {task.table} does not exist any more")
+            self._read(source, task, encoders[task.table])
 
-    def _read(self, source: Source, todo: Todo, image: Image) -> None:
-        job, ticket, rows = self._job, Ticket(), 0
-        mark = self._base or snapshot(source, self._marks, self._text(todo), self._stopping.is_set)
-        if mark is None:
-            raise Ended
-        under = Under(stamper_of(job.origin, job.kind), str(mark.lsn), mark.time)
+    def _read(self, source: Source, task: RangeTask, encoder: CopyEncoder) -> None:
+        job, group, rows = self._job, AckGroup(), 0
+        watermark = self._base_watermark or begin_snapshot(
+            source, self._watermarks, self._text(task), self._stopping.is_set
+        )
+        if watermark is None:
+            raise Stopped
+        context = SnapshotContext(metadata_writer(job.origin, job.kind), str(watermark.lsn), watermark.time)
 
-        def take(lines: Sequence[bytes]) -> None:
+        def on_lines(lines: Sequence[bytes]) -> None:
             nonlocal rows
-            for record in self._lanes.add_rows(image.rows(lines, under, mark.take(len(lines))), ticket):
-                self._publisher.submit(record, ticket)
+            for record in self._batcher.add_rows(encoder.rows(lines, context, watermark.take(len(lines))), group):
+                self._publisher.submit(record, group)
             rows += len(lines)
             self._publisher.pump(eager=False)
-            self._settle()
-            self._hold(self._pace.pause(len(lines)))
+            self._report_finished()
+            self._wait_for_room(self._rate_limiter.pause(len(lines)))
 
         where = f" AND ({job.where}\n)" if job.where else ""
-        ranged = condition(image.shape, todo.range)
-        source.copy(f"SELECT {image.select} FROM ONLY {todo.table} WHERE {ranged}{where}", take)  # noqa: S608
-        if self._base is None:
+        condition = range_condition(encoder.relation, task.range)
+        source.copy(f"SELECT {encoder.select} FROM ONLY {quote_table(task.table)} WHERE {condition}{where}", on_lines)  # noqa: S608
+        if self._base_watermark is None:
             source.query("COMMIT")
-        self._open.append((todo, ticket, rows))
+        self._unfinished.append((task, group, rows))
 
-    def _text(self, todo: Todo) -> str:
-        return json.dumps({"fill": self._job.name, "table": str(todo.table), "range": todo.number})
+    def _text(self, task: RangeTask) -> str:
+        return json.dumps({"fill": self._job.name, "table": str(task.table), "range": task.number})
 
-    def _hold(self, seconds: float) -> None:
-        """Wait so long, and until there is room, while the requests go on. Raises Ended."""
+    def _wait_for_room(self, seconds: float) -> None:
+        """Wait for `seconds`, and until there is room, while requests are in flight. Raises Stopped."""
         until = time.monotonic() + seconds
         while not self._stopping.is_set() and (time.monotonic() < until or self._publisher.full):
             self._wait(min(0.2, max(0.02, until - time.monotonic())))
         if self._stopping.is_set():
-            raise Ended
+            raise Stopped
 
     def _wait(self, seconds: float) -> None:
         self._publisher.pump()
         self._publisher.wait(min(seconds, self._publisher.pause or seconds))
-        self._settle()
+        self._report_finished()
 
     def _drain(self) -> None:
-        """See what was read onto the stream; once told to stop, for no longer than a while."""
+        """Wait until the stream has what was read; once a stop is requested, only for a limited time."""
         deadline = math.inf
         while self._publisher.pending and time.monotonic() < deadline:
             if self._stopping.is_set():
                 deadline = min(deadline, time.monotonic() + _DRAIN_SECONDS)
             self._wait(0.1)
-        self._settle(at_once=True)
+        self._report_finished(at_once=True)
 
-    def _settle(self, *, at_once: bool = False) -> None:
-        """Tell what the stream has."""
-        for todo, ticket, rows in self._open:
-            if ticket.outstanding == 0:
-                self._tell(Finished(todo.part, todo.number, rows))
-        self._open = [one for one in self._open if one[1].outstanding]
-        if at_once or time.monotonic() - self._told > _TELL_SECONDS:
-            self._told = time.monotonic()
-            self._tell(Accepted(self._publisher.figures.accepted))
+    def _report_finished(self, *, at_once: bool = False) -> None:
+        """Report what the stream has."""
+        for task, group, rows in self._unfinished:
+            if group.outstanding == 0:
+                self._report(RangeFinished(task.part, task.number, rows))
+        self._unfinished = [unfinished for unfinished in self._unfinished if unfinished[1].outstanding]
+        if at_once or time.monotonic() - self._reported_at > _REPORT_SECONDS:
+            self._reported_at = time.monotonic()
+            self._report(RowsAccepted(self._publisher.counts.accepted))
 
 
 class _Reports(logging.Handler):
-    """Writes reports and log lines to stdout, from any thread; should nobody hear them, it is time to stop."""
+    """Writes reports and log lines to stdout, from any thread; requests a stop once stdout is closed."""
 
     def __init__(self, stopping: threading.Event) -> None:
         super().__init__()
-        self._stopping, self._alone = stopping, threading.Lock()
+        self._stopping, self._write_lock = stopping, threading.Lock()
 
-    def tell(self, report: Accepted | Finished | Said | Failed) -> None:
-        with self._alone:
+    def report(self, report: RowsAccepted | RangeFinished | LogLine | WorkerFailed) -> None:
+        with self._write_lock:
             try:
                 sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
                 sys.stdout.buffer.flush()
@@ -179,42 +185,42 @@ class _Reports(logging.Handler):
                 self._stopping.set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell(Said(record.name, record.levelno, record.getMessage()))
+        self.report(LogLine(record.name, record.levelno, record.getMessage()))
 
 
 def main() -> int:
-    """Do the job that stdin has; 0 when its end, or its error, was reported."""
+    """Run the job from stdin; return 0 once its end, or its error, was reported."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):  # told to stop at once
+    if not line.endswith(b"\n"):  # stopped before the job arrived
         return 0
     job = msgspec.json.decode(line, type=Job)
     stopping = threading.Event()
     reports = _Reports(stopping)
-    logging.basicConfig(level=job.level, handlers=[reports], force=True)
-    logs.hush(verbose=job.level <= logging.DEBUG)
+    logging.basicConfig(level=job.log_level, handlers=[reports], force=True)
+    logs.quiet_libraries(verbose=job.log_level <= logging.DEBUG)
     threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
     try:
-        _work(job, resolve({}, os.environ)[0], stopping, reports.tell)
+        _work(job, resolve({}, os.environ)[0], stopping, reports.report)
     except CdcError as error:
-        reports.tell(Failed(type(error).__name__, error.message, error.hint))
-    except Exception as error:  # a bug: to try again would not help
-        reports.tell(Failed("CdcError", f"reading failed: {error!r}"))
+        reports.report(WorkerFailed(type(error).__name__, error.message, error.hint))
+    except Exception as error:  # a bug: another try would not help
+        reports.report(WorkerFailed("CdcError", f"reading failed: {error!r}"))
     return 0
 
 
-def _work(job: Job, settings: Settings, stopping: threading.Event, tell: Tell) -> None:
-    keep = open_oversize(settings.oversize, settings.source)
+def _work(job: Job, settings: Settings, stopping: threading.Event, report: ReportCallback) -> None:
+    claim_check = open_claim_check(settings.oversize, settings.source)
     with (
-        closing(open_target(Stream(kinesis_client(), settings.stream), keep)) as target,
-        closing(Reading(job, settings, target, stopping, tell)) as reading,
+        closing(open_target(Stream(kinesis_client(), settings.stream), claim_check)) as target,
+        closing(SnapshotWorker(job, settings, target, stopping, report)) as worker,
     ):
-        reading.run()
+        worker.run()
 
 
 def _watch(stopping: threading.Event) -> None:
-    while os.read(0, 4096):  # not sys.stdin: at the interpreter's end its lock must be free
+    while os.read(0, 4096):  # not sys.stdin: at the interpreter's exit its lock must be free
         pass
     stopping.set()
 

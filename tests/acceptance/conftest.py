@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.demo.workload import TABLES, Shop
 from cdcctl.sandbox import state
-from cdcctl.verify.run import differences_now
+from cdcctl.verify.run import compare_now
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings
 from consumers.worker.status import Report, read_reports
@@ -28,7 +28,7 @@ class Whole:
     folder: Path
     stack: state.Stack
     environ: Mapping[str, str]
-    parts: Parts
+    parts: ChildProcesses
     source: Source
     shop: Shop = field(init=False)
 
@@ -41,7 +41,7 @@ class Whole:
 
     def differences(self, name: str) -> list[str]:
         """How a satellite differs from the tables now."""
-        return [str(one) for one in differences_now(self.source, Settings(data=str(self.folder)), name, TABLES)]
+        return [str(one) for one in compare_now(self.source, Settings(data=str(self.folder)), name, TABLES)]
 
     def reports(self, name: str) -> list[Report]:
         """The last reports of a consumer's shards."""
@@ -107,7 +107,7 @@ def whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Whole]:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     source = Source(stack.cluster.dsn)
-    made = Whole(folder, stack, environ, Parts(folder / "logs", environ), source)
+    made = Whole(folder, stack, environ, ChildProcesses(folder / "logs", environ), source)
     try:
         yield made
     finally:

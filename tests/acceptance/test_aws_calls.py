@@ -21,14 +21,14 @@ import boto3
 import pytest
 
 from cdcctl.aws import grants
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Op, Table
 from cdckit.runtime.settings import Settings
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
-from consumers.kcl.java import jars
+from consumers.kcl.java import find_jars
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import Goal, tidy
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.search.sink import open_sink
 from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
@@ -130,14 +130,16 @@ def test_tail_makes_the_calls_that_it_may(cloud: Cloud, stream: str, tmp_path: P
 
 
 @contextmanager
-def consuming(name: str, folder: Path, environ: Mapping[str, str], toml: str, *arguments: str) -> Iterator[Parts]:
+def consuming(
+    name: str, folder: Path, environ: Mapping[str, str], toml: str, *arguments: str
+) -> Iterator[ChildProcesses]:
     """A consumer as on AWS, with a laptop's waiting times."""
     folder.mkdir()
     shipped = files("kcl_properties")
     quick = [line for line in (shipped / "laptop.properties").read_text().splitlines() if "metricsLevel" not in line]
     (folder / f"{name}.properties").write_text("\n".join([(shipped / f"{name}.properties").read_text(), *quick]))
     (folder / "cdc.toml").write_text(toml)
-    parts = Parts(folder / "logs", {**environ, "CDC_DATA": str(folder), "CDC_CHECKPOINT_SECONDS": "0.5"})
+    parts = ChildProcesses(folder / "logs", {**environ, "CDC_DATA": str(folder), "CDC_CHECKPOINT_SECONDS": "0.5"})
     parts.start(name, ["consumer", "run", name, *arguments], folder)
     try:
         yield parts
@@ -182,7 +184,7 @@ def test_the_index_gets_the_requests_that_it_may(opensearch: Node) -> None:
             sink = open_sink(SinkContext("search", "shard-0", Path("unused"), options))
             deliver(sink, *[entry.change for entry in islice(history(1, 20), 200)], change(Op.TRUNCATE, at=10_000))
             sink.close()
-    granted = grants.consumer(settings, "search", grants.Place("us-east-1", ACCOUNT))
+    granted = grants.consumer(settings, "search", grants.PolicyScope("us-east-1", ACCOUNT))
     index = {**granted, "Statement": [one for one in granted["Statement"] if one["Sid"] == "Index"]}
     must_fit(index, tap.calls)
 
@@ -196,13 +198,13 @@ def expire(url: str, endpoint: str) -> None:
     before = os.environ["AWS_ENDPOINT_URL"]
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     try:
-        tidy(Lake.at(url), TableRef("main", Table("public", "orders")), Goal(2**20, (), 0))
+        compact_table(Lake.at(url), TableRef("main", Table("public", "orders")), CompactionPolicy(2**20, (), 0))
     finally:
         os.environ["AWS_ENDPOINT_URL"] = before
 
 
 def test_what_was_not_seen_is_in_the_kcls_classes() -> None:
-    [kcl] = list(jars().glob("amazon-kinesis-client-3*.jar"))
+    [kcl] = list(find_jars().glob("amazon-kinesis-client-3*.jar"))
     with zipfile.ZipFile(kcl) as archive:
         for name, method in RARE.values():
             assert method in archive.read(f"software/amazon/kinesis/{name}.class")

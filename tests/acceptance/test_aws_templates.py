@@ -21,7 +21,7 @@ import boto3
 import psycopg2.extensions
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox.processes import Daemon, free_port
 from consumers.kcl.leases import LeaseTable
 from consumers.worker.status import read_reports
@@ -181,7 +181,7 @@ def invoke(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def consumer_by_its_task(name: str, cloud: Cloud, folder: Path) -> Iterator[Parts]:
+def consumer_by_its_task(name: str, cloud: Cloud, folder: Path) -> Iterator[ChildProcesses]:
     """The deployed task's command and variables, run here by the image's entry point: there are no containers."""
     task = boto3.client("ecs").describe_task_definition(taskDefinition=f"{name}-parquet")["taskDefinition"]
     [container] = task["containerDefinitions"]
@@ -191,7 +191,7 @@ def consumer_by_its_task(name: str, cloud: Cloud, folder: Path) -> Iterator[Part
         "TMPDIR": str(folder),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    parts = Parts(folder / "logs", {**os.environ, **cloud.environ, **given})
+    parts = ChildProcesses(folder / "logs", {**os.environ, **cloud.environ, **given})
     parts.logs.mkdir()
     command = [str(DEPLOY / "entrypoint.sh"), *container["command"]]
     command[command.index("9402")] = str(free_port())

@@ -1,6 +1,6 @@
-"""`cdcctl verify` over the whole way: no alarm while changes go on, and a change that never came is named.
+"""`cdcctl verify` on the full pipeline: no false alarm during changes, and a lost change is reported.
 
-With CDC_CHAOS=full a table of a million rows, and 500 changes a second.
+With CDC_CHAOS=full the table has a million rows, and there are 500 changes per second.
 """
 
 import json
@@ -35,7 +35,7 @@ CREATE TABLE facts (id bigint PRIMARY KEY, n integer NOT NULL, price numeric(12,
 INSERT INTO facts SELECT i, 0, i / 4.0, 'fact ' || md5(i::text) FROM generate_series(1, {ROWS}) i;
 """
 _TYPES = {"id": "bigint", "n": "integer", "price": "numeric(12,2)", "body": "text"}
-_AT_ONCE = 2_000
+_BATCH = 2_000
 
 
 def verified(whole: Whole, satellite: str, status: int) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def verified(whole: Whole, satellite: str, status: int) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(done.stdout)
     assert answer["equal"] is (status == 0)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    shown = {one["table"]: (one["rows"], one["suspects"], one["unsettled"]) for one in answer["tables"]}
-    sys.stderr.write(f"{satellite}: {time.monotonic() - started:.0f} s, {peak} MB at the most so far, {shown}\n")
+    shown = {table["table"]: (table["rows"], table["suspects"], table["unsettled"]) for table in answer["tables"]}
+    sys.stderr.write(f"{satellite}: {time.monotonic() - started:.0f} s, peak {peak} MB, {shown}\n")
     return answer
 
 
-def test_each_satellite_is_proven_while_changes_go_on_and_a_lost_change_is_found(whole: Whole) -> None:
+def test_each_satellite_is_verified_during_changes_and_a_lost_change_is_found(whole: Whole) -> None:
     dsn, whole.parts.environ = whole.stack.cluster.dsn, {**whole.environ, "CDC_CHECKPOINT_SECONDS": "1"}
     whole.source.query(_FACTS)
     for name in SATELLITES:
@@ -65,29 +65,29 @@ def test_each_satellite_is_proven_while_changes_go_on_and_a_lost_change_is_found
     whole.shop.create()
     with working(lambda ended: Shop.run(whole.shop, 25.0, ended)), working(lambda ended: move_facts(dsn, ended)):
         for name in SATELLITES:
-            whole.wait(lambda name=name: sum(one.read for one in whole.reports(name)) > 0, 180)  # type: ignore[misc]
+            whole.wait(lambda name=name: sum(report.read for report in whole.reports(name)) > 0, 180)  # type: ignore[misc]
         lose(dsn, "facts", f"UPDATE facts SET price = -1 WHERE id = {LOST}")
         for name in SATELLITES:
             answer = verified(whole, name, 1)
             assert {table["table"] for table in answer["tables"] if table["rows"] > 0} == {
                 "public.customers", "public.facts", "public.orders", "public.products",
             }  # fmt: skip
-            [difference] = [one for table in answer["tables"] for one in table["differences"]]
+            [difference] = [item for table in answer["tables"] for item in table["differences"]]
             assert (difference["key"], difference["columns"]) == (f"[{LOST}]", ["price"])
             assert difference["source"]["price"] == -1
             assert difference["satellite"]["price"] != -1
-    mended = json.loads(whole.cdcctl("verify", "search", "--repair", "--timeout", "90", "-o", "json").stdout)
-    assert (mended["equal"], mended["repaired"]) == (True, {"rows": 1, "deletions": 0})
-    verified(whole, "parquet", 0)  # one stream: what was published for one mended them all
+    repaired = json.loads(whole.cdcctl("verify", "search", "--repair", "--timeout", "90", "-o", "json").stdout)
+    assert (repaired["equal"], repaired["repaired"]) == (True, {"rows": 1, "deletions": 0})
+    verified(whole, "parquet", 0)  # the rows published for one satellite repaired all of them
     whole.source.query("INSERT INTO customers SELECT 900, name, city, email FROM customers WHERE id = 3")
     lose(dsn, "customers", "DELETE FROM customers WHERE id = 900")
-    mended = json.loads(whole.cdcctl("verify", "replica", "--repair", "--timeout", "90", "-o", "json").stdout)
-    assert (mended["equal"], mended["repaired"]) == (True, {"rows": 0, "deletions": 1})
+    repaired = json.loads(whole.cdcctl("verify", "replica", "--repair", "--timeout", "90", "-o", "json").stdout)
+    assert (repaired["equal"], repaired["repaired"]) == (True, {"rows": 0, "deletions": 1})
 
 
 @contextmanager
 def working(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
-    """Work beside the block, until it ends."""
+    """Run `work` in a thread until the block ends."""
     ended = threading.Event()
     thread = threading.Thread(target=work, args=(ended.is_set,))
     thread.start()
@@ -99,11 +99,11 @@ def working(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
 
 
 def fill(name: str, whole: Whole) -> None:
-    """Give a satellite the table as a snapshot of long ago would: through its sink, which is far quicker."""
+    """Write the table into a satellite through its sink, which is much faster than a snapshot."""
     sink = find_factory(name)(sink_context(Settings(data=str(whole.folder)), name, "shardId-000000000000"))
     with closing(sink), whole.source.transaction():
         whole.source.query("DECLARE filling NO SCROLL CURSOR FOR SELECT id, n, price::text, body FROM facts")
-        while rows := whole.source.query(f"FETCH {_AT_ONCE} FROM filling"):
+        while rows := whole.source.query(f"FETCH {_BATCH} FROM filling"):
             sink.apply(batch(*[fact(*row) for row in rows]))
         sink.flush()
 
@@ -114,7 +114,7 @@ def fact(key: int, n: int, price: str, body: str) -> Change:
 
 
 def move_facts(dsn: str, ended: Callable[[], bool]) -> None:
-    """Ten rows a statement, any but the lost one."""
+    """Update ten random rows per statement, except the lost one."""
     chance, started, done = random.Random(5), time.monotonic(), 0
     with closing(Source(dsn)) as source:
         while not ended():
@@ -126,7 +126,7 @@ def move_facts(dsn: str, ended: Callable[[], bool]) -> None:
 
 
 def lose(dsn: str, table: str, *statements: str) -> None:
-    """As happens in life: wal2json drops the updates and deletes of a table that has no replica identity."""
+    """Lose changes: wal2json drops updates and deletes of a table without a replica identity."""
     with closing(Source(dsn)) as source, source.transaction():
         source.query(f"ALTER TABLE {table} REPLICA IDENTITY NOTHING")
         for statement in statements:
@@ -134,7 +134,7 @@ def lose(dsn: str, table: str, *statements: str) -> None:
         source.query(f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
 
 
-def test_a_satellite_that_is_not_there_is_told(whole: Whole) -> None:
+def test_a_missing_satellite_is_reported(whole: Whole) -> None:
     whole.shop.create()
     missing = whole.cdcctl("verify", "search", "--timeout", "1")
     assert missing.returncode == 6

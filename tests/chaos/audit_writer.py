@@ -1,4 +1,4 @@
-"""A process that a test kills: delivers ranges of one history to the audit log, again and again, in disorder."""
+"""A process that a test kills: delivers ranges of one history to the audit log, repeatedly and in any order."""
 
 import random
 import sys

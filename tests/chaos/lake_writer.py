@@ -16,7 +16,7 @@ from cdckit.envelope import decode
 from cdckit.errors import SatelliteError
 from cdckit.sink import Batch, Received, SinkContext
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import Goal, tidy
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
 from consumers.parquet.sink import open_sink
 
 END = b"END"
@@ -74,7 +74,7 @@ def merge(folder: Path) -> None:
     while True:
         try:
             for ref in lake.tables():
-                tidy(lake, ref, Goal())
+                compact_table(lake, ref, CompactionPolicy())
         except SatelliteError:
             time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""A sink for the kit's own chaos: remembers every position that it took, and fails in every way that a sink may."""
+"""A sink for the kit's chaos tests: stores each applied position, fails in every way that a sink can."""
 
 import os
 import random
@@ -12,11 +12,11 @@ from cdckit.errors import PoisonChange, TransientSinkError
 from cdckit.sink import Batch, Outcome, Sink, SinkContext
 
 FILE = "ledger.sqlite"
-POISON = 97  # keys that this number divides can never be applied
+POISON = 97  # keys divisible by it can never be applied
 
 
 class LedgerSink:
-    """One transaction a batch. CDC_TEST_FAULTS is the chance of a fault at a call, CDC_TEST_SLOW seconds a change."""
+    """One transaction per batch. CDC_TEST_FAULTS: chance of a fault per call. CDC_TEST_SLOW: seconds per change."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,9 +26,9 @@ class LedgerSink:
         self._db.execute("CREATE TABLE IF NOT EXISTS seen (position TEXT PRIMARY KEY)")
         self._db.execute("CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, position TEXT, value TEXT)")
         self._chance = float(os.environ.get("CDC_TEST_FAULTS", "0"))
-        self._has_a_bug = random.random() < 0.5  # not every process: a long batch that is halved often must end once
+        self._has_a_bug = random.random() < 0.5  # not in all: a batch that is often halved must succeed once
         self._slow = float(os.environ.get("CDC_TEST_SLOW", "0"))
-        self.most_changes = 1_000 if self._slow else 20_000
+        self.max_changes = 1_000 if self._slow else 20_000
         self._done = Outcome()
 
     def apply(self, batch: Batch) -> None:
@@ -39,9 +39,9 @@ class LedgerSink:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for change in batch.changes:
-                done += Outcome(applied=1) if self._one(change) else Outcome(superseded=1)
+                done += Outcome(applied=1) if self._apply_change(change) else Outcome(superseded=1)
             if random.random() < 0.05:
-                self._shout()
+                self._print_noise()
             self._fault()
         except BaseException:
             self._db.execute("ROLLBACK")
@@ -57,7 +57,7 @@ class LedgerSink:
     def close(self) -> None:
         self._db.close()
 
-    def _one(self, change: Change) -> bool:
+    def _apply_change(self, change: Change) -> bool:
         position = change.position.sort_key
         fresh = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (position,)).rowcount
         value = None if change.after is None else str(change.after["value"])
@@ -71,10 +71,10 @@ class LedgerSink:
     def _fault(self) -> None:
         if random.random() < self._chance:
             bug = self._has_a_bug and random.random() < 0.3
-            raise RuntimeError("a bug") if bug else TransientSinkError("planned")
+            raise RuntimeError("a bug") if bug else TransientSinkError("planned fault")
 
-    def _shout(self) -> None:
-        """Print from eight threads, and past Python: none of it may reach the daemon's protocol."""
+    def _print_noise(self) -> None:
+        """Prints from eight threads, and to the file descriptor: none of it may reach the daemon's protocol."""
         threads = [threading.Thread(target=print, args=('{"action": "status"}' * 20,)) for _ in range(8)]
         for thread in threads:
             thread.start()

@@ -1,4 +1,4 @@
-"""A replica that also notes every delivery, of all shards together: what came again, and what came first."""
+"""A replica that also records every delivery, of all shards in one file, in order."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ FILE = "delivered"
 
 
 class RecordingSink(EmbeddedReplicaSink):
-    """Each delivery is a line: the shard and the position."""
+    """Writes one line per delivery: the shard and the position."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(SqliteDialect(folder))
@@ -20,7 +20,7 @@ class RecordingSink(EmbeddedReplicaSink):
     def apply(self, batch: Batch) -> None:
         super().apply(batch)
         lines = "".join(f"{batch.shard} {change.position}\n" for change in batch.changes)
-        os.write(self._log, lines.encode())  # one write: the lines of processes never mix
+        os.write(self._log, lines.encode())  # one write: lines of several processes never mix
 
     def close(self) -> None:
         os.close(self._log)
@@ -32,7 +32,7 @@ def open_sink(context: SinkContext) -> Sink:
 
 
 def delivered(folder: Path) -> list[tuple[str, str]]:
-    """Shard and position of each delivery so far, the oldest first."""
+    """Shard and position of each delivery so far, oldest first."""
     path = folder / FILE
     if not path.exists():
         return []

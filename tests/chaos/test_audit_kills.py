@@ -1,4 +1,4 @@
-"""Kills in the midst of appends and anchors, duplicates, disorder, two writers: nothing twice, all chains verify."""
+"""Kills during appends and anchors, duplicates, disorder, two writers: no entry twice, all chains verify."""
 
 import os
 import random
@@ -11,7 +11,7 @@ import pytest
 
 from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
-from consumers.audit.log import opened
+from consumers.audit.log import open_log
 from consumers.audit.sink import open_sink
 from tests.chaos.audit_writer import COUNT
 from tests.support.scale import scale
@@ -41,14 +41,14 @@ def test_no_entry_twice_none_missing_and_the_chains_verify_after_each_kill(tmp_p
             writer.wait()
             assert writer.stdout is not None
             writer.stdout.close()
-        with opened(tmp_path) as log:
-            proofs = log.prove()
+        with open_log(tmp_path) as log:
+            proofs = log.verify()
             positions = [entry.position for entry in log.store.entries()]
-        assert [one.broken for one in proofs if one.broken] == []
+        assert [proof.broken for proof in proofs if proof.broken] == []
         assert len(positions) == len(set(positions))
     sink = open_sink(SinkContext("audit", "shard-0", tmp_path, {}))
     deliver(sink, *[change("U", at % 50, {"n": at}, at=at) for at in range(1, COUNT + 1)], shard="shard-0")
     sink.close()
-    with opened(tmp_path) as log:
-        assert not any(one.broken for one in log.prove())
+    with open_log(tmp_path) as log:
+        assert not any(proof.broken for proof in log.verify())
         assert len(list(log.store.entries())) == COUNT

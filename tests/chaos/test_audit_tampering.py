@@ -1,4 +1,4 @@
-"""Every kind of tampering at random places is found, and an untouched log always verifies."""
+"""Every kind of tampering at random places is detected, and an unaltered log verifies."""
 
 import os
 import random
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from consumers.audit.log import opened
+from consumers.audit.log import open_log
+from tests.support.audit_logs import filled
 from tests.support.scale import scale
-from tests.unit.test_audit_log import filled
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(120, 3600))]
 ENTRIES = scale(2_000, 100_000)
@@ -24,13 +24,13 @@ WINDOW = 400  # entries of the small log that most tamperings are tried on
 
 
 def flip(log: sqlite3.Connection, chance: random.Random) -> None:
-    """One bit of one cell of one entry."""
+    """Flip one bit of one value of one entry."""
     chain, number = place(log, chance)
     column = chance.choice(COLUMNS)
     [(value,)] = log.execute(f"SELECT {column} FROM entry WHERE chain = ? AND number = ?", (chain, number)).fetchall()
     update = f"UPDATE OR IGNORE entry SET {column} = ? WHERE chain = ? AND number = ?"
     while not log.execute(update, (flipped(value, chance), chain, number)).rowcount:
-        pass  # it made another entry's position, which the table refuses by itself
+        pass  # the result was the position of another entry, which the table itself refuses
 
 
 def remove(log: sqlite3.Connection, chance: random.Random) -> None:
@@ -51,7 +51,7 @@ def swap(log: sqlite3.Connection, chance: random.Random) -> None:
 
 
 def insert(log: sqlite3.Connection, chance: random.Random) -> None:
-    """A forged copy with a right hash of its own, everything behind it moved up."""
+    """Insert a copy with a correct hash, and renumber the later entries."""
     chain, number = place(log, chance)
     log.execute("UPDATE entry SET number = -number WHERE chain = ? AND number >= ?", (chain, number))
     log.execute("UPDATE entry SET number = -number + 1 WHERE chain = ? AND number < 0", (chain,))
@@ -68,7 +68,7 @@ def cut(log: sqlite3.Connection, chance: random.Random) -> None:
 
 
 def rewrite(log: sqlite3.Connection, chance: random.Random) -> None:
-    """The clever one: an entry altered, and every hash from there on computed anew."""
+    """Alter an entry and compute every later hash again."""
     from consumers.audit.proof.chain import GENESIS, link
     from consumers.audit.store import _COLUMNS, _entry
 
@@ -87,8 +87,8 @@ KINDS: tuple[Tampering, ...] = (flip, flip, remove, remove_and_close_up, swap, i
 
 def place(log: sqlite3.Connection, chance: random.Random, last: int = 0) -> tuple[str, int]:
     chains = log.execute("SELECT chain, max(number) FROM entry GROUP BY chain").fetchall()
-    chain, most = chance.choice(chains)
-    return chain, chance.randint(1, most - last)
+    chain, length = chance.choice(chains)
+    return chain, chance.randint(1, length - last)
 
 
 def flipped(value: object, chance: random.Random) -> object:
@@ -106,11 +106,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_tampering_is_found(whole: Path, tmp_path: Path) -> None:
+def test_every_tampering_is_detected(whole: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
     chance, missed = random.Random(seed), []
-    # many small logs: a tampering's traces do not reach further than its chain, whatever the length
+    # many small logs: a tampering affects only its chain, of any length
     small = tmp_path / "small"
     filled(small, WINDOW, anchor_every=40)
     for number in range(TAMPERINGS):
@@ -118,34 +118,34 @@ def test_every_tampering_is_found(whole: Path, tmp_path: Path) -> None:
         folder = tmp_path / "copy"
         shutil.copytree(small, folder)
         with_log(folder / "audit.sqlite", tampering, chance)
-        with opened(folder) as log:
-            if not any(one.broken for one in log.prove()):
+        with open_log(folder) as log:
+            if not any(proof.broken for proof in log.verify()):
                 missed.append((number, tampering.__name__))
         shutil.rmtree(folder)
     assert missed == []
 
 
-def test_tamperings_of_the_large_log_are_found_where_they_are(whole: Path, tmp_path: Path) -> None:
+def test_tamperings_of_the_large_log_are_detected(whole: Path, tmp_path: Path) -> None:
     chance = random.Random(7)
     for tampering in KINDS:
         folder = tmp_path / tampering.__name__
         shutil.copytree(whole, folder, dirs_exist_ok=True)
         with_log(folder / "audit.sqlite", tampering, chance)
-        with opened(folder) as log:
-            assert any(one.broken for one in log.prove()), tampering.__name__
+        with open_log(folder) as log:
+            assert any(proof.broken for proof in log.verify()), tampering.__name__
         shutil.rmtree(folder)
 
 
-def test_an_untouched_log_verifies(whole: Path) -> None:
+def test_an_unaltered_log_verifies(whole: Path) -> None:
     started = time.monotonic()
-    with opened(whole) as log:
-        proofs = log.prove()
+    with open_log(whole) as log:
+        proofs = log.verify()
     seconds = time.monotonic() - started
-    count = sum(one.entries for one in proofs)
-    sys.stdout.write(f"verified {count:,} entries, {count / seconds:,.0f} a second\n")
-    assert not any(one.broken for one in proofs)
+    count = sum(proof.entries for proof in proofs)
+    sys.stdout.write(f"verified {count:,} entries, {count / seconds:,.0f} per second\n")
+    assert not any(proof.broken for proof in proofs)
     assert count == ENTRIES - 1
-    assert all(one.anchored == one.last for one in proofs)
+    assert all(proof.anchored == proof.last for proof in proofs)
 
 
 def with_log(path: Path, tampering: Tampering, chance: random.Random) -> None:

@@ -15,8 +15,8 @@ from cdckit.runtime.settings import Settings
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from producer.records import partition_key
-from producer.snapshot.backfill import Asked, backfill
-from producer.snapshot.coordinator import Figures
+from producer.snapshot.backfill import BackfillRequest, backfill
+from producer.snapshot.progress import SnapshotProgress
 from tests.chaos.test_producer import caught_up, producing
 from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.postgres import Database
@@ -36,9 +36,9 @@ def test_each_row_of_a_backfill_reaches_the_shard_of_its_key(
         "ANALYZE hot",
     )
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
-    stream, told, done = resharding.make_stream(), [Figures()], list[bool]()
+    stream, told, done = resharding.make_stream(), [SnapshotProgress()], list[bool]()
     settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream, data=str(tmp_path / "data"))
-    asked = Asked([Table("public", "hot")], where="n = 0", rate=RATE)
+    asked = BackfillRequest([Table("public", "hot")], where="n = 0", rate=RATE)
 
     def fill() -> None:
         done.append(backfill(settings, asked, lambda: False, lambda figures: told.append(replace(figures)))[1])

@@ -1,4 +1,4 @@
-"""The kit under a sink that fails in every way, kills at random, a split, a merge and two workers: no gap, no skip."""
+"""The kit with a sink that fails in every way, random kills, a split, a merge and two workers: no gap, no skip."""
 
 import os
 import random
@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.envelope import decode
 from cdckit.testing import MemorySink, deliver
 from consumers.dead_letters import open_store
@@ -29,7 +30,7 @@ WORKERS = ("worker 1", "worker 2")
 
 
 class Feed:
-    """Puts a history on the stream, in order, until it is stopped; now and then a hundred changes go folded."""
+    """Puts a history on the stream, in order, until it is stopped; sometimes folds a hundred changes."""
 
     def __init__(self, cloud: ReshardingCloud, stream: str, seed: int) -> None:
         self.entries: list[Entry] = []
@@ -52,16 +53,16 @@ class Feed:
             if chance.random() < 0.005:
                 self._put_folded(list(islice(endless, 100)))
             else:
-                one = next(endless)
-                self._put(one.data, one.partition_key, [one])
+                entry = next(endless)
+                self._put(entry.data, entry.partition_key, [entry])
             time.sleep(0.004)
 
     def _put_folded(self, entries: list[Entry]) -> None:
         by_shard: dict[str, list[Entry]] = {}
-        for one in entries:
-            by_shard.setdefault(self._cloud.shard_of(self._stream, one.partition_key), []).append(one)
-        for some in by_shard.values():
-            self._put(folded(some), some[0].partition_key, some)
+        for entry in entries:
+            by_shard.setdefault(self._cloud.shard_of(self._stream, entry.partition_key), []).append(entry)
+        for group in by_shard.values():
+            self._put(folded(group), group[0].partition_key, group)
 
     def _put(self, data: bytes, key: str, entries: list[Entry]) -> None:
         self._kinesis.put_record(StreamName=self._stream, Data=data, PartitionKey=key)
@@ -69,13 +70,13 @@ class Feed:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, CDC_TEST_FAULTS="0.02") as made:
         yield made
 
 
 def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
 ) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
@@ -120,23 +121,23 @@ def test_no_gap_and_no_skip_under_faults_kills_and_resharding(
         assert report.read == report.applied + report.superseded + report.dead_lettered
 
 
-def wait_until(done: Callable[[], bool], seconds: float, parts: Parts) -> None:
+def wait_until(done: Callable[[], bool], seconds: float, parts: ChildProcesses) -> None:
     if not happens(done, seconds):
         logs = "\n\n".join(f"{path.name}:\n{end_of(path)}" for path in sorted(parts.logs.glob("*.log")))
         pytest.fail(f"did not happen in {seconds} s:\n{logs}")
 
 
 def end_of(log: Path) -> str:
-    """Its last lines, but for what the sink shouts."""
+    """The log's last lines, without what the sink prints at random."""
     return "\n".join([line for line in log.read_text().splitlines() if '{"action"' not in line][-30:])
 
 
 def happens(done: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came to be so in time."""
+    """Whether the condition became true in time."""
     deadline = time.monotonic() + seconds
-    while not (so := done()) and time.monotonic() < deadline:
+    while not (happened := done()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return so
+    return happened
 
 
 def reading(folder: Path) -> list[str]:
@@ -158,10 +159,8 @@ def rows(folder: Path) -> dict[int, str]:
 
 
 def _query(folder: Path, query: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(folder / "ledger" / FILE, timeout=60) as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return found
+    with closing(sqlite3.connect(folder / "ledger" / FILE, timeout=60)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def test_the_history_is_the_same_for_the_same_seed() -> None:

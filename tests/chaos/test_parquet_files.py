@@ -1,4 +1,4 @@
-"""The lake's files under a long stream of mixed schema versions: few and large, the same answers at every moment."""
+"""Compaction under a long stream of mixed schema versions: few large files, and the same query results at all times."""
 
 import fcntl
 import random
@@ -16,9 +16,9 @@ from cdckit.change import Change, Table, Value
 from cdckit.sink import SinkContext
 from cdckit.testing import batch, change
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.maintain.compaction import MEGABYTE, Goal, file_sizes, is_due, tidy
-from consumers.parquet.maintain.housekeeper import Housekeeper
-from consumers.parquet.read.query import connect, explain
+from consumers.parquet.maintain.background_compactor import BackgroundCompactor
+from consumers.parquet.maintain.compaction import MEGABYTE, CompactionPolicy, compact_table, file_sizes, is_due
+from consumers.parquet.read.query import connect, explain_analyze
 from consumers.parquet.sink import open_sink
 from tests.support.scale import scale
 
@@ -34,7 +34,7 @@ QUESTION = (
 
 
 def mixed(count: int) -> Iterator[Change]:
-    """Changes of two schema versions, interleaved as two shards' producers interleave them around an ALTER TABLE."""
+    """Changes of two schema versions, interleaved as around an ALTER TABLE."""
     chance = random.Random(3)
     for at in range(1, count + 1):
         new = chance.random() < 0.5
@@ -48,15 +48,15 @@ def mixed(count: int) -> Iterator[Change]:
         yield change("I", at, row, at=1 + at // 100_000, index=at, types=NEW if new else OLD)
 
 
-def write(folder: Path, changes: Iterator[Change], a_flush: int) -> str:
-    """Write the changes as one shard does, `a_flush` a commit; the last one's position."""
+def write(folder: Path, changes: Iterator[Change], per_flush: int) -> str:
+    """Write the changes as one shard does, `per_flush` changes per commit. Returns the last position."""
     sink = open_sink(SinkContext("parquet", SHARD, folder, {"compact": False}))
     pending: list[Change] = []
     last = ""
     for item in changes:
         pending.append(item)
         last = item.position.sort_key
-        if len(pending) == a_flush:
+        if len(pending) == per_flush:
             sink.apply(batch(*pending))
             sink.flush()
             pending = []
@@ -64,8 +64,8 @@ def write(folder: Path, changes: Iterator[Change], a_flush: int) -> str:
     return last
 
 
-class Asking:
-    """Asks the same question again and again beside what a test does, of snapshots old and new."""
+class BackgroundQuery:
+    """Runs the same query repeatedly in the background."""
 
     def __init__(self, folder: Path, question: str) -> None:
         self._folder, self._question = folder, question
@@ -81,7 +81,7 @@ class Asking:
         except BaseException as error:
             self.errors.append(error)
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> "BackgroundQuery":
         self._thread.start()
         return self
 
@@ -90,23 +90,23 @@ class Asking:
         self._thread.join()
 
 
-def test_two_schema_versions_become_few_files_of_the_target_s_size(tmp_path: Path) -> None:
+def test_two_schema_versions_become_few_files_of_the_target_size(tmp_path: Path) -> None:
     count = scale(100_000, 1_000_000)
     target = scale(400, 4_000) * 1024
-    last = write(tmp_path, mixed(count), a_flush=scale(1_000, 5_000))
+    last = write(tmp_path, mixed(count), per_flush=scale(1_000, 5_000))
     question = QUESTION.format(last=last)
     [before] = connect(tmp_path).sql(question).fetchall()
     assert before[0] == before[1] == count
-    lake, goal = Lake.at(tmp_path), Goal(target)
+    lake, goal = Lake.at(tmp_path), CompactionPolicy(target)
     assert is_due(lake.open(ORDERS), goal)
-    with Asking(tmp_path, question) as asking:
+    with BackgroundQuery(tmp_path, question) as running:
         writer = threading.Thread(target=write, args=(tmp_path, later(count), 10))
         writer.start()
-        done = tidy(lake, ORDERS, goal)
+        done = compact_table(lake, ORDERS, goal)
         writer.join()
-    tidy(lake, ORDERS, goal)
-    assert not asking.errors
-    assert set(asking.answers) == {before}, "during"
+    compact_table(lake, ORDERS, goal)
+    assert not running.errors
+    assert set(running.answers) == {before}, "during"
     assert connect(tmp_path).sql(question).fetchall() == [before], "after"
     assert connect(tmp_path).sql("SELECT count(*) FROM orders_changes").fetchall() == [(count + 100,)]
     sizes = [size for part in file_sizes(lake.open(ORDERS)).values() for size in part]
@@ -121,35 +121,35 @@ def later(count: int) -> Iterator[Change]:
     return (change("I", count + at, {"note": "late"}, at=20, index=count + at) for at in range(1, 101))
 
 
-def test_sorted_files_are_skipped_by_what_they_cannot_hold(tmp_path: Path) -> None:
-    write(tmp_path, mixed(60_000), a_flush=2_000)
+def test_sorted_files_are_skipped_by_their_statistics(tmp_path: Path) -> None:
+    write(tmp_path, mixed(60_000), per_flush=2_000)
     lake = Lake.at(tmp_path)
-    tidy(lake, ORDERS, Goal(256 * 1024))
+    compact_table(lake, ORDERS, CompactionPolicy(256 * 1024))
     by_position = lake.open(ORDERS)
     middle = change("I", 1, at=1, index=30_000).position.sort_key
     assert _read(by_position, ds.field("_position") == middle) == 1, "in the order of the stream"
     assert _read(by_position, ds.field("id") == 30_000) == 1, "ids rise with the stream"
-    tidy(lake, ORDERS, Goal(256 * 1024, sort_by=("id",)))
+    compact_table(lake, ORDERS, CompactionPolicy(256 * 1024, sort_by=("id",)))
     by_id = lake.open(ORDERS)
     assert len(by_id.file_uris()) >= 4
     assert _read(by_id, ds.field("id") == 30_000) <= 2
     other_day = "SELECT * FROM orders_changes WHERE _commit_date = '2025-12-31'"
-    assert "Total Files Read: 0" in explain(str(tmp_path), other_day)
+    assert "Total Files Read: 0" in explain_analyze(str(tmp_path), other_day)
     assert connect(tmp_path).sql("SELECT count(*) FROM orders").fetchall() == [(60_000,)]
 
 
 def _read(table: Any, wanted: Any) -> int:
-    """How many files a reader that heeds the log's statistics (Spark, Trino, Polars, Arrow) has to open."""
+    """The number of files that a reader with the log's statistics (Spark, Trino, Polars, Arrow) has to open."""
     return len(list(table.to_pyarrow_dataset().get_fragments(wanted)))
 
 
-def test_expired_files_go_and_no_reader_of_a_kept_version_loses_one(tmp_path: Path) -> None:
-    write(tmp_path, mixed(4_000), a_flush=200)
+def test_expired_files_are_deleted_and_readers_of_a_kept_version_lose_none(tmp_path: Path) -> None:
+    write(tmp_path, mixed(4_000), per_flush=200)
     lake = Lake.at(tmp_path)
     reader = connect(tmp_path)
     orphan = tmp_path / "main/public/orders/_commit_date=2026-01-01/part-killed.zstd.parquet"
     orphan.write_bytes(b"written, then killed before the commit")
-    assert tidy(lake, ORDERS, Goal()).expired == 0, "an hour old at least"
+    assert compact_table(lake, ORDERS, CompactionPolicy()).expired == 0, "an hour old at least"
     assert reader.sql("SELECT count(*) FROM orders").fetchall() == [(4_000,)]
     assert len(list(tmp_path.rglob("*.parquet"))) == 22
     table = lake.open(ORDERS)
@@ -157,17 +157,17 @@ def test_expired_files_go_and_no_reader_of_a_kept_version_loses_one(tmp_path: Pa
     assert connect(tmp_path).sql("SELECT count(*) FROM orders").fetchall() == [(4_000,)]
 
 
-def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
-    """Several shards' consumers find the same small files, and wait for each other: the nemesis found rows twice."""
-    write(tmp_path, mixed(4_000), a_flush=200)
+def test_concurrent_merges_duplicate_no_row(tmp_path: Path) -> None:
+    """Consumers of several shards find the same small files, and wait for each other. The nemesis found rows twice."""
+    write(tmp_path, mixed(4_000), per_flush=200)
     lake = Lake.at(tmp_path)
     with (tmp_path / "main/public/orders/_upkeep.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with ThreadPoolExecutor(3) as pool:
-            done = [pool.submit(tidy, lake, ORDERS, Goal()) for _ in range(3)]
-            threading.Event().wait(0.5)  # they have opened the table, and stand before the lock
+            done = [pool.submit(compact_table, lake, ORDERS, CompactionPolicy()) for _ in range(3)]
+            threading.Event().wait(0.5)  # they have opened the table, and wait for the lock
             fcntl.flock(lock, fcntl.LOCK_UN)
-    assert sorted(one.result().files_before for one in done) == [1, 1, 20]
+    assert sorted(result.result().files_before for result in done) == [1, 1, 20]
     assert connect(tmp_path).sql("SELECT count(*), count(DISTINCT _position) FROM orders_changes").fetchall() == [
         (4_000, 4_000)
     ]
@@ -175,9 +175,9 @@ def test_those_who_merge_at_the_same_time_double_no_row(tmp_path: Path) -> None:
 
 def test_the_consumer_merges_in_the_background(tmp_path: Path) -> None:
     lake = Lake.at(tmp_path)
-    write(tmp_path, mixed(20_000), a_flush=500)
-    keeper = Housekeeper(lake, Goal(128 * MEGABYTE), pause=0.05)
-    keeper.wrote(ORDERS)
+    write(tmp_path, mixed(20_000), per_flush=500)
+    keeper = BackgroundCompactor(lake, CompactionPolicy(128 * MEGABYTE), interval=0.05)
+    keeper.schedule(ORDERS)
     for _ in range(200):
         if len(lake.open(ORDERS).file_uris()) == 1:
             break

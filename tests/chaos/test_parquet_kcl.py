@@ -1,4 +1,4 @@
-"""The lake under the real KCL: its daemon and children killed, a shard split meanwhile, every change there once."""
+"""The lake under the real KCL: its daemon and children are killed, a shard is split; each change is there once."""
 
 import os
 import random
@@ -10,11 +10,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Table
 from cdckit.errors import SatelliteError
 from cdckit.testing import MemorySink, deliver
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from tests.chaos.test_kit import Feed, wait_until
 from tests.support.kcl_parts import parts_in
@@ -26,12 +26,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(scale(240, 1200))]
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, "[consumers.parquet]\nflush_seconds = 0.3\n") as made:
         yield made
 
 
-def test_every_change_once_across_kills_and_a_split(tmp_path: Path, resharding: ReshardingCloud, parts: Parts) -> None:
+def test_every_change_once_across_kills_and_a_split(
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
+) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
     chance, stream, kills = random.Random(seed), resharding.make_stream(), scale(3, 20)

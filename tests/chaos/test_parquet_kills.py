@@ -1,4 +1,4 @@
-"""Kills, zombies and merges at random moments of writes and commits: the change log is the stream, exactly once."""
+"""Kills, paused writers and merges at random moments: the change log contains the stream exactly once."""
 
 import os
 import random
@@ -18,8 +18,8 @@ from cdckit.change import Table
 from cdckit.envelope import VERSION, Metadata, decode, inject
 from cdckit.testing import MemorySink, deliver
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import Goal, tidy
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from tests.chaos.lake_writer import END, give_lease
 from tests.support.histories import history
@@ -31,7 +31,7 @@ LEFT, RIGHT, LEFT_LOW, LEFT_HIGH = "shard-0", "shard-1", "shard-2", "shard-3"
 
 
 class Stream:
-    """A file a shard, fed in order until it is stopped; the left shard is split when told."""
+    """One file per shard, written in order until it is stopped; `split` splits the left shard."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.records: list[bytes] = []
@@ -80,7 +80,7 @@ SHARDS = (LEFT, RIGHT, LEFT_LOW, LEFT_HIGH)
 
 
 def records(seed: int) -> Iterator[bytes]:
-    """Rows of orders that come, change and go; items in two schema versions; now and then a truncate of items."""
+    """Inserts, updates and deletes of orders; items in two schema versions; sometimes a truncate of items."""
     chance = random.Random(seed)
     for index, entry in enumerate(history(seed, 60), 1):
         yield entry.data
@@ -115,8 +115,8 @@ class Writers:
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(command, stderr=log)
 
-    def keep(self) -> None:
-        """Note who ended; start whoever may run and does not."""
+    def restart(self) -> None:
+        """Record which writers ended, and start those that should run and do not."""
         for shard, process in list(self.running.items()):
             if process.poll() is not None:
                 del self.running[shard]
@@ -132,10 +132,10 @@ class Writers:
         self.running[shard].wait()
 
     def make_zombie(self, shard: str, seconds: float) -> None:
-        """Pause the writer, let an heir go on from the last mark, wake the writer up, and kill it a little later."""
+        """Pause the writer, start a successor at the last checkpoint, resume the writer, and kill it later."""
         zombie = self.running.pop(shard)
         zombie.send_signal(signal.SIGSTOP)
-        self.keep()
+        self.restart()
         time.sleep(seconds)
         zombie.send_signal(signal.SIGCONT)
         with suppress(subprocess.TimeoutExpired):
@@ -151,7 +151,7 @@ class Writers:
         process.wait()
 
 
-def test_the_change_log_is_the_stream_exactly_once_whatever_is_killed(tmp_path: Path) -> None:
+def test_the_change_log_contains_the_stream_exactly_once_after_kills(tmp_path: Path) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
     chance, kills, writers = random.Random(seed), scale(12, 110), Writers(tmp_path)
@@ -160,19 +160,19 @@ def test_the_change_log_is_the_stream_exactly_once_whatever_is_killed(tmp_path: 
         for number in range(kills):
             if number == kills // 2:
                 stream.split()
-            writers.keep()
+            writers.restart()
             time.sleep(chance.uniform(0.3, 1.5))
-            writers.keep()
+            writers.restart()
             if writers.running:
                 _strike(writers, chance, done)
     while len(writers.ended) < len(SHARDS):
-        writers.keep()
+        writers.restart()
         time.sleep(0.05)
     sys.stdout.write(f"{len(stream.records)} changes, {done}\n")
     check(tmp_path, stream.records)
     lake = Lake.at(tmp_path / "lake")
     for ref in lake.tables():
-        tidy(lake, ref, Goal())
+        compact_table(lake, ref, CompactionPolicy())
     check(tmp_path, stream.records)
 
 

@@ -145,7 +145,7 @@ class Part:
 
     def _due(self, hits: int, times: int) -> bool:
         """Whether it reads, and has done its share since the beginning."""
-        return self.log.read_text().count("going on:") >= hits and self.share() >= hits / (times + 1)
+        return self.log.read_text().count("resuming:") >= hits and self.share() >= hits / (times + 1)
 
 
 def snapshot_done(stream: str) -> Callable[[Part], bool]:
@@ -214,7 +214,7 @@ def test_every_satellite_equals_the_source_after_snapshot_and_backfill_under_kil
     assert letters == {name: [] for name in letters}
     assert differences(settings, tmp_path / "shadow") == []
     assert storm.changes >= scale(1.0, RATE * storm.seconds)  # `make test` shares its machine
-    assert producer.log.read_text().count("going on:") <= hits[0]
+    assert producer.log.read_text().count("resuming:") <= hits[0]
 
 
 def say(what: str) -> None:

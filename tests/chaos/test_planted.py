@@ -19,6 +19,8 @@ from cdckit.runtime.settings import Settings
 from consumers.stream.record import RawRecord
 from consumers.worker.status import read_reports
 from producer.postgres.connection import Source
+from producer.postgres.server import wal_end
+from producer.postgres.slots import drop_slot, find_slot
 from tests.chaos.test_producer import producing
 from tests.nemesis.checker import Evidence, Finding, Sample, check
 from tests.nemesis.driven import Driven, records
@@ -51,13 +53,13 @@ class Bench:
 
     def sample(self) -> Sample:
         with closing(Source(self.settings.dsn)) as source:
-            slot = source.slot(self.settings.slot)
+            slot = find_slot(source, self.settings.slot)
         assert slot is not None
         return Sample(time.time(), slot.confirmed)
 
     def end(self) -> Lsn:
         with closing(Source(self.settings.dsn)) as source:
-            return source.wal_end()
+            return wal_end(source)
 
     def caught_up(self) -> None:
         end, deadline = self.end(), time.monotonic() + 120
@@ -94,8 +96,8 @@ def opened_bench(cluster: Cluster, cloud: Cloud, folder: Path, seed: int = 5) ->
         yield Bench(Settings(dsn=dsn, slot=name, stream=name, data=str(folder)), proxy, work)
         work.close()
     with closing(Source(dsn)) as source:
-        source.drop_slot(name)
-        source.drop_slot(truth(name))
+        drop_slot(source, name)
+        drop_slot(source, truth(name))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Replays under the real KCL across a split and a merge: beside a live consumer, and in its place."""
+"""Replays with the real KCL across a split and a merge: beside a live consumer, and in place."""
 
 import hashlib
 import random
@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Table
 from cdckit.testing import MemorySink, deliver
 from consumers.kcl.leases import LeaseTable
 from consumers.replay import rewind
-from consumers.replica.sqlite import FILE as REPLICA
+from consumers.replica.sqlite import REPLICA_FILE as REPLICA
 from consumers.stream import points
 from consumers.stream.shards import list_shards, parents
 from tests.chaos.recording_sink import delivered
@@ -37,16 +37,16 @@ READING = {
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch) as made:
         yield made
 
 
 def test_beside_a_live_consumer_and_in_its_place(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, cdcctl: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (points, rewind):
-        monkeypatch.setattr(module, "SLACK", SLACK)  # a minute is long for a test
+        monkeypatch.setattr(module, "SLACK", SLACK)  # a minute is too long for a test
     mixed = MixedStream(resharding, random.Random(12))
     monkeypatch.setenv("CDC_STREAM", mixed.stream)
     monkeypatch.setenv("CDC_APP_PREFIX", mixed.stream)
@@ -65,14 +65,16 @@ def test_beside_a_live_consumer_and_in_its_place(
     assert (kinesis - READING, dynamodb) == (set(), set())
     assert replica(Path(answer["folder"]) / "replica") == model(mixed)
     assert (digests(folder), checkpoints(leases)) == held
-    assert leases.read() != counters, "its worker was alive all the while"
+    assert leases.read() != counters, "its worker was live the whole time"
     parts.stop()
 
     before = by_shard(leases)
     children = {shard["ShardId"] for shard in list_shards(mixed.stream) if parents(shard)}
     answer = cdcctl("replay", "replica", *SINK, "--from", since.isoformat(), "--in-place", "-o", "json").objects[0]
     assert set(answer["removed"]) == children == before.keys() - answer["rewound"].keys()
-    assert all(mark.isdigit() for mark in answer["rewound"].values()), "a place before T, not the beginning"
+    assert all(checkpoint.isdigit() for checkpoint in answer["rewound"].values()), (
+        "a record before the time, not the beginning"
+    )
     first_time = len(delivered(folder))
     parts.start("replica", ["consumer", "run", "replica", *SINK])
     wait_until(lambda: {position for _, position in delivered(folder)[first_time:]} >= wanted, 180, parts)
@@ -86,15 +88,15 @@ def test_beside_a_live_consumer_and_in_its_place(
 
 @contextmanager
 def taps(cloud: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[set[str], set[str]]]:
-    """What this process asks of Kinesis and of DynamoDB: complete after the block."""
-    heard = set[str](), set[str]()
+    """Which calls this process makes to Kinesis and DynamoDB; complete after the block."""
+    calls = set[str](), set[str]()
     with WireTap(cloud.kinesis) as kinesis, WireTap(cloud.dynamodb) as dynamodb, monkeypatch.context() as changed:
         changed.setenv("AWS_ENDPOINT_URL_KINESIS", kinesis.url)
         changed.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url)
-        yield heard
-        for names, tap in zip(heard, (kinesis, dynamodb), strict=True):
+        yield calls
+        for names, tap in zip(calls, (kinesis, dynamodb), strict=True):
             names |= {call.action for call in tap.calls}
-    assert heard[0], "the tap hears"
+    assert calls[0], "the tap sees calls"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -114,7 +116,7 @@ def by_shard(leases: LeaseTable) -> dict[str, Any]:
 
 
 def out_of_order(again: list[tuple[str, str]], stream: str) -> list[tuple[str, str]]:
-    """Child and parent, where something of the child came before the parent's last."""
+    """Pairs of child and parent where a record of the child was delivered before the parent's last one."""
     first, last = {shard: at for at, (shard, _) in reversed(list(enumerate(again)))}, dict[str, int]()
     for at, (shard, _) in enumerate(again):
         last[shard] = at

@@ -1,4 +1,4 @@
-"""The search satellite under the real KCL: two workers, kills, a split; after healing the index equals the rows."""
+"""The search satellite under the real KCL: two workers, kills, a split; in the end the index equals the rows."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdckit.change import Change, Value
 from cdckit.errors import CdcError
 from cdckit.testing import MemorySink, deliver
@@ -38,7 +38,7 @@ def options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def parts(
     tmp_path: Path, resharding: ReshardingCloud, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Parts]:
+) -> Iterator[ChildProcesses]:
     lines = [f"{name} = {value!r}" for name, value in options.items()]
     toml = "\n".join(["[consumers.search]", *lines]) + "\n"
     with parts_in(tmp_path, resharding, monkeypatch, toml) as made:
@@ -46,7 +46,7 @@ def parts(
 
 
 def test_the_index_equals_the_rows_after_kills_and_a_split(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, options: Mapping[str, Any]
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, options: Mapping[str, Any]
 ) -> None:
     seed = int(os.environ.get("CDC_SEED", time.time_ns()))
     sys.stdout.write(f"CDC_SEED={seed}\n")
@@ -91,7 +91,7 @@ def expected(plain: MemorySink) -> Rows:
 def indexed(folder: Path, options: Mapping[str, Any], changes: list[Change]) -> Rows:
     found: dict[str, Mapping[str, Value]] = {}
     try:
-        for source, table in {(one.source, one.table) for one in changes}:
+        for source, table in {(change.source, change.table) for change in changes}:
             for key, values, _ in documents(folder / "search", source, table, options):
                 found[f"{source}/{table}/{key}"] = dict(values)
     except CdcError:

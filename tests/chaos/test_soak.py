@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from consumers.worker.status import read_reports
 from tests.acceptance.conftest import run_cdcctl
 from tests.chaos.test_kit import wait_until
@@ -100,7 +100,7 @@ def turn(postgres: Database, number: int) -> None:
 class Watched:
     """The parts while changes go through; `start` is what they held after a quarter."""
 
-    def __init__(self, parts: Parts, folder: Path) -> None:
+    def __init__(self, parts: ChildProcesses, folder: Path) -> None:
         self._parts, self._folder = parts, folder
         self.start: Mapping[str, Held] = {}
 

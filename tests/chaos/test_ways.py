@@ -1,14 +1,14 @@
-"""Two ways in which records and leases travel that the other tests do not take: aggregated, and handed over."""
+"""Aggregated records, graceful lease handoff and long pages, which the other tests do not cover."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox.processes import start_time
 from consumers.kcl.leases import LeaseTable
-from consumers.kcl.properties import shipped
+from consumers.kcl.properties import read_file
 from consumers.worker.status import read_reports
 from tests.chaos.ledger_sink import FILE, POISON
 from tests.chaos.test_kit import Feed, covered, happens, reading, rows, seen, wait_until
@@ -25,12 +25,12 @@ TRANSACTIONS, KILLS = scale(60, 600), scale(1, 20)
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(tmp_path: Path, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcesses]:
     with parts_in(tmp_path, resharding, monkeypatch, PYTHONPATH=str(Path(__file__).parents[2])) as made:
         yield made
 
 
-def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -> None:
+def consume(parts: ChildProcesses, stream: str, *more: str, folder: Path | None = None) -> None:
     parts.start(f"ledger{len(parts.running)}", [
         "consumer", "run", "ledger", "--sink", "tests.chaos.ledger_sink:open_sink", "--stream", stream,
         "--app-prefix", stream, *more,
@@ -38,9 +38,9 @@ def consume(parts: Parts, stream: str, *more: str, folder: Path | None = None) -
 
 
 def test_aggregated_records_go_through_the_kcl_whole(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, postgres: Database
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, postgres: Database
 ) -> None:
-    """The KCL takes the records of `--aggregate` apart: none is dropped, though a shard is split and children die."""
+    """The KCL unpacks the records of `--aggregate`: none is dropped, though a shard splits and children are killed."""
     stream = resharding.make_stream()
     postgres.run("CREATE TABLE ledger (id integer PRIMARY KEY, value text)")
     parts.start("producer", [
@@ -66,16 +66,16 @@ def test_aggregated_records_go_through_the_kcl_whole(
 
 
 def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses
 ) -> None:
-    """With the KCL's graceful handoff on, the next worker goes on exactly where the former one stopped.
+    """With the KCL's graceful handoff on, the next worker continues exactly where the previous one stopped.
 
     KCL 3.1.3 may lose a lease that is handed back at once: no worker reads its shard until they are started again
-    (awslabs/amazon-kinesis-client #1743). That is not the kit's: then they are started again, and go on there too.
+    (awslabs/amazon-kinesis-client #1743). That is not the kit's fault: the test starts them again, and they continue.
     """
     properties = tmp_path / "kcl_properties" / "ledger.properties"
     properties.parent.mkdir()
-    wanted = shipped("ledger") | {"isGracefulLeaseHandoffEnabled": "true"}
+    wanted = read_file("ledger") | {"isGracefulLeaseHandoffEnabled": "true"}
     properties.write_text("".join(f"{name} = {value}\n" for name, value in wanted.items()))
     stream = resharding.make_stream(shards=4)
     consume(parts, stream, folder=tmp_path)
@@ -94,9 +94,9 @@ def test_a_lease_that_is_handed_over_is_flushed_and_checkpointed_first(
 
 
 def test_a_consumer_that_is_told_to_stop_leaves_a_long_page_and_goes_on_there(
-    tmp_path: Path, resharding: ReshardingCloud, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, resharding: ReshardingCloud, parts: ChildProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of folded records is half a minute of work; what was applied is checkpointed, no process stays."""
+    """A page of folded records takes half a minute; what was applied is checkpointed, and no process remains."""
     stream, client = resharding.make_stream(shards=1), resharding.client("kinesis")
     entries = [entry("I", key, "read", key) for key in range(1, 60_001) if key % POISON]
     for at in range(0, len(entries), 1_000):

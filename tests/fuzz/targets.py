@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from cdckit.aggregation import unpack
-from cdckit.claim_check import kept_in
-from cdckit.envelope import decode, decode_row, place
+from cdckit.claim_check import decode_reference
+from cdckit.envelope import decode, decode_row, position_and_time
 from cdckit.errors import CdcError
-from producer.ack_tracker import Ledger
+from producer.ack_tracker import AckTracker
 from producer.decoding.router import Router
-from producer.masking.masker import Masks
+from producer.masking.masker import Masker
 from producer.masking.rules import parse_masks
 from producer.records import Origin
 from producer.wal2json import end_and_time
@@ -20,20 +20,20 @@ def _routed(data: bytes) -> None:
     """As the producer takes a message in; what it makes of a row is read back as a consumer does."""
     router = Router(ORIGIN, prefixes=["outbox"])
     router.begin(b'{"action":"B","lsn":"0/1"}')
-    for record in router.take(data):
+    for record in router.handle(data):
         len(record.partition_key)
 
 
 def _masked(data: bytes) -> None:
-    masks = Masks(parse_masks("public.*.email=redact,public.*.note=last4,public.*.name=hash"), b"a key of the HMAC")
-    Router(ORIGIN, masks=masks).take(data)
+    masks = Masker(parse_masks("public.*.email=redact,public.*.note=last4,public.*.name=hash"), b"a key of the HMAC")
+    Router(ORIGIN, masker=masks).handle(data)
 
 
 def _ended(data: bytes) -> None:
-    ledger = Ledger()
-    ledger.begun = data
-    ledger.commit(data)
-    ledger.settle()
+    tracker = AckTracker()
+    tracker.open_begin = data
+    tracker.commit(data)
+    tracker.advance()
     end_and_time(data)
 
 
@@ -44,9 +44,9 @@ def _unpacked(data: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], object]] = {
     "envelope.decode": decode,
-    "envelope.place": place,
+    "envelope.place": position_and_time,
     "envelope.decode_row": decode_row,
-    "oversize.kept_in": kept_in,
+    "oversize.kept_in": decode_reference,
     "aggregation.unpack": _unpacked,
     "router": _routed,
     "masks": _masked,

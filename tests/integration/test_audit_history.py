@@ -1,4 +1,4 @@
-"""The log's history equals the database's own: triggers in PostgreSQL record what the stream should tell."""
+"""The log's history equals what triggers in PostgreSQL have recorded."""
 
 import json
 import random
@@ -18,13 +18,13 @@ from tests.support.wal_stream import WalStream
 
 pytestmark = pytest.mark.integration
 TRIGGER = """
-CREATE TABLE told (number bigserial, op text, old jsonb, new jsonb, actor text, xid bigint DEFAULT txid_current());
-CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO told (op, old, new, actor) VALUES (left(TG_OP, 1),
+CREATE TABLE recorded (number bigserial, op text, old jsonb, new jsonb, actor text, xid bigint DEFAULT txid_current());
+CREATE FUNCTION record_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO recorded (op, old, new, actor) VALUES (left(TG_OP, 1),
     CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END, CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
     current_setting('app.actor', true));
   RETURN NULL; END $$;
-CREATE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE TRIGGER record_change AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION record_change();
 """
 
 
@@ -64,14 +64,14 @@ def test_every_row_s_history_is_what_the_triggers_recorded(postgres: Database, t
         sink = open_sink(SinkContext("audit", shard, tmp_path, {}))
         deliver(sink, *shuffled[start : start + 37], shard=shard)
         sink.close()
-    told = postgres.query("SELECT op, old::text, new::text, coalesce(actor, ''), xid FROM told ORDER BY number")
+    recorded = postgres.query("SELECT op, old::text, new::text, coalesce(actor, ''), xid FROM recorded ORDER BY number")
     expected: dict[int, list[tuple[Any, ...]]] = {}
-    for op, old, new, actor, xid in told:
+    for op, old, new, actor, xid in recorded:
         before, after = (json.loads(text, parse_float=Decimal) if text else {} for text in (old, new))
         expected.setdefault({**before, **after}["id"], []).append((op, before, after, actor, xid))
-    assert len(told) == len(changes)
+    assert len(recorded) == len(changes)
     for key, entries in expected.items():
-        events = log.history(tmp_path, log.Row("main", Table("public", "orders"), f"[{key}]"))
+        events = log.history(tmp_path, log.RowRef("main", Table("public", "orders"), f"[{key}]"))
         found = [(event.op.value, (event.annotation or {}).get("actor", ""), event.xid) for event in events]
         assert found == [(op, actor, xid) for op, _, _, actor, xid in entries]
         for event, (_, before, after, _, _) in zip(events, entries, strict=True):

@@ -1,4 +1,4 @@
-"""An embedded store is claimed beside the leases; a second one is refused, a moved one is not."""
+"""An embedded store claims its consumer beside the leases; a second store is refused, a moved one is not."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_store_that_was_moved_keeps_its_claim(application: str, tmp_path: Path
     claim_store(application, tmp_path / "moved")
 
 
-def test_taking_over_is_said_aloud(application: str, tmp_path: Path) -> None:
+def test_a_store_takes_over_only_on_request(application: str, tmp_path: Path) -> None:
     claim_store(application, tmp_path / "one")
     claim_store(application, tmp_path / "other", take_over=True)
     with pytest.raises(ClaimedElsewhere):
@@ -50,9 +50,18 @@ def test_only_a_dead_worker_s_own_lock_is_released(application: str) -> None:
     LeaseTable("never-ran").release_leader("host-search-0")
 
 
-def test_seeding_twice_at_once_leaves_leases_alone(application: str) -> None:
+def test_seeding_twice_leaves_the_leases_unchanged(application: str) -> None:
     table = LeaseTable(application)
     assert table.seed(["shardId-000000000000"], "LATEST") is False
     leases = table.read()
     assert leases is not None
     assert leases["shardId-000000000000"].checkpoint == "TRIM_HORIZON"
+
+
+def test_an_owner_may_be_seeded_and_is_not_taken_for_alive(application: str) -> None:
+    table = LeaseTable(f"{application}-owned")
+    assert table.seed(["shardId-000000000000", "shardId-000000000001"], owner="host-search-0") is True
+    leases = table.read()
+    assert leases is not None
+    assert {(lease.owner, lease.checkpoint) for lease in leases.values()} == {("host-search-0", "TRIM_HORIZON")}
+    assert table.live_leases(0.5) == []

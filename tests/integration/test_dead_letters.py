@@ -1,4 +1,4 @@
-"""Dead letters on every kind of store: kept whole, once a place, dropped one by one."""
+"""Dead letters in every kind of store: stored as a whole, once per place, dropped one by one."""
 
 import os
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def letter(number: int, consumer: str = "search", data: bytes = b"\x00\xff bytes
     return DeadLetter.of(consumer, "shardId-000000000000", record, ValueError(f"error {number}"), None)
 
 
-def test_letters_come_back_whole_in_stream_order_and_go_one_by_one(url: str, tmp_path: Path) -> None:
+def test_letters_are_read_in_stream_order_and_dropped_one_by_one(url: str, tmp_path: Path) -> None:
     store, other = open_store(url, "search", tmp_path), open_store(url, "audit", tmp_path)
     assert list(store.read()) == []
     letters = [letter(2), letter(1), letter(3, data=b"x" * 200_000)]
@@ -52,7 +52,7 @@ def test_letters_come_back_whole_in_stream_order_and_go_one_by_one(url: str, tmp
     assert [one.error for one in other.read()] == ["error 9"]
 
 
-def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_only_their_owner_can_read_the_files(tmp_path: Path) -> None:
     open_store("", "search", tmp_path).put(letter(1))
     [path] = (tmp_path / "dead-letters").rglob("*.json")
     assert path.stat().st_mode & 0o077 == 0
@@ -65,6 +65,6 @@ def test_a_bucket_that_is_missing_is_named(cloud: Cloud, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "https://example.com/", "s3://"])
-def test_a_place_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
+def test_an_unknown_kind_of_store_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dead_letters cannot be"):
         open_store(url, "search", tmp_path)

@@ -71,7 +71,7 @@ def test_under_steady_load_it_ends_before_its_time_does_and_nothing_is_lost(
 
 
 def test_of_two_at_once_one_works_and_the_other_does_nothing(postgres: Database, environ: dict[str, str]) -> None:
-    """They begin together and the slot is not there yet; who comes second asks the server once and says who has it."""
+    """Both start together without a slot; the second asks the server once, and reports which process reads the slot."""
     function = Function({**environ, "CDC_LAMBDA_IDLE_SECONDS": "4"})
     both = [function.start(), function.start()]
     answers = [function.finish(process).result for process in both]
@@ -88,7 +88,7 @@ def test_of_two_at_once_one_works_and_the_other_does_nothing(postgres: Database,
     assert "is active for PID" in other["why"]
 
 
-def test_a_transaction_that_does_not_fit_into_a_run_is_told(postgres: Database, environ: dict[str, str]) -> None:
+def test_a_transaction_that_does_not_fit_into_a_run_is_reported(postgres: Database, environ: dict[str, str]) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("INSERT INTO orders SELECT i, 0 FROM generate_series(1, 400000) i")
     answer = Function(environ, seconds=12).invoke()
@@ -110,18 +110,18 @@ def test_it_logs_in_with_a_secrets_password_and_a_rotated_one(postgres: Database
     )
     assert function.invoke().result["status"] == "relayed"
     postgres.run(f"ALTER ROLE {user} PASSWORD 'rotated'")
-    client.put_secret_value(SecretId=secret, SecretString=f"{nobodys_dsn(postgres)} user={user} password=rotated")
+    client.put_secret_value(SecretId=secret, SecretString=f"{dsn_without_user(postgres)} user={user} password=rotated")
     assert function.invoke().result["status"] == "relayed"
 
 
-def nobodys_dsn(postgres: Database) -> str:
-    """Where the database is, without a user."""
+def dsn_without_user(postgres: Database) -> str:
+    """Return the database's connection string without a user."""
     parts = psycopg2.extensions.parse_dsn(postgres.dsn)
     return f"host={parts['host']} port={parts['port']} dbname={postgres.slot}"
 
 
 def login(postgres: Database, password: str) -> str:
-    """A role that may replicate and that the server asks for its password."""
+    """Create a role that may replicate, with a password that the server checks."""
     user = f"u{postgres.slot}"
     with psycopg2.connect(postgres.dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE ROLE {user} LOGIN REPLICATION PASSWORD %s", (password,))
@@ -147,7 +147,7 @@ def test_whatever_is_wrong_with_the_secret_no_error_and_no_log_quotes_it(
     value, secret = WRONG[what], f"source-{postgres.slot}"
     text = value if isinstance(value, str) else json.dumps(value)
     boto3.client("secretsmanager").create_secret(Name=secret, SecretString=text)
-    dsn = "" if what in ("a password for a port", "a host that is none") else nobodys_dsn(postgres)
+    dsn = "" if what in ("a password for a port", "a host that is none") else dsn_without_user(postgres)
     answer = Function({**environ, "CDC_DSN": dsn, "CDC_DSN_SECRET": secret}).invoke()
     assert answer.error["errorType"] == "ProducerFailed", answer
     assert answer.error["errorMessage"].startswith("SourceError: ")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_handler_works_from_the_zip_alone(package: Package, postgres: Database, cloud: Cloud, stream: str) -> None:
-    """No site-packages, no checkout: the standard library, and what was unpacked."""
+    """Run without site-packages and checkout: only the standard library and the unpacked package."""
     environ = {
         **cloud.environ, "CDC_DSN": postgres.dsn, "CDC_SLOT": postgres.slot, "CDC_STREAM": stream,
         "CDC_LAMBDA_IDLE_SECONDS": "1",
@@ -51,8 +51,11 @@ def test_a_file_beside_the_code_is_added(tmp_path: Path) -> None:
         assert archive.read("rds.pem") == b"certificates"
 
 
-def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
-    for arguments, said in ((["--add", "nowhere.pem"], "no file"), (["--python", "3.1"], "could not be installed")):
+def test_a_failed_build_is_reported(tmp_path: Path) -> None:
+    for arguments, said in (
+        (["--add", "nowhere.pem"], "no such file: nowhere.pem"),
+        (["--python", "3.1"], "could not be installed"),
+    ):
         command = [sys.executable, str(BUILDER), "--out", str(tmp_path), *arguments]
         refused = subprocess.run(command, capture_output=True, text=True, check=False)
         assert refused.returncode != 0

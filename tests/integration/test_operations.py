@@ -1,4 +1,4 @@
-"""`cdcctl status|doctor|slot|stream|leases|init` as a user types them, on a real PostgreSQL and the local AWS."""
+"""`cdcctl status|doctor|slot|stream|leases|init` as a user types them, with a real PostgreSQL and the local AWS."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from consumers.kcl.leases import LeaseTable
 from consumers.stream.record import RawRecord
 from consumers.stream.shards import list_shards
 from producer.postgres.connection import Source
+from producer.postgres.slots import create_slot
 from tests.acceptance.conftest import run_cdcctl
 from tests.support.histories import entry
 from tests.support.local_aws import Cloud
@@ -38,11 +39,11 @@ def put(stream: str, numbers: range, *, aggregated: bool = False) -> None:
     client = boto3.client("kinesis")
     entries = [entry("I", number, "x", at=number) for number in numbers]
     if aggregated:
-        packed = pack(SubRecord(one.partition_key, one.data) for one in entries)
+        packed = pack(SubRecord(change.partition_key, change.data) for change in entries)
         client.put_record(StreamName=stream, PartitionKey="a", Data=packed)
         return
-    for one in entries:
-        client.put_record(StreamName=stream, PartitionKey=one.partition_key, Data=one.data)
+    for change in entries:
+        client.put_record(StreamName=stream, PartitionKey=change.partition_key, Data=change.data)
 
 
 def everything(client: Any, stream: str, shard: str) -> Any:
@@ -50,7 +51,7 @@ def everything(client: Any, stream: str, shard: str) -> Any:
     return client.get_records(ShardIterator=where["ShardIterator"])["Records"]
 
 
-def test_nothing_ran_yet(here: dict[str, str]) -> None:
+def test_status_before_the_first_run(here: dict[str, str]) -> None:
     done = run(here, "status")
     assert done.returncode == 1  # there is no slot
     assert "no slot" in done.stdout
@@ -58,22 +59,22 @@ def test_nothing_ran_yet(here: dict[str, str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_each_shard_tells_how_far_it_is(here: dict[str, str], postgres: Database, stream: str) -> None:
+def test_status_reports_the_progress_of_each_shard(here: dict[str, str], postgres: Database, stream: str) -> None:
     source = Source(postgres.dsn)
-    source.create_slot(postgres.slot)
+    create_slot(source, postgres.slot)
     source.close()
     put(stream, range(40))
     table = LeaseTable(f"{stream}-search")
     table.seed([shard["ShardId"] for shard in list_shards(stream)])
-    look = json.loads(run(here, "status", "-o", "json").stdout)
-    [search] = look["consumers"]
+    status = json.loads(run(here, "status", "-o", "json").stdout)
+    [search] = status["consumers"]
     assert sum(shard["pending"] for shard in search["shards"]) == 40
     assert all(shard["lag"] > 0 and shard["exact"] and not shard["alive"] for shard in search["shards"])
     assert 23 * 3600 < search["shards"][0]["until_loss"] <= 24 * 3600
-    assert look["advice"]["action"] == "cdcctl producer run"  # upstream comes first
+    assert status["advice"]["action"] == "cdcctl producer run"  # upstream problems come first
     over = run(here, "status", "--max-lag", "1s")
     assert over.returncode == 1
-    assert "over --max-lag" in over.stdout
+    assert "exceeds --max-lag" in over.stdout
 
     client = boto3.client("kinesis")
     for shard in search["shards"]:
@@ -82,9 +83,9 @@ def test_each_shard_tells_how_far_it_is(here: dict[str, str], postgres: Database
         )
         records = client.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
         table.rewind({shard["shard"]: records[-3]["SequenceNumber"]}, [])
-    look = json.loads(run(here, "status", "-o", "json").stdout)
-    assert [shard["pending"] for shard in look["consumers"][0]["shards"]] == [2, 2]
-    assert all(shard["position"] for shard in look["consumers"][0]["shards"])
+    status = json.loads(run(here, "status", "-o", "json").stdout)
+    assert [shard["pending"] for shard in status["consumers"][0]["shards"]] == [2, 2]
+    assert all(shard["position"] for shard in status["consumers"][0]["shards"])
 
 
 def test_a_checkpoint_inside_an_aggregated_record(here: dict[str, str], stream: str) -> None:
@@ -101,8 +102,8 @@ def test_a_checkpoint_inside_an_aggregated_record(here: dict[str, str], stream: 
                 ExpressionAttributeNames={"#c": "checkpoint"},
                 ExpressionAttributeValues={":c": {"S": record["SequenceNumber"]}, ":s": {"N": "6"}},
             )  # fmt: skip
-    look = json.loads(run(here, "status", "-o", "json").stdout)
-    assert sorted(shard["pending"] for shard in look["consumers"][0]["shards"]) == [0, 3]
+    status = json.loads(run(here, "status", "-o", "json").stdout)
+    assert sorted(shard["pending"] for shard in status["consumers"][0]["shards"]) == [0, 3]
 
 
 def test_dead_letters_are_counted(here: dict[str, str], stream: str) -> None:
@@ -113,14 +114,14 @@ def test_dead_letters_are_counted(here: dict[str, str], stream: str) -> None:
     assert search["dead_letters"] == 1
 
 
-def test_doctor_names_what_would_be_lost_and_mends_it(here: dict[str, str], postgres: Database) -> None:
+def test_doctor_names_tables_that_lose_changes_and_the_fix(here: dict[str, str], postgres: Database) -> None:
     postgres.run("CREATE TABLE keyless (a int)", "CREATE TABLE fine (a int PRIMARY KEY)")
     done = run(here, "doctor", "-o", "json")
     found = json.loads(done.stdout)
     assert done.returncode == 1
-    [bad] = [one for one in found if one["level"] == "failed"]
+    [bad] = [finding for finding in found if finding["level"] == "failed"]
     assert "public.keyless" in bad["found"]
-    assert bad["mend"].startswith("ALTER TABLE public.keyless REPLICA IDENTITY FULL")
+    assert bad["fix"].startswith("ALTER TABLE public.keyless REPLICA IDENTITY FULL")
     postgres.run("ALTER TABLE keyless REPLICA IDENTITY FULL")
     again = run(here, "doctor")
     assert again.returncode == 0, again.stdout
@@ -128,7 +129,7 @@ def test_doctor_names_what_would_be_lost_and_mends_it(here: dict[str, str], post
     assert postgres.query("SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'cdc_doctor%'") == [(0,)]
 
 
-def test_doctor_without_a_server_or_a_stream_says_so_and_goes_on(here: dict[str, str]) -> None:
+def test_doctor_reports_a_missing_server_and_stream_and_continues(here: dict[str, str]) -> None:
     done = run(here, "doctor", CDC_DSN="postgresql://127.0.0.1:1/x", CDC_STREAM="nowhere")
     assert done.returncode == 1
     assert "✗ postgresql  cannot connect" in done.stdout
@@ -136,34 +137,35 @@ def test_doctor_without_a_server_or_a_stream_says_so_and_goes_on(here: dict[str,
     assert "✓ aws" in done.stdout
 
 
-def test_slots_by_hand(here: dict[str, str], postgres: Database) -> None:
+def test_slot_commands(here: dict[str, str], postgres: Database) -> None:
     assert run(here, "slot", "create").returncode == 0
-    [slot] = [one for one in json.loads(run(here, "slot", "ls", "-o", "json").stdout) if one["name"] == postgres.slot]
+    slots = json.loads(run(here, "slot", "ls", "-o", "json").stdout)
+    [slot] = [slot for slot in slots if slot["name"] == postgres.slot]
     assert (slot["plugin"], slot["active_pid"]) == ("wal2json", None)
-    asked = run(here, "slot", "drop")
-    assert asked.returncode == 2
-    assert "--yes" in asked.stderr
+    unconfirmed = run(here, "slot", "drop")
+    assert unconfirmed.returncode == 2
+    assert "--yes" in unconfirmed.stderr
     assert run(here, "slot", "drop", "--yes").returncode == 0
-    gone = run(here, "slot", "drop", "--yes")
-    assert gone.returncode == 3
-    assert "no slot" in gone.stderr
+    missing = run(here, "slot", "drop", "--yes")
+    assert missing.returncode == 3
+    assert "no slot" in missing.stderr
 
 
-def test_streams_by_hand(here: dict[str, str], stream: str) -> None:
-    fresh = {**here, "CDC_STREAM": f"{stream}-fresh"}
-    assert run(fresh, "stream", "describe").returncode == 4
-    assert run(fresh, "stream", "create", "--shards", "3").returncode == 0
-    shown = json.loads(run(fresh, "stream", "describe", "-o", "json").stdout)
+def test_stream_commands(here: dict[str, str], stream: str) -> None:
+    new = {**here, "CDC_STREAM": f"{stream}-fresh"}
+    assert run(new, "stream", "describe").returncode == 4
+    assert run(new, "stream", "create", "--shards", "3").returncode == 0
+    shown = json.loads(run(new, "stream", "describe", "-o", "json").stdout)
     assert (shown["status"], shown["retention_hours"], len(shown["shards"])) == ("ACTIVE", 168, 3)
-    assert abs(sum(one["share"] for one in shown["shards"]) - 1) < 1e-9
-    again = run(fresh, "stream", "create")
+    assert abs(sum(shard["share"] for shard in shown["shards"]) - 1) < 1e-9
+    again = run(new, "stream", "create")
     assert again.returncode == 4
     assert "it exists" in again.stderr
-    assert "already" in run(fresh, "stream", "reshard", "--shards", "3").stderr
-    assert run(fresh, "stream", "reshard", "--shards", "6").returncode == 2  # nobody was asked
+    assert "already" in run(new, "stream", "reshard", "--shards", "3").stderr
+    assert run(new, "stream", "reshard", "--shards", "6").returncode == 2  # there is no terminal to ask on
 
 
-def test_leases_by_hand(here: dict[str, str], stream: str) -> None:
+def test_lease_commands(here: dict[str, str], stream: str) -> None:
     never = run(here, "leases", "ls", "search")
     assert never.returncode == 5
     assert "cdcctl consumer run search" in never.stderr
@@ -174,26 +176,26 @@ def test_leases_by_hand(here: dict[str, str], stream: str) -> None:
 
 def test_init_writes_what_was_chosen_and_replaces_nothing(tmp_path: Path) -> None:
     bare = {"CDC_DATA": str(tmp_path / "data"), "PATH": os.environ["PATH"]}
-    assert run(bare, "init").returncode == 2  # nobody to ask
+    assert run(bare, "init").returncode == 2  # there is no terminal to ask on
     arguments = ("init", "--yes", "--stream", "orders", "--dsn", "host=db user='o\\'k'", "--max-dead-share", "0.1")
     assert run(bare, *arguments).returncode == 0
     path = tmp_path / "cdc.toml"
     assert path.stat().st_mode & 0o777 == 0o600
     shown = json.loads(run(bare, "config", "show", "-o", "json").stdout)
-    values = {one["name"]: one["value"] for one in shown["settings"]}
+    values = {setting["name"]: setting["value"] for setting in shown["settings"]}
     assert (values["stream"], values["dsn"], values["max_dead_share"]) == ("orders", "host=db user='o\\'k'", "0.1")
-    kept = path.read_text()
+    written = path.read_text()
     refused = run(bare, *arguments)
     assert refused.returncode == 2
     assert "--force" in refused.stderr
-    assert path.read_text() == kept
+    assert path.read_text() == written
     assert "password" in run(bare, *arguments, "--force", "--dsn", "postgresql://u:secret@db/x").stderr
 
 
-def test_the_aws_flags_are_the_aws_clis(cloud: Cloud, here: dict[str, str]) -> None:
+def test_the_aws_flags_work_as_in_the_aws_cli(cloud: Cloud, here: dict[str, str]) -> None:
     bare = {**here, "AWS_ENDPOINT_URL": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""}
     shown = run(bare, "stream", "describe", "--endpoint-url", cloud.url, "--region", "us-east-1", "-o", "json")
     assert json.loads(shown.stdout)["status"] == "ACTIVE"
-    missing = run(here, "stream", "describe", "--profile", "nobody")
+    missing = run(here, "stream", "describe", "--profile", "unknown-profile")
     assert missing.returncode == 4
-    assert "nobody" in missing.stderr
+    assert "unknown-profile" in missing.stderr

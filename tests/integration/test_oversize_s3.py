@@ -16,7 +16,7 @@ from cdckit.change import Op
 from cdckit.errors import StreamError, UsageError
 from cdckit.runtime.settings import Settings
 from producer.service import run
-from tests.integration.test_fill import on_stream, producing
+from tests.integration.test_snapshot import on_stream, producing
 from tests.support.calling import Caller
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
@@ -120,7 +120,7 @@ def test_a_bucket_that_is_not_there_stops_the_producer_and_the_slot_waits(
     settings: Settings, postgres: Database, bucket: Bucket
 ) -> None:
     postgres.run(f"INSERT INTO docs VALUES (1, {NOISE.format(7)})")
-    with pytest.raises(StreamError, match="cannot be kept in s3://not-there-at-all/x") as raised:
+    with pytest.raises(StreamError, match="cannot be stored in s3://not-there-at-all/x") as raised:
         run(replace(settings, oversize="s3://not-there-at-all/x"), lambda: False)
     assert "the slot waits" in raised.value.hint
     with producing(replace(settings, oversize=f"s3://{bucket.name}"), postgres):

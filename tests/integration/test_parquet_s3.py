@@ -1,4 +1,4 @@
-"""The lake on object storage: the same laws, commits by conditional put; read by DuckDB, looked after, cleared."""
+"""The lake on object storage: exactly-once commits by conditional put, queries, compaction, the lease lock."""
 
 import itertools
 import threading
@@ -15,11 +15,11 @@ from cdckit.errors import SatelliteError
 from cdckit.sink import Outcome, Sink, SinkContext
 from cdckit.testing import change, deliver
 from consumers.parquet.lake import Lake
-from consumers.parquet.maintain.compaction import Goal, tidy
-from consumers.parquet.maintain.lease_lock import turn
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.maintain.compaction import CompactionPolicy, compact_table
+from consumers.parquet.maintain.lease_lock import lease_lock
+from consumers.parquet.read.catalog import find_tables
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
-from consumers.parquet.read.report import find_tables
 from consumers.parquet.sink import open_sink
 from tests.support.local_aws import Cloud
 
@@ -42,7 +42,7 @@ def sink(url: str, shard: str = A, **options: object) -> Sink:
     return open_sink(SinkContext("parquet", shard, Path("/nonexistent"), {"url": url, "compact": False, **options}))
 
 
-def test_two_writers_of_one_table_lose_and_double_nothing(url: str) -> None:
+def test_two_writers_of_one_table_lose_and_duplicate_nothing(url: str) -> None:
     outcomes: dict[str, Outcome] = {}
 
     def work(shard: str, first: int) -> None:
@@ -71,7 +71,7 @@ def test_merging_reading_and_redelivery(url: str) -> None:
         deliver(writer, item)
     lake = Lake.at(url)
     [ref] = find_tables(lake, ["orders"])
-    done = tidy(lake, ref, Goal())
+    done = compact_table(lake, ref, CompactionPolicy())
     assert (done.files_before, done.files_after) == (30, 1)
     assert deliver(sink(url), *changes) == Outcome(superseded=30)
     assert deliver(writer, change("D", 7, at=40)) == Outcome(applied=1)
@@ -79,40 +79,40 @@ def test_merging_reading_and_redelivery(url: str) -> None:
     assert connect(url).sql("SELECT sum(n) FROM orders").fetchall() == [(sum(range(1, 31)) - 7,)]
 
 
-def test_one_host_merges_at_a_time_and_a_turn_that_a_kill_left_is_taken_over(url: str) -> None:
+def test_one_host_merges_at_a_time_and_an_expired_lease_is_taken_over(url: str) -> None:
     deliver(sink(url), change("I", 1, {"n": 1}, at=1))
     deliver(sink(url), change("I", 2, {"n": 2}, at=2))
     lake = Lake.at(url)
     [ref] = find_tables(lake, ["orders"])
     bucket, path = lake.bucket, f"{ref.path}/_upkeep.lock"
     assert bucket is not None
-    with turn(bucket, path):
-        with pytest.raises(SatelliteError, match="another process works on"):
-            tidy(lake, ref, Goal())
-        with pytest.raises(SatelliteError), turn(bucket, path):
+    with lease_lock(bucket, path):
+        with pytest.raises(SatelliteError, match="another process holds the lease"):
+            compact_table(lake, ref, CompactionPolicy())
+        with pytest.raises(SatelliteError), lease_lock(bucket, path):
             pass
-    assert bucket.seen(path) is None, "given back"
+    assert bucket.version(path) is None, "released"
     assert bucket.put_if(path, b"left by a kill") is not None
-    with pytest.raises(SatelliteError), turn(bucket, path):
+    with pytest.raises(SatelliteError), lease_lock(bucket, path):
         pass
-    while (left := bucket.seen(path)) is None or left.age <= 0.5:
+    while (left := bucket.version(path)) is None or left.age_seconds <= 0.5:
         threading.Event().wait(0.1)
-    with turn(bucket, path, seconds=0.5):
-        taken = bucket.seen(path)
+    with lease_lock(bucket, path, seconds=0.5):
+        taken = bucket.version(path)
         assert taken is not None
-        assert taken.tag != left.tag
-    assert tidy(lake, ref, Goal()).files_after == 1
+        assert taken.etag != left.etag
+    assert compact_table(lake, ref, CompactionPolicy()).files_after == 1
 
 
-def test_a_turn_is_renewed_while_it_lasts(url: str) -> None:
+def test_a_held_lease_is_renewed(url: str) -> None:
     bucket = Lake.at(url).bucket
     assert bucket is not None
-    with turn(bucket, "lock", seconds=0.2):
-        tags = {bucket.seen("lock")}
-        while len({found.tag for found in tags if found}) < 3:
+    with lease_lock(bucket, "lock", seconds=0.2):
+        tags = {bucket.version("lock")}
+        while len({found.etag for found in tags if found}) < 3:
             threading.Event().wait(0.02)
-            tags.add(bucket.seen("lock"))
-    assert bucket.seen("lock") is None
+            tags.add(bucket.version("lock"))
+    assert bucket.version("lock") is None
 
 
 def test_partitions_of_any_text(url: str) -> None:
@@ -123,7 +123,7 @@ def test_partitions_of_any_text(url: str) -> None:
     assert deliver(sink(url), *changes) == Outcome(superseded=3)
 
 
-def test_the_commands_find_it_by_the_setting(url: str, tmp_path: Any) -> None:
+def test_the_commands_use_the_url_setting(url: str, tmp_path: Any) -> None:
     deliver(sink(url), change("I", 1, {"n": 1}, at=1))
     (tmp_path / "cdc.toml").write_text(f'[consumers.parquet]\nurl = "{url}"\n')
     environ = {"CDC_CONFIG": str(tmp_path / "cdc.toml")}
@@ -131,7 +131,7 @@ def test_the_commands_find_it_by_the_setting(url: str, tmp_path: Any) -> None:
     assert (shown.exit_code, shown.stdout.splitlines()[1][:22]) == (0, "main,public.orders,1,1")
 
 
-def test_a_bucket_that_is_not_there_is_told(cloud: Cloud) -> None:
+def test_the_error_for_a_missing_bucket_names_it(cloud: Cloud) -> None:
     writer = sink("s3://no-such-bucket/lake")
     with pytest.raises(SatelliteError, match="no-such-bucket"):
         deliver(writer, change("I", 1, at=1))

@@ -1,4 +1,4 @@
-"""Every built-in type with its edge values: what DuckDB and pyarrow read from the lake is what PostgreSQL has."""
+"""Every built-in type with its edge values: DuckDB and pyarrow read from the lake what PostgreSQL has."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from cdcctl.sandbox import postgres as stack
 from cdckit.change import Table
 from cdckit.sink import SinkContext
 from cdckit.testing import deliver
-from consumers.parquet.read.current import current_rows
+from consumers.parquet.read.current_rows import current_rows
 from consumers.parquet.read.query import connect
 from consumers.parquet.sink import open_sink
 from tests.support.postgres import Database
@@ -177,8 +177,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Lake:
-    """A lake that one sink wrote, and the connection that tells PostgreSQL's side."""
+class FilledLake:
+    """A lake that one sink wrote, and a connection to PostgreSQL for the expected values."""
 
     folder: Path
     oracle: Any
@@ -195,8 +195,8 @@ class Lake:
 
 
 @pytest.fixture(scope="module")
-def lake(cluster: stack.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    """One table a type, all of them followed by one slot and written by one sink."""
+def lake(cluster: stack.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledLake]:
+    """One table per type, all of them followed by one slot and written by one sink."""
     folder = tmp_path_factory.mktemp("lake")
     admin = psycopg2.connect(cluster.dsn)
     admin.autocommit = True
@@ -208,7 +208,7 @@ def lake(cluster: stack.Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     changes = stream.changes()
     assert deliver(open_sink(SinkContext("parquet", SHARD, folder, {})), *changes).applied == len(changes)
     oracle = psycopg2.connect(dsn, options="-c timezone=UTC -c extra_float_digits=3")
-    yield Lake(folder, oracle, connect(folder))
+    yield FilledLake(folder, oracle, connect(folder))
     oracle.close()
     stream.source.query("SELECT pg_drop_replication_slot('types')")
     stream.close()
@@ -233,7 +233,7 @@ EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.type)
 
 
 @EACH
-def test_the_rows_are_postgresql_s_text_for_text(lake: Lake, case: Case) -> None:
+def test_the_rows_have_postgresqls_texts(lake: FilledLake, case: Case) -> None:
     rows = dict(current_rows(lake.folder, "main", Table("public", NAMES[case.type])))
     cells = lake.cells(case)
     assert len(rows) == len(cells)
@@ -243,7 +243,7 @@ def test_the_rows_are_postgresql_s_text_for_text(lake: Lake, case: Case) -> None
 
 
 @EACH
-def test_pyarrow_reads_the_plain_files(lake: Lake, case: Case) -> None:
+def test_pyarrow_reads_the_plain_files(lake: FilledLake, case: Case) -> None:
     files = list((lake.folder / "main" / "public" / NAMES[case.type]).rglob("*.parquet"))
     read = pa.concat_tables([pq.ParquetFile(file).read() for file in files]).sort_by("id")
     assert read.schema.field("v").type == case.arrow
@@ -258,15 +258,15 @@ def test_pyarrow_reads_the_plain_files(lake: Lake, case: Case) -> None:
 
 
 @EACH
-def test_duckdb_shows_sql_values_or_says_which_it_cannot(lake: Lake, case: Case) -> None:
+def test_duckdb_shows_sql_values_or_the_exact_text(lake: FilledLake, case: Case) -> None:
     view = lake.duckdb.table(NAMES[case.type])
     kind = str(view.types[view.columns.index("v")])
     by_text = re.match("DATE|TIME|INTERVAL|UUID", kind) and not kind.endswith("[]")
     exact = "_exact" if "_exact" in view.columns else "MAP {}"
     read = view.order("id").project(f"{'v::VARCHAR' if by_text else 'v'} AS v, {exact} AS exact").to_arrow_table()
-    for value, told, cell in zip(read["v"].to_pylist(), read["exact"].to_pylist(), lake.cells(case), strict=True):
-        if told:
-            assert (value, told) == (None, [("v", cell.text)])
+    for value, exact_text, cell in zip(read["v"].to_pylist(), read["exact"].to_pylist(), lake.cells(case), strict=True):
+        if exact_text:
+            assert (value, exact_text) == (None, [("v", cell.text)])
         elif by_text:
             assert value == (cell.text and as_duckdb_writes(cell.text))
         else:

@@ -4,6 +4,7 @@ import pytest
 
 from cdckit.errors import SourceError
 from producer.postgres.connection import Source
+from producer.postgres.slots import create_slot
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
@@ -24,6 +25,6 @@ def test_a_server_that_does_not_list_wal2json_is_answered_with_the_mend(postgres
     source = Source(postgres.dsn)
     source.query("SET output_plugin_libraries = pgoutput")
     with pytest.raises(SourceError, match="wal2json") as raised:
-        source.create_slot(postgres.slot)
+        create_slot(source, postgres.slot)
     source.close()
     assert "ALTER SYSTEM SET output_plugin_libraries" in raised.value.hint

@@ -19,14 +19,15 @@ from cdckit.errors import RecordTooLarge, SlotInUse, SlotLost, SourceError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from producer.decoding.router import Router
-from producer.kinesis.batching.aggregated import AggregateLanes
-from producer.kinesis.batching.per_key import PlainLanes
-from producer.kinesis.batching.protocol import Lanes
+from producer.kinesis.batching.aggregated import AggregatedBatcher
+from producer.kinesis.batching.per_key import PerKeyBatcher
+from producer.kinesis.batching.protocol import Batcher
 from producer.kinesis.limits import StreamLimits
-from producer.kinesis.publisher import Publisher, Target
-from producer.kinesis.put_records import Answer, RequestFailed
+from producer.kinesis.publisher import Publisher
+from producer.kinesis.put_records import EntryResult, RequestFailed
 from producer.kinesis.shard_map import Shard, ShardMap
 from producer.kinesis.stream import Stream, kinesis_client
+from producer.kinesis.target import Target
 from producer.postgres.replication_slot import SlotReader
 from producer.preflight import prepare
 from producer.records import Origin
@@ -36,13 +37,13 @@ from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.integration
-MakeLanes = Callable[[ShardMap, StreamLimits], Lanes]
+MakeBatcher = Callable[[ShardMap, StreamLimits], Batcher]
 QUOTED = '"Ünïcode ""quoted"""'
 ORIGIN = Origin("main", 1, "1", 1, "slot")
 
 
 class StubKinesis:
-    """Answers PutRecords as told: accepts, refuses single entries, fails whole requests, or stalls."""
+    """Answers PutRecords as planned: accepts, refuses single entries, fails whole requests, or stalls."""
 
     def __init__(self, shards: int = 2) -> None:
         self.accepted: list[Change] = []
@@ -57,40 +58,40 @@ class StubKinesis:
     def target(self, bounds: StreamLimits | None = None) -> Target:
         return Target("stub", self, lambda: self.shards, bounds or StreamLimits())
 
-    def __call__(self, entries: bytes, count: int) -> Sequence[Answer]:
+    def __call__(self, entries: bytes, count: int) -> Sequence[EntryResult]:
         while self.stalled.is_set():
             time.sleep(0.01)
         with self._lock:
             self.calls += 1
             if self.fail(self.calls):
-                raise RequestFailed("ConnectionClosedError", "as told")
+                raise RequestFailed("ConnectionClosedError", "as planned")
             records = msgspec.json.decode(b"[%b]" % entries)
             assert len(records) == count
             keys = [record["PartitionKey"] + record.get("ExplicitHashKey", "") for record in records]
             assert len(keys) == len(set(keys)), "two records of one key in one request"
             return [self._answer(record) for record in records]
 
-    def _answer(self, record: Mapping[str, Any]) -> Answer:
+    def _answer(self, record: Mapping[str, Any]) -> EntryResult:
         self._entries += 1
         if self.refuse(self._entries):
-            return Answer(code="ProvisionedThroughputExceededException")
+            return EntryResult(code="ProvisionedThroughputExceededException")
         inside = unpack(b64decode(record["Data"]), record["PartitionKey"])
         self.accepted += [decode(one.data) for one in inside]
         place = int(record["ExplicitHashKey"]) if "ExplicitHashKey" in record else None
         shards = self.shards.shards
         if place is None:
-            return Answer(shard=self.shards.of(record["PartitionKey"]).id)
-        return Answer(shard=[shard for shard in shards if shard.low <= place][-1].id)
+            return EntryResult(shard=self.shards.of(record["PartitionKey"]).id)
+        return EntryResult(shard=[shard for shard in shards if shard.low <= place][-1].id)
 
 
 @contextmanager
 def relaying(
-    postgres: Database, stub: StubKinesis, make_lanes: MakeLanes = PlainLanes, prefixes: Sequence[str] = ()
+    postgres: Database, stub: StubKinesis, make_batcher: MakeBatcher = PerKeyBatcher, prefixes: Sequence[str] = ()
 ) -> Iterator[Relay]:
-    """A relay in a thread, from the database's slot to the stub."""
+    """Run a relay in a thread, from the database's slot to the stub."""
     reader = SlotReader(postgres.dsn, postgres.slot)
     target = stub.target()
-    publisher = Publisher(target, target.lanes(make_lanes))
+    publisher = Publisher(target, target.batcher(make_batcher))
     relay, stopping = Relay(reader, Router(ORIGIN, None, prefixes), publisher), threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopping.is_set,))
     thread.start()
@@ -122,9 +123,9 @@ def with_slot(postgres: Database) -> None:
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
 def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
-    postgres: Database, make_lanes: MakeLanes
+    postgres: Database, make_batcher: MakeBatcher
 ) -> None:
     with_slot(postgres)
     stub = StubKinesis()
@@ -133,7 +134,7 @@ def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
     postgres.run("INSERT INTO orders SELECT i, '0' FROM generate_series(0, 49) i")
     for number in range(1, 41):
         postgres.run(f"UPDATE orders SET note = '{number}'")
-    with relaying(postgres, stub, make_lanes) as relay:
+    with relaying(postgres, stub, make_batcher) as relay:
         wait_for(lambda: relay.changes == 50 * 41 and len(stub.accepted) == 50 * 41, 60)
     notes: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
@@ -144,7 +145,7 @@ def test_every_change_of_hot_keys_in_order_though_entries_are_refused(
 
 
 def test_nothing_is_acknowledged_while_the_stream_stalls_even_across_keepalives(postgres: Database) -> None:
-    """Overlapping transactions, an acknowledged one between, keepalives: what psycopg2 alone would give up."""
+    """Overlapping transactions, an acknowledged one between, keepalives: psycopg2 alone would lose changes here."""
     with_slot(postgres)
     stub = StubKinesis()
     overlapping = psycopg2.connect(postgres.dsn)
@@ -238,12 +239,12 @@ def test_a_second_producer_is_refused_by_name(postgres: Database) -> None:
 NOISE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {}) i)"
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
-def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_lanes: MakeLanes) -> None:
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
+def test_a_change_over_the_record_limit_is_compressed(postgres: Database, make_batcher: MakeBatcher) -> None:
     with_slot(postgres)
     stub = StubKinesis()
     postgres.run("INSERT INTO orders VALUES (1, repeat('x', 1100000)), (2, 'small')", "DELETE FROM orders")
-    with relaying(postgres, stub, make_lanes):
+    with relaying(postgres, stub, make_batcher):
         wait_for(lambda: len(stub.accepted) == 4)
     [large] = [one for one in stub.accepted if one.key == {"id": 1} and one.op is Op.INSERT]
     assert large.after == {"id": 1, "note": "x" * 1100000}
@@ -270,13 +271,13 @@ def test_a_change_that_stays_too_large_stops_with_its_name(postgres: Database) -
     roomy.close()
 
 
-@pytest.mark.parametrize("make_lanes", [PlainLanes, AggregateLanes])
-def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_lanes: MakeLanes) -> None:
-    """The stub's shards change under the producer: what strays is sent anew, a truncate reaches every shard."""
+@pytest.mark.parametrize("make_lanes", [PerKeyBatcher, AggregatedBatcher])
+def test_a_split_and_a_merge_while_running_lose_nothing(postgres: Database, make_batcher: MakeBatcher) -> None:
+    """The stub's shards change while the producer runs: misrouted entries are resent, truncates reach every shard."""
     with_slot(postgres)
     stub = StubKinesis(2)
     postgres.run("INSERT INTO orders SELECT i, '0' FROM generate_series(1, 300) i")
-    with relaying(postgres, stub, make_lanes) as relay:
+    with relaying(postgres, stub, make_batcher) as relay:
         for number, shards in enumerate((5, 1, 3), 1):
             stub.shards = ShardMap(Shard(f"{number}-{n}", n * 2**128 // shards) for n in range(shards))
             postgres.run(
@@ -285,7 +286,7 @@ def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_la
                 f"INSERT INTO orders SELECT i, '{number}' FROM generate_series(1, 300) i",
             )
             wait_for(lambda number=number: relay.changes == 300 + number * 601)
-            wait_for(lambda: not relay.waiting)
+            wait_for(lambda: not relay.pending)
     seen: dict[Any, list[Any]] = defaultdict(list)
     for change in stub.accepted:
         if change.position not in [position for position, _ in seen[change.row_id]]:
@@ -297,7 +298,7 @@ def test_a_split_and_a_merge_on_the_way_lose_nothing(postgres: Database, make_la
     assert truncates.count(last) >= 3
 
 
-def test_messages_of_a_prefix_that_was_asked_for_are_records(postgres: Database) -> None:
+def test_messages_of_a_published_prefix_are_records(postgres: Database) -> None:
     with_slot(postgres)
     stub = StubKinesis()
     postgres.run(
@@ -323,7 +324,7 @@ def test_the_stream_remembers_its_server_and_slot(postgres: Database, cloud: Clo
     assert first.epoch == 1
     assert prepare(settings, Stream(kinesis_client(), stream)) == first
     postgres.run(f"SELECT pg_drop_replication_slot('{postgres.slot}')")
-    with pytest.raises(SlotLost, match="is gone") as raised:
+    with pytest.raises(SlotLost, match="does not exist") as raised:
         prepare(settings, Stream(kinesis_client(), stream))
     assert "--new-epoch" in raised.value.hint
     assert prepare(settings, Stream(kinesis_client(), stream), new_epoch=True).epoch == 2

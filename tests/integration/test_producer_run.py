@@ -21,8 +21,8 @@ from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from producer.kinesis.shard_map import ShardMap
 from producer.kinesis.stream import Stream
-from producer.postgres.replication_slot import OPTIONS
-from producer.service import Pace, run
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS
+from producer.service import RunLimits, run
 from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
@@ -110,11 +110,11 @@ def test_expired_credentials_are_waited_out_metrics_tell_and_sigterm_drains(
 
 
 def test_every_built_in_type_arrives_verbatim(postgres: Database, cloud: Cloud, stream: str) -> None:
-    """The record is wal2json's own text, byte for byte, and one key more; the kit reads it."""
+    """The record is wal2json's own text, byte for byte, plus one key; the kit reads it."""
     postgres.run(*TYPES.split(";"))
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("SET LOCAL timezone = 'UTC'", EDGES)
-    options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+    options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     session = "SELECT set_config(name, value, false) FROM (VALUES ('timezone', 'UTC'), ('extra_float_digits', '3')) s(name, value)"
     rows = postgres.query(
         f"WITH s AS MATERIALIZED ({session}) SELECT data FROM (SELECT count(*) FROM s) n, "
@@ -143,7 +143,7 @@ def test_every_built_in_type_arrives_verbatim(postgres: Database, cloud: Cloud, 
 def test_a_stream_that_goes_away_as_the_relay_begins_is_waited_for(
     postgres: Database, cloud: Cloud, stream: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was listed at the start, cannot be for a moment when the slot is being read already, and then again."""
+    """The stream can be listed at the start, then not for a moment while the slot is read already, then again."""
     whole, asked = Stream.shards, count(1)
 
     def shards(self: Stream) -> ShardMap:
@@ -155,7 +155,7 @@ def test_a_stream_that_goes_away_as_the_relay_begins_is_waited_for(
     settings = Settings(dsn=postgres.dsn, slot=postgres.slot, stream=stream)
     postgres.run(f"SELECT pg_create_logical_replication_slot('{postgres.slot}', 'wal2json')")
     postgres.run("CREATE TABLE orders (id integer PRIMARY KEY)", "INSERT INTO orders VALUES (1), (2)")
-    done = run(settings, lambda: False, pace=Pace(idle_seconds=0.5))
+    done = run(settings, lambda: False, limits=RunLimits(idle_seconds=0.5))
     assert done.changes == 2
     assert caplog.text.count("cannot list the shards; reconnecting") == 2
     assert len(records_of(stream)) == 2

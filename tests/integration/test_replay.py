@@ -1,4 +1,4 @@
-"""`cdcctl replay` equals a plain reading, leaves the live consumer alone, and what it moves can be moved back."""
+"""`cdcctl replay` equals a simple model, does not disturb the live consumer, and can be undone."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cdcctl.replay.request import fresh_folder
+from cdcctl.replay.request import new_folder
 from cdcctl.tail.printers import JsonLines
 from cdckit.change import Change
 from cdckit.position import Position
@@ -51,7 +51,7 @@ def mixed(
 
 @pytest.fixture
 def leases(mixed: MixedStream, monkeypatch: pytest.MonkeyPatch) -> LeaseTable:
-    """An audit consumer that has read the whole stream, and was stopped."""
+    """An audit consumer that read the whole stream and was stopped."""
     table = LeaseTable(f"{os.environ['CDC_APP_PREFIX']}-audit")
     shards = list_shards(mixed.stream)
     table.seed(EARLIEST.seeds(shards))
@@ -106,7 +106,7 @@ def test_isolated_and_stdout_equal_a_plain_reading(
 
 def test_two_that_begin_in_one_second_have_a_folder_each(tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path))
-    assert len({fresh_folder(settings, "audit") for _ in range(3)}) == 3
+    assert len({new_folder(settings, "audit") for _ in range(3)}) == 3
 
 
 def test_a_range_by_lsn(mixed: MixedStream, cdcctl: Caller) -> None:
@@ -144,7 +144,7 @@ def test_cut_off_it_goes_on(
     assert held(wrong) == mixed.positions()
     assert answer["complete"]
     assert answer["applied"] == len(mixed.entries)
-    assert "is done" in cdcctl("replay", "audit", "--resume", str(wrong), status=2).stderr
+    assert "is complete" in cdcctl("replay", "audit", "--resume", str(wrong), status=2).stderr
 
 
 def test_stdout_cut_off_goes_on_behind_its_last_line(
@@ -163,7 +163,10 @@ def test_stdout_cut_off_goes_on_behind_its_last_line(
     first = cdcctl("replay", "stdout", "--from", "earliest", "--table", "orders", status=130)
     [kept] = (tmp_path / "replays").iterdir()
     assert f"cdcctl replay stdout --resume {kept}" in " ".join(first.stderr.split())
-    assert "--resume goes on" in cdcctl("replay", "stdout", "--resume", str(kept), "--from", "1m", status=2).stderr
+    assert (
+        "--resume cannot be combined"
+        in cdcctl("replay", "stdout", "--resume", str(kept), "--from", "1m", status=2).stderr
+    )
     second = cdcctl("replay", "stdout", "--resume", str(kept))
     found = [one["position"] for one in (*first.objects, *second.objects) if "position" in one]
     assert 0 < len(first.objects) < len(found)
@@ -224,7 +227,7 @@ def test_a_swap_changes_places_and_is_undone(
     (tmp_path / "audit" / ".store-id").write_text("mine\n")
     before = by_key(leases.items())
     cdcctl("replay", "audit", "--from", "earliest", "--table", "lines", "--into", "part")
-    assert "only a part" in cdcctl("replay", "swap", "audit", "part", "--yes", status=2).stderr
+    assert "is incomplete" in cdcctl("replay", "swap", "audit", "part", "--yes", status=2).stderr
     cdcctl("replay", "audit", "--from", "earliest", "--into", "whole")
     cdcctl("replay", "swap", "audit", "whole", "--yes")
     assert held(tmp_path) == mixed.positions()
@@ -243,7 +246,7 @@ def by_key(items: Any) -> dict[str, Any]:
 
 @contextmanager
 def renewing(table: LeaseTable) -> Iterator[None]:
-    """What a live worker does to its lease."""
+    """Renews a lease as a live worker does."""
     ended = threading.Event()
     shard, lease = next(iter((table.read() or {}).items()))
 

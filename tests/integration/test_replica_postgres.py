@@ -1,4 +1,4 @@
-"""The replica in another PostgreSQL: same tables, names and types, whatever the order of delivery."""
+"""The replica in another PostgreSQL: same tables, names and types, in any order of delivery."""
 
 import random
 from pathlib import Path
@@ -11,7 +11,7 @@ from cdckit.sink import SinkContext
 from cdckit.testing import change, deliver
 from consumers.replica.sink import open_sink
 from tests.support.postgres import Database
-from tests.unit.test_replica import EXPECTED, HISTORY
+from tests.support.replica_history import EXPECTED, HISTORY
 
 pytestmark = pytest.mark.integration
 TYPES = {
@@ -36,7 +36,7 @@ def test_disorder_and_duplicates_converge(postgres: Database) -> None:
         postgres.run("DROP TABLE orders, cdc_row, cdc_watermark")
 
 
-def test_types_are_the_source_s_and_an_unknown_one_is_text(postgres: Database) -> None:
+def test_types_are_those_of_the_source_and_an_unknown_type_is_text(postgres: Database) -> None:
     values: dict[str, Value] = {
         "price": 10, "at": "2026-11-24 10:00:00.5+00", "raw": "00ff", "doc": '{"a": [1, 2]}',
         "tags": "{a,NULL,\"b c\"}",
@@ -58,7 +58,7 @@ def test_types_are_the_source_s_and_an_unknown_one_is_text(postgres: Database) -
     assert shown["mood"] == "text"
 
 
-def test_a_replica_that_is_not_there_is_named_without_its_password() -> None:
+def test_a_connection_error_names_the_server_without_its_password() -> None:
     with pytest.raises(SatelliteError, match=r"cannot connect to the replica at .*\*\*\*@127") as raised:
         open_sink(SinkContext("replica", "s", Path("/nowhere"), {"dsn": "postgresql://u:secret@127.0.0.1:1/x"}))
     assert "secret" not in raised.value.message

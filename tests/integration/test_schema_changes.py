@@ -1,4 +1,5 @@
 """DDL while a producer runs, or while it is down: every satellite ends equal to the source by itself."""
+# ruff: noqa: E501 -- rows of SQL
 
 import threading
 import time
@@ -10,8 +11,8 @@ import pytest
 
 from cdckit.relation import Relation
 from cdckit.runtime.settings import Settings
+from producer.postgres.catalog import shapes
 from producer.postgres.connection import Source
-from producer.postgres.relations import relations
 from producer.schema.state import read_shapes, shapes_file
 from producer.service import run
 from tests.chaos.test_producer import caught_up
@@ -116,7 +117,7 @@ def known(settings: Settings) -> set[object]:
 
 def current(postgres: Database) -> set[object]:
     with closing(Source(postgres.dsn)) as source:
-        return shape(relations(source).values())
+        return shape(shapes(source).values())
 
 
 def shape(found: Iterable[Relation]) -> set[object]:

@@ -1,4 +1,4 @@
-"""``cdcctl search`` as a user types it, on an index that a sink wrote, and a reindex from a real stream."""
+"""``cdcctl search`` on an index written by a sink, and a reindex from a real stream."""
 
 import json
 from pathlib import Path
@@ -48,17 +48,17 @@ def test_a_query_as_json_and_as_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["query", "blue AND"], 2, "a word is expected"), (["query", "x", "--table", "a.b.c"], 2, "not a table's name"),
         (["stats"], 6, "no search index"), (["reindex"], 6, "no search index"),
         (["reindex", "--from", "someday"], 2, "not a time"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_clear_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+def test_a_mistake_is_one_clear_line(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
     done = run(tmp_path, *arguments)
     assert done.returncode == status
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -67,14 +67,14 @@ def test_terminal_escapes_in_data_do_not_reach_the_terminal(tmp_path: Path) -> N
     assert "\x1b" not in run(tmp_path, "query", "blue").stdout
 
 
-def test_stats_count_and_say_how_fresh(tmp_path: Path) -> None:
+def test_stats_count_documents_and_tombstones(tmp_path: Path) -> None:
     write(tmp_path, change("I", 1, {"t": "x"}), change("I", 2, {"t": "y"}, at=2), change("D", 2, at=3))
     found = json.loads(run(tmp_path, "stats", "-o", "json").stdout)
     assert (found["documents"], found["tombstones"], found["tables"]) == (1, 1, {"public.orders": 1})
     assert "1 documents" in run(tmp_path, "stats").stdout
 
 
-def test_a_reindex_takes_the_mapping_of_the_file(tmp_path: Path) -> None:
+def test_a_reindex_uses_the_mapping_in_the_file(tmp_path: Path) -> None:
     write(tmp_path, change("I", 1, {"value": "blue"}))
     (tmp_path / "cdc.toml").write_text(MAPPED)
     assert json.loads(run(tmp_path, "query", "title:blue", "-o", "json").stdout)["total"] == 0
@@ -87,15 +87,15 @@ def test_a_reindex_takes_the_mapping_of_the_file(tmp_path: Path) -> None:
 def test_a_reindex_from_the_stream(tmp_path: Path, cloud: Cloud, stream: str) -> None:
     history = [entry("I", 1, "blue", 1), entry("I", 2, "red", 2), entry("U", 1, "green", 3), entry("D", 2, "", 4)]
     kinesis = boto3.client("kinesis")
-    for one in history:
-        kinesis.put_record(StreamName=stream, Data=one.data, PartitionKey=one.partition_key)
+    for change_entry in history:
+        kinesis.put_record(StreamName=stream, Data=change_entry.data, PartitionKey=change_entry.partition_key)
     kinesis.put_record(StreamName=stream, Data=b"no change", PartitionKey="x")
     write(tmp_path, history[0].change, change("I", 7, {"value": "older than the stream"}))
     (tmp_path / "cdc.toml").write_text(MAPPED)
     environ = {**cloud.environ, "CDC_STREAM": stream}
     refused = run(tmp_path, "reindex", "--from", "earliest", **environ)
     assert refused.returncode == 6, refused.stderr
-    assert "1 rows of search-000001.sqlite are not in what the stream holds" in refused.stderr
+    assert "1 rows of search-000001.sqlite are not in the replayed part of the stream" in refused.stderr
     assert json.loads(run(tmp_path, "query", "blue", "-o", "json").stdout)["total"] == 1
     done = run(tmp_path, "reindex", "--from", "earliest", "--force", **environ)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from cdckit.runtime.settings import Settings
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
 from consumers.search import options as search_options
-from consumers.search.engine import Page, Stats
+from consumers.search.engine import IndexStats, SearchPage
 from consumers.search.mapping import IndexMapping, Rule
 from consumers.search.opensearch.generations import OpenSearchGenerations
 from consumers.search.query import documents, open_index, request
@@ -42,7 +42,7 @@ def opened(options: Options) -> SearchSink:
     return sink
 
 
-def ask(options: Options, text: str, **more: Any) -> Page:
+def ask(options: Options, text: str, **more: Any) -> SearchPage:
     refresh(options)
     with closing(open_index(NOWHERE, options)) as index:
         return index.search(request(text, **more))
@@ -53,11 +53,11 @@ def keys(options: Options, text: str) -> list[str]:
 
 
 def refresh(options: Options) -> None:
-    with closing(OpenSearchGenerations(search_options.read(options))) as generations:
+    with closing(OpenSearchGenerations(search_options.read_options(options))) as generations:
         generations.client.indices.refresh(index=options["index"])
 
 
-def stats(options: Options) -> Stats:
+def stats(options: Options) -> IndexStats:
     return index_stats(NOWHERE, options)
 
 
@@ -116,7 +116,7 @@ def test_what_the_query_language_finds(opensearch: Node) -> None:
         ask(options, "blue", offset=10_000)
 
 
-def test_an_excluded_column_is_neither_kept_nor_found(opensearch: Node) -> None:
+def test_an_excluded_column_is_neither_stored_nor_found(opensearch: Node) -> None:
     options = opensearch.options(mapping={"*": {"exclude": ["secret"]}})
     sink = opened(options)
     deliver(sink, change("I", 1, {"name": "blue", "secret": "hush"}, at=1))
@@ -169,7 +169,7 @@ def test_writers_of_the_same_row_lose_nothing(opensearch: Node) -> None:
     assert position.commit_lsn == 41
 
 
-def test_a_rejected_row_is_poison_and_says_why(opensearch: Node) -> None:
+def test_a_rejected_row_is_a_poison_change_with_the_reason(opensearch: Node) -> None:
     options = opensearch.options()
     sink = opened(options)
     huge = change("I", 1, {"t": "x" * 101 * 1024 * 1024})  # the server takes no request over 100 MiB
@@ -178,11 +178,11 @@ def test_a_rejected_row_is_poison_and_says_why(opensearch: Node) -> None:
     assert deliver(sink, change("I", 2, {"t": "fine"}, at=2)) == Outcome(applied=1)
 
 
-def test_a_blocked_index_stops_the_consumer_and_buries_nothing(opensearch: Node) -> None:
+def test_a_blocked_index_stops_the_consumer_and_makes_no_dead_letter(opensearch: Node) -> None:
     options = opensearch.options()
     sink = opened(options)
     deliver(sink, change("I", 1, {"t": "a"}))
-    with closing(OpenSearchGenerations(search_options.read(options))) as generations:
+    with closing(OpenSearchGenerations(search_options.read_options(options))) as generations:
         generations.client.indices.put_settings(index=options["index"], body={"index.blocks.write": True})
         with pytest.raises(SatelliteError, match="403"):
             deliver(sink, change("I", 2, {"t": "a"}, at=2))
@@ -214,7 +214,7 @@ def test_hostile_text(opensearch: Node) -> None:
     assert keys(options, "alert") == ["[6]", "[7]"]
 
 
-def test_a_long_key_has_an_id_of_its_own(opensearch: Node) -> None:
+def test_a_long_key_has_its_own_id(opensearch: Node) -> None:
     options = opensearch.options()
     sink = opened(options)
     deliver(sink, *(change("I", "k" * 600 + str(n), {"t": "long"}, at=n) for n in (1, 2)))
@@ -230,23 +230,23 @@ class Interfering(OpenSearchGenerations):
     """A reindex during which something else happens at a chosen step."""
 
     def __init__(self, options: Options, step: str, act: Any) -> None:
-        super().__init__(search_options.read(options))
+        super().__init__(search_options.read_options(options))
         self._step, self._act = step, act
 
     def rows(self, generation: str, since: float = 0.0) -> Iterator[Any]:
         yield from super().rows(generation, since)
         self._at("copied" if since == 0.0 else "added")
 
-    def turn_writers(self, generation: str) -> None:
-        super().turn_writers(generation)
-        self._at("turned")
+    def switch_writers(self, generation: str) -> None:
+        super().switch_writers(generation)
+        self._at("switched")
 
     def _at(self, step: str) -> None:
         if step == self._step:
             self._act()
 
 
-@pytest.mark.parametrize("step", ["copied", "turned", "added"])
+@pytest.mark.parametrize("step", ["copied", "switched", "added"])
 def test_what_is_written_during_a_reindex_is_in_the_new_index(opensearch: Node, tmp_path: Path, step: str) -> None:
     options = opensearch.options()
     sink = opened(options)
@@ -271,7 +271,7 @@ def test_what_is_written_during_a_reindex_is_in_the_new_index(opensearch: Node, 
     assert stats(options).generation == done.generation
 
 
-def test_a_replays_shadow_is_an_index_of_its_own(opensearch: Node, tmp_path: Path) -> None:
+def test_a_replays_shadow_has_its_own_index(opensearch: Node, tmp_path: Path) -> None:
     options = opensearch.options()
     deliver(opened(options), change("I", 1, {"t": "live"}))
     shadow = tmp_path / "search-20261124T110000"
@@ -281,7 +281,7 @@ def test_a_replays_shadow_is_an_index_of_its_own(opensearch: Node, tmp_path: Pat
     assert rows({**options, "index": f"{options['index']}-search-20261124t110000"}).keys() == {"[2]"}
 
 
-def test_a_changed_mapping_is_said(opensearch: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_mapping_is_logged(opensearch: Node, caplog: pytest.LogCaptureFixture) -> None:
     options = opensearch.options()
     opened(options).close()
     assert "reindex" not in caplog.text
@@ -289,7 +289,7 @@ def test_a_changed_mapping_is_said(opensearch: Node, caplog: pytest.LogCaptureFi
     assert "cdcctl search reindex" in caplog.text
 
 
-def test_without_a_node_a_reader_says_where_it_asked_and_a_writer_tries_again() -> None:
+def test_without_a_node_a_reader_names_the_server_and_a_writer_retries() -> None:
     options = {"engine": "opensearch", "url": "http://user:secret@127.0.0.1:9", "index": "none"}
     with pytest.raises(SatelliteError, match=r"127\.0\.0\.1:9 cannot be reached") as raised:
         open_index(NOWHERE, options)
@@ -298,7 +298,7 @@ def test_without_a_node_a_reader_says_where_it_asked_and_a_writer_tries_again() 
         opened(options)
 
 
-def test_an_index_that_does_not_exist_says_what_makes_it(opensearch: Node) -> None:
+def test_the_error_for_a_missing_index_names_the_command(opensearch: Node) -> None:
     with pytest.raises(SatelliteError, match="no search index") as raised:
         open_index(NOWHERE, opensearch.options())
     assert "cdcctl consumer run search" in raised.value.hint

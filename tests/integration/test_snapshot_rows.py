@@ -1,4 +1,4 @@
-"""Rows that are read must be what wal2json says of them: the same names, types and values, to the last character."""
+"""Rows that are read equal wal2json's inserts: the same names, types and values, to the last character."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,14 @@ import pytest
 
 from cdckit.envelope import VERSION, Metadata, MetadataWriter, decode, decode_row
 from cdckit.errors import UsageError
-from producer.kinesis.batching.row_batch import Rows
-from producer.masking.masker import Masks
+from producer.kinesis.batching.row_batch import RowBatch
+from producer.masking.masker import Masker
 from producer.masking.rules import parse_masks
-from producer.postgres.catalog import shapes
-from producer.postgres.connection import LINES, Source
+from producer.postgres.catalog import relations
+from producer.postgres.connection import Source
+from producer.postgres.copy import MAX_LINES
 from producer.records import partition_key
-from producer.snapshot.copy_encoder import Image, Under
+from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext
 from tests.support.postgres import Database
 from tests.support.wal_stream import WalStream
 
@@ -40,24 +41,24 @@ INSERT INTO "Odd ""T%b" VALUES
 """  # noqa: E501
 
 
-def image_of(source: Source, name: str, masks: str = "") -> Image:
-    [shape] = shapes(source, lambda table: table.name == name)
-    return Image(shape, "main", Masks(parse_masks(masks), b"k" * 32))
+def image_of(source: Source, name: str, masks: str = "") -> CopyEncoder:
+    [relation] = relations(source, lambda table: table.name == name)
+    return CopyEncoder(relation, "main", Masker(parse_masks(masks), b"k" * 32))
 
 
-def read(source: Source, image: Image, where: str = "true") -> list[bytes]:
+def read(source: Source, image: CopyEncoder, where: str = "true") -> list[bytes]:
     lines = list[bytes]()
-    source.copy(f"SELECT {image.select} FROM ONLY {image.shape.table} WHERE {where}", lines.extend)
+    source.copy(f"SELECT {image.select} FROM ONLY {image.relation.table} WHERE {where}", lines.extend)
     return lines
 
 
-def under() -> Under:
+def under() -> SnapshotContext:
     stamp = Metadata(VERSION, 1, "", 0, "main", "7", 1, "cdc", {"read": "snapshot"})
-    return Under(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
+    return SnapshotContext(MetadataWriter(stamp), "0/17", "2026-11-24 10:00:00+00")
 
 
-def told(payload: bytes) -> dict[str, Any]:
-    """What a wal2json record says, values as their very text."""
+def contents(payload: bytes) -> dict[str, Any]:
+    """Return what a wal2json record contains, values as their exact text."""
     parts = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
     return {
         name: [
@@ -76,7 +77,7 @@ def source(postgres: Database) -> Iterator[Source]:
 
 
 @pytest.mark.parametrize("key", ["pk", "none", "full"])
-def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Source, key: str) -> None:
+def test_every_type_is_encoded_as_wal2json_does(postgres: Database, source: Source, key: str) -> None:
     postgres.run(_SCHEMA)
     if key != "pk":
         postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
@@ -90,7 +91,7 @@ def test_every_type_is_told_as_wal2json_tells_it(postgres: Database, source: Sou
     lines = read(source, image)
     assert len(changes) == len(lines) == 3
     for change, line in zip(changes, image.rows(lines, under(), 0).lines(), strict=True):
-        mine, wal2json = told(line), told(change)
+        mine, wal2json = contents(line), contents(change)
         assert [pair for pair in zip_longest(mine.pop("columns"), wal2json.pop("columns")) if pair[0] != pair[1]] == []
         assert mine == wal2json
     for change, record in zip(changes, image.rows(lines, under(), 7).records(), strict=True):
@@ -113,13 +114,13 @@ def test_every_type_is_masked_as_in_the_changes(postgres: Database, source: Sour
         postgres.run('ALTER TABLE "Odd ""T%b" DROP CONSTRAINT "Odd ""T%b_pkey"')
     stream = WalStream(postgres.dsn, postgres.slot)
     postgres.run(_HOSTILE)
-    masks = Masks(parse_masks(f"*.*.*={rule}"), b"k" * 32)
-    changes = [masks.payload(change) for change in stream.records()]
+    masks = Masker(parse_masks(f"*.*.*={rule}"), b"k" * 32)
+    changes = [masks.mask_payload(change) for change in stream.records()]
     stream.close()
     image = image_of(source, 'Odd "T%b', f"*.*.*={rule}")
     lines = image.rows(read(source, image), under(), 0).lines()
     assert len(changes) == len(lines) == 3
-    assert [told(line) for line in lines] == [told(change) for change in changes]
+    assert [contents(line) for line in lines] == [contents(change) for change in changes]
 
 
 def test_a_masked_column_that_is_gone_stops_the_reading(postgres: Database, source: Source) -> None:
@@ -145,7 +146,7 @@ def test_rows_have_the_partition_keys_of_their_changes_also_when_they_are_unfold
     keys = [partition_key("main", one.table, one.key if pk else None).encode() for one in changes]
     assert list(rows.keys()) == keys
     assert len(set(keys)) == (4 if pk else 1)
-    assert list(Rows.read_back([line[:-1] for line in rows.lines()]).keys()) == keys
+    assert list(RowBatch.from_records([line[:-1] for line in rows.lines()]).keys()) == keys
     first, rest = rows.halves()
     assert [*first.keys(), *rest.keys()] == keys
 
@@ -160,10 +161,10 @@ def test_copy_hands_whole_lines_over_and_none_after_an_error(postgres: Database)
     with closing(Source(postgres.dsn)) as source:
         batches = list[Sequence[bytes]]()
         source.copy(query, batches.append)
-        assert max(map(len, batches)) <= LINES
-        cells = [line.split(b"\t") for batch in batches for line in batch]
-        assert [int(number) for number, _, _ in cells] == list(range(1, 6004))
-        assert all(int(length) == len(body) - 1 and body.endswith(b"\n") for _, length, body in cells)
+        assert max(map(len, batches)) <= MAX_LINES
+        columns = [line.split(b"\t") for batch in batches for line in batch]
+        assert [int(number) for number, _, _ in columns] == list(range(1, 6004))
+        assert all(int(length) == len(body) - 1 and body.endswith(b"\n") for _, length, body in columns)
 
     class Enough(Exception):
         pass

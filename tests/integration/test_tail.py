@@ -1,4 +1,4 @@
-"""`cdcctl tail` equals a plain reading of the whole stream, filtered in Python, across a split and a merge."""
+"""`cdcctl tail` prints what a plain read of the stream, filtered in Python, gives; across a split and a merge."""
 
 import csv
 import io
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def filled(resharding_aws: ReshardingCloud) -> MixedStream:
-    made = MixedStream(resharding_aws, random.Random(10))
-    made.fill()
-    return made
+    stream = MixedStream(resharding_aws, random.Random(10))
+    stream.fill()
+    return stream
 
 
 @pytest.fixture
@@ -33,83 +33,84 @@ def stream(filled: MixedStream, resharding: ReshardingCloud, monkeypatch: pytest
 
 
 def positions(objects: list[dict[str, object]]) -> list[str]:
-    return sorted(str(one["position"]) for one in objects if "position" in one)
+    return sorted(str(change["position"]) for change in objects if "position" in change)
 
 
 @pytest.mark.parametrize(
-    ("flags", "wanted"),
+    ("flags", "selects"),
     [
         ([], lambda _: True),
-        (["--table", "public.lin*"], lambda one: one.table.name == "lines"),
-        (["--table", "orders", "--op", "delete,I"], lambda one: one.table.name == "orders" and one.op in "DI"),
-        (["--key", "7", "--key", "[8]"], lambda one: one.key["id"] in (7, 8)),
-        (["--where", "value = 'value 3' or id > 20"], lambda one: in_row(one, "value 3", 20)),
-        (["--where", "not value like '%3' and id <= 9"], lambda one: one.op is not Op.DELETE and plain(one)),
+        (["--table", "public.lin*"], lambda change: change.table.name == "lines"),
+        (["--table", "orders", "--op", "delete,I"], lambda change: change.table.name == "orders" and change.op in "DI"),
+        (["--key", "7", "--key", "[8]"], lambda change: change.key["id"] in (7, 8)),
+        (["--where", "value = 'value 3' or id > 20"], lambda change: has_value(change, "value 3", 20)),
+        (["--where", "not value like '%3' and id <= 9"], lambda change: change.op is not Op.DELETE and is_low(change)),
     ],
 )
-def test_filters_equal_a_plain_reading(
-    stream: MixedStream, cdcctl: Caller, flags: list[str], wanted: Callable[[Change], bool]
+def test_filters_equal_a_plain_read(
+    stream: MixedStream, cdcctl: Caller, flags: list[str], selects: Callable[[Change], bool]
 ) -> None:
     seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl", *flags)
-    assert positions(seen.objects) == stream.positions(wanted)
+    assert positions(seen.objects) == stream.positions(selects)
     assert len(positions(seen.objects)) > 0
-    assert sum("unreadable" in one for one in seen.objects) == 3
+    assert sum("unreadable" in record for record in seen.objects) == 3
 
 
-def test_a_misspelt_column_is_said(stream: MixedStream, cdcctl: Caller, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_misspelled_column_is_reported(stream: MixedStream, cdcctl: Caller, caplog: pytest.LogCaptureFixture) -> None:
     flags = ("tail", "--from-beginning", "--no-follow", "-o", "jsonl", "--where")
     assert positions(cdcctl(*flags, "valeu = 'value 3' or id < 0").objects) == []
-    assert "a column valeu; value is meant?" in caplog.text
+    assert "a column valeu; did you mean value?" in caplog.text
     caplog.clear()
     cdcctl(*flags, "value = 'value 3'")
     assert "--where" not in caplog.text
 
 
-def in_row(change: Change, value: str, above: int) -> bool:
+def has_value(change: Change, value: str, above: int) -> bool:
     row = change.after if change.after is not None else change.before
     assert row is not None
     return row.get("value") == value or int(str(row["id"])) > above
 
 
-def plain(change: Change) -> bool:
+def is_low(change: Change) -> bool:
     assert change.after is not None
     return not str(change.after["value"]).endswith("3") and int(str(change.after["id"])) <= 9
 
 
-def test_a_key_s_changes_come_in_the_order_in_which_they_were_put(stream: MixedStream, cdcctl: Caller) -> None:
+def test_the_changes_of_a_key_are_in_the_order_in_which_they_were_put(stream: MixedStream, cdcctl: Caller) -> None:
     seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl").objects
     by_key = defaultdict(list)
-    for one in seen:
-        if "position" in one:
-            by_key[one["table"], one["key"]["id"]].append(Position.parse(one["position"]))
-    assert all(found == sorted(found) for found in by_key.values())
+    for change in seen:
+        if "position" in change:
+            by_key[change["table"], change["key"]["id"]].append(Position.parse(change["position"]))
+    assert all(order == sorted(order) for order in by_key.values())
 
 
 def test_a_range_by_time_lsn_and_position(stream: MixedStream, cdcctl: Caller) -> None:
-    ordered = sorted(stream.changes(), key=lambda one: one.position)
+    ordered = sorted(stream.changes(), key=lambda change: change.position)
     first, last = ordered[50], ordered[150]
     for since, until in (
         (first.commit_time.isoformat(), last.commit_time.isoformat()),
         (str(first.position.commit_lsn), str(last.position.commit_lsn)),
         (str(first.position), str(last.position)),
     ):
-        seen = cdcctl("tail", "--since", since, "--until", until, "-o", "jsonl")  # ends by itself
-        assert positions(seen.objects) == stream.positions(lambda one: first.position <= one.position <= last.position)
+        seen = cdcctl("tail", "--since", since, "--until", until, "-o", "jsonl")  # ends on its own
+        expected = stream.positions(lambda change: first.position <= change.position <= last.position)
+        assert positions(seen.objects) == expected
 
 
 def test_ordered_is_commit_order_across_shards(stream: MixedStream, cdcctl: Caller) -> None:
     seen = cdcctl("tail", "--from-beginning", "--no-follow", "--ordered", "--window", "5", "-o", "jsonl").objects
-    found = [Position.parse(one["position"]) for one in seen if "position" in one]
-    assert found == sorted(found)
-    assert len(found) == len(stream.entries)
+    order = [Position.parse(change["position"]) for change in seen if "position" in change]
+    assert order == sorted(order)
+    assert len(order) == len(stream.entries)
 
 
 def test_the_last_n(stream: MixedStream, cdcctl: Caller) -> None:
     seen = cdcctl("tail", "-n", "7", "--no-follow", "--table", "lines", "-o", "jsonl").objects
-    lines = [one for one in stream.changes() if one.table.name == "lines"]
-    newest = sorted(lines, key=lambda one: (one.commit_time, one.position))[-7:]
-    assert "unreadable" in seen[-1], "junk came last, and counts as one of them"
-    assert [one["position"] for one in seen[:-1]] == [str(one.position) for one in newest[1:]]
+    lines = [change for change in stream.changes() if change.table.name == "lines"]
+    newest = sorted(lines, key=lambda change: (change.commit_time, change.position))[-7:]
+    assert "unreadable" in seen[-1], "the unreadable record came last and counts"
+    assert [change["position"] for change in seen[:-1]] == [str(change.position) for change in newest[1:]]
 
 
 def test_one_shard_alone(stream: MixedStream, cdcctl: Caller) -> None:
@@ -132,29 +133,30 @@ def test_every_format_shows_the_same_changes(stream: MixedStream, cdcctl: Caller
     assert sorted(row["position"] for row in rows if row["position"]) == expected
     assert {row["row.value"] for row in rows} >= {"value 3"}
     raw = [json.loads(line) for line in printed("-o", "raw").splitlines()]
-    assert sorted(f"1:{one['cdc']['commit_lsn']}:0" for one in raw if "cdc" in one) == expected
+    assert sorted(f"1:{record['cdc']['commit_lsn']}:0" for record in raw if "cdc" in record) == expected
     pretty = printed()
     assert len(pretty.splitlines()) == len(expected) + 3
     assert pretty.count("? unreadable record") == 3
     assert "value 1 → value" in pretty
     grouped = [json.loads(line) for line in printed("--tx", "--window", "5", "-o", "jsonl").splitlines()]
-    assert sorted(change["position"] for one in grouped if "changes" in one for change in one["changes"]) == expected
+    changes = [change for group in grouped if "changes" in group for change in group["changes"]]
+    assert sorted(change["position"] for change in changes) == expected
     stats = json.loads(printed("--stats", "-o", "json"))
-    assert {one["table"]: one["total"] for one in stats} == {
-        "public.orders": len(stream.positions(lambda one: one.table.name == "orders")),
-        "public.lines": len(stream.positions(lambda one: one.table.name == "lines")),
+    assert {table["table"]: table["total"] for table in stats} == {
+        "public.orders": len(stream.positions(lambda change: change.table.name == "orders")),
+        "public.lines": len(stream.positions(lambda change: change.table.name == "lines")),
         "(unreadable)": 3,
     }
 
 
-def test_an_unreadable_record_comes_whole(stream: MixedStream, cdcctl: Caller) -> None:
+def test_an_unreadable_record_is_printed_completely(stream: MixedStream, cdcctl: Caller) -> None:
     import base64
 
     seen = cdcctl("tail", "--from-beginning", "--no-follow", "-o", "jsonl").objects
-    assert {base64.b64decode(one["data"]) for one in seen if "unreadable" in one} == {JUNK}
+    assert {base64.b64decode(record["data"]) for record in seen if "unreadable" in record} == {JUNK}
 
 
-def test_five_reads_a_second_and_nothing_else(
+def test_tail_makes_only_read_requests(
     stream: MixedStream, cdcctl: Caller, resharding: ReshardingCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FaultProxy(resharding.kinesis) as proxy:

@@ -1,12 +1,12 @@
-"""Source against a satellite that is held in memory, with a real PostgreSQL: what is found, and what is no alarm."""
+"""Compares a real PostgreSQL with a satellite in memory: differences are found, and there are no false alarms."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
 
-from cdcctl.verify.canonical import Canon, Row
-from cdcctl.verify.compare import MOST_DIFFERENCES, Verdict, compare, side_by_side
+from cdcctl.verify.canonical import RowComparer, RowValues
+from cdcctl.verify.compare import MAX_DIFFERENCES, TableResult, compare, run_sharing_fences
 from cdcctl.verify.source import SourceTable, tables
 from cdckit.change import Table
 from cdckit.position import Lsn
@@ -31,38 +31,38 @@ def side(postgres: Database) -> Iterator[SourceTable]:
         yield SourceTable.open(source, TABLE)
 
 
-def verify(side: SourceTable, held: dict[str, Row], fence: Callable[[], None] = lambda: None) -> Verdict:
-    def passed() -> Lsn:
+def verify(side: SourceTable, held: dict[str, RowValues], fence: Callable[[], None] = lambda: None) -> TableResult:
+    def wait() -> Lsn:
         fence()
         return Lsn(1)
 
-    [found] = side_by_side([compare(side, Canon(side.columns), lambda: list(held.items()))], passed)
-    return found
+    [result] = run_sharing_fences([compare(side, RowComparer(side.columns), lambda: list(held.items()))], wait)
+    return result
 
 
-def test_equal_sides_are_equal_and_generated_columns_are_no_part_of_it(side: SourceTable) -> None:
+def test_equal_sides_are_equal_and_generated_columns_are_ignored(side: SourceTable) -> None:
     held = dict(side.rows())
     assert len(held) == 3000
     assert "twice" not in held['["k\\"1",1]']
-    verdict = verify(side, held)
-    assert (verdict.equal, verdict.rows, verdict.suspects) == (True, 3000, 0)
+    result = verify(side, held)
+    assert (result.equal, result.rows, result.suspects) == (True, 3000, 0)
 
 
-def test_a_changed_cell_a_missing_row_and_one_too_many_are_named(side: SourceTable) -> None:
+def test_a_changed_cell_a_missing_row_and_a_surplus_row_are_reported(side: SourceTable) -> None:
     held = dict(side.rows())
-    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["gone",-1]'
+    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["surplus",-1]'
     held[changed] = {**held[changed], "n": 10}
     del held[missing]
-    held[extra] = {"a": -1, "B c": "gone"}
-    found = {one.key: one for one in verify(side, held).differences}
+    held[extra] = {"a": -1, "B c": "surplus"}
+    found = {difference.key: difference for difference in verify(side, held).differences}
     assert set(found) == {changed, missing, extra}
     assert found[changed].columns == ["n"]
     assert "missing in the satellite" in str(found[missing])
     assert "only in the satellite" in str(found[extra])
 
 
-def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, postgres: Database) -> None:
-    """The satellite is exact at each fence, and the source runs on at once."""
+def test_rows_that_keep_changing_are_not_differences(side: SourceTable, postgres: Database) -> None:
+    """The satellite is exact at each fence, and the source changes immediately after."""
     held = dict(side.rows())
 
     def follow() -> None:
@@ -72,70 +72,68 @@ def test_rows_that_change_all_the_time_are_no_differences(side: SourceTable, pos
             held.update(SourceTable.open(another, TABLE).rows())
         postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a BETWEEN 30 AND 60')
 
-    verdict = verify(side, held, follow)
-    assert verdict.equal
-    assert verdict.suspects > 0
+    result = verify(side, held, follow)
+    assert result.equal
+    assert result.suspects > 0
 
 
-def test_one_difference_behind_thousands_of_rows_that_only_moved_is_found(
-    side: SourceTable, postgres: Database
-) -> None:
-    """Every row is suspected; what sorts last is looked at too before the table is called equal."""
+def test_one_difference_among_thousands_of_changed_rows_is_found(side: SourceTable, postgres: Database) -> None:
+    """Every row is a suspect; the last one is checked too before the table is called equal."""
     held, fences, last = dict(side.rows()), 0, '["k\\"999",999]'
 
     def follow() -> None:
         nonlocal fences
         fences += 1
-        if fences <= 2:  # the source was read: now all rows move, and the satellite follows but for one cell
+        if fences <= 2:  # after the source was read: change all rows in source and satellite, except one cell
             postgres.run('UPDATE "Odd Table" SET n = n + 1')
             with closing(Source(postgres.dsn)) as another:
                 held.update(SourceTable.open(another, TABLE).rows())
         held[last] = {**held[last], "doc": "{}"}
 
-    verdict = verify(side, held, follow)
+    result = verify(side, held, follow)
     assert max(held) == last
-    assert verdict.suspects == 3000
-    assert [(one.key, one.columns) for one in verdict.differences] == [(last, ["doc"])]
+    assert result.suspects == 3000
+    assert [(difference.key, difference.columns) for difference in result.differences] == [(last, ["doc"])]
 
 
-def test_not_a_number_is_counted_and_equals_null(side: SourceTable, postgres: Database) -> None:
+def test_nan_and_infinity_are_counted_and_equal_null(side: SourceTable, postgres: Database) -> None:
     postgres.run("""UPDATE "Odd Table" SET n = 'NaN', f = '-Infinity' WHERE a = 5""")
     held = dict(side.rows())
     held['["k\\"5",5]'] = {**held['["k\\"5",5]'], "n": None, "f": None}
-    verdict = verify(side, held)
-    assert verdict.equal
-    assert verdict.unverifiable == 2
+    result = verify(side, held)
+    assert result.equal
+    assert result.unverifiable == 2
 
 
-def test_an_empty_satellite_is_told_without_looking_at_every_row(side: SourceTable) -> None:
-    verdict = verify(side, {})
-    assert verdict.suspects == 3000
-    assert MOST_DIFFERENCES <= len(verdict.differences) == verdict.looked_at < 3000
+def test_an_empty_satellite_is_reported_without_checking_every_row(side: SourceTable) -> None:
+    result = verify(side, {})
+    assert result.suspects == 3000
+    assert MAX_DIFFERENCES <= len(result.differences) == result.checked < 3000
 
 
-def test_a_row_that_never_rests_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
+def test_a_row_that_never_settles_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
     held = dict(side.rows())
     hot = '["k\\"7",7]'
     held[hot] = {**held[hot], "n": -1}
-    verdict = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
-    assert (verdict.differences, verdict.unsettled) == ([], 1)
-    assert str(verdict) == "~ equal, but 1 kept changing: not compared"
+    result = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
+    assert (result.differences, result.unsettled) == ([], 1)
+    assert str(result) == "~ equal, 1 rows not compared: they kept changing"
 
 
 def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> None:
-    """Three tables, one of which differs: as many fences as that one needs alone."""
+    """Three tables, one of which differs, need as many fences as that one alone."""
     held, fences = dict(side.rows()), list[Lsn]()
     other = {**held, '["k\\"7",7]': {**held['["k\\"7",7]'], "n": 10}}
 
-    def passed() -> Lsn:
+    def wait() -> Lsn:
         fences.append(Lsn(len(fences) + 1))
         return fences[-1]
 
-    canon, sides = Canon(side.columns), (held, other, held)
-    found = side_by_side([compare(side, canon, one.items) for one in sides], passed)
-    assert [len(one.differences) for one in found] == [0, 1, 0]
-    assert [one.fence for one in found] == [1, len(fences), 1]
-    assert len(fences) == 4, "hashes, rows, and two looks at what differs"
+    comparer, sides = RowComparer(side.columns), (held, other, held)
+    results = run_sharing_fences([compare(side, comparer, satellite.items) for satellite in sides], wait)
+    assert [len(result.differences) for result in results] == [0, 1, 0]
+    assert [result.fence for result in results] == [1, len(fences), 1]
+    assert len(fences) == 4, "hashes, rows, and two checks of the difference"
 
 
 def test_tables_are_listed(side: SourceTable) -> None:

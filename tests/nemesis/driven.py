@@ -18,7 +18,7 @@ from consumers.kcl.processor import Processor
 from consumers.stream.reader import StreamReader
 from consumers.stream.record import RawRecord
 from consumers.stream.start import EARLIEST
-from consumers.worker.factory import Opening
+from consumers.worker.factory import WorkerFactory
 from consumers.worker.registry import find_factory
 from consumers.worker.shard import Cadence, ShardWorker
 
@@ -72,8 +72,10 @@ class Driven:
 
     def _worker(self, shard: str) -> ShardWorker:
         factory = find_factory(self.name)
-        opening = Opening(self.settings, self.name, lambda context: _Failing(factory(context), self._fails))
-        return opening.shadow(shard, self.settings.folder, Cadence(self.flush_seconds, self.checkpoint_seconds))
+        workers = WorkerFactory(self.settings, self.name, lambda context: _Failing(factory(context), self._fails))
+        return workers.open_shadow_worker(
+            shard, self.settings.folder, Cadence(self.flush_seconds, self.checkpoint_seconds)
+        )
 
     def _fails(self) -> bool:
         return self.chance.random() < self.failures

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from cdcctl.verify.run import Verification
 from cdckit.envelope import decode
-from cdckit.packing import plain
+from cdckit.packing import decompress
 from cdckit.position import Lsn, Position
 from cdckit.runtime.settings import Settings
-from consumers.audit.log import opened
+from consumers.audit.log import open_log
 from consumers.dead_letters import open_store
 from consumers.parquet.lake import Lake
 from consumers.stream.reader import StreamReader
@@ -34,7 +34,7 @@ def read_stream(stream: str) -> tuple[StreamAudit, Mapping[Position, Seen]]:
             audit.see(change)
             known, arrived = seen.get(change.position), arrival.timestamp()
             if known is None or arrived < known.arrived:
-                content = exact(plain(record.data))
+                content = exact(decompress(record.data))
                 del content["cdc"]
                 seen[change.position] = Seen(
                     change.position,
@@ -69,11 +69,11 @@ def _differences(settings: Settings, name: str, fence: Callable[[], Lsn]) -> lis
 
 
 def _audit_holds(settings: Settings) -> Mapping[Position, int]:
-    with opened(settings.satellite("audit")) as log:
+    with open_log(settings.satellite("audit")) as log:
         return Counter(
             Position.from_sort_key(entry.position)
             for chain in log.store.chains()
-            for entry, _digest in log.store.linked(chain)
+            for entry, _digest in log.store.unsealed_entries(chain)
         )
 
 
@@ -86,8 +86,8 @@ def _lake_holds(settings: Settings) -> Mapping[Position, int]:
 
 
 def _broken(settings: Settings) -> list[str]:
-    with opened(settings.satellite("audit")) as log:
-        proofs = log.prove()
+    with open_log(settings.satellite("audit")) as log:
+        proofs = log.verify()
     return [f"{one.broken.chain}: entry {one.broken.number} {one.broken.reason}" for one in proofs if one.broken]
 
 

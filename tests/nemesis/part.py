@@ -48,7 +48,7 @@ def _becomes_planted() -> None:
     """``cdcctl producer run`` becomes the producer by exec: this module's, with the bug."""
 
     def execve(path: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
-        exec_(path, [*command[:2], __spec__.name, *command[2:]], environ)
+        exec_(path, [*command[:3], __spec__.name, *command[3:]], environ)
 
     exec_ = os.execve
     os.execve = execve  # type: ignore[assignment]

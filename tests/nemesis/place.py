@@ -17,7 +17,7 @@ from pathlib import Path
 
 import boto3
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from cdcctl.sandbox.postgres import Cluster
 from cdckit.errors import CdcError
 from cdckit.runtime.settings import Settings, resolve
@@ -57,8 +57,8 @@ class Place:
 
     def __post_init__(self) -> None:
         logs = self.folder / "logs"
-        self._consumers = Parts(logs, self.environ, _PROGRAM)
-        self._producer = Parts(logs, {**self.environ, "AWS_ENDPOINT_URL_KINESIS": self.proxy.url}, _PROGRAM)
+        self._consumers = ChildProcesses(logs, self.environ, _PROGRAM)
+        self._producer = ChildProcesses(logs, {**self.environ, "AWS_ENDPOINT_URL_KINESIS": self.proxy.url}, _PROGRAM)
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.open_shards = self._shards()
 
@@ -116,7 +116,7 @@ class Place:
     def _shards(self) -> set[str]:
         return {shard["ShardId"] for shard in self.cloud.open_shards(self.stream)}
 
-    def _parts(self, name: str) -> Parts:
+    def _parts(self, name: str) -> ChildProcesses:
         return self._producer if name == "producer" else self._consumers
 
     def _start(self, name: str) -> None:
@@ -157,6 +157,7 @@ def placed(
         open_slots(cluster.dsn, SLOT, _SLOT)
         proxy = stack.enter_context(FaultProxy(cloud.kinesis, seed))
         environ = {
+            "PYTHONPATH": str(Path(__file__).parents[2]),  # children run with -P, which leaves the working folder out
             **cloud.environ, "CDC_DATA": str(folder), "CDC_CONFIG": str(folder / "cdc.toml"), "CDC_DSN": cluster.dsn,
             "CDC_STREAM": cloud.make_stream(f"{_STREAM}-{os.getpid()}-{time.time_ns()}"), "CDC_SLOT": _SLOT,
             "CDC_CHECKPOINT_SECONDS": "1", "CDC_TEST_PLANT": plant,

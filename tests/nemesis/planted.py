@@ -12,13 +12,13 @@ from msgspec import structs
 
 from cdckit.change import Change, Op
 from cdckit.position import Lsn
-from cdckit.rows import NOWHERE, RowState, merge
+from cdckit.rows import NO_POSITION, RowState, merge
 from consumers.kcl import processor
 from consumers.parquet.write.changelog import ChangeLog
 from consumers.search.sqlite import write_buffer
 from consumers.worker.shard import Portion, ShardWorker
-from producer.ack_tracker import Ledger
-from producer.kinesis.batching.key_limiter import Gate
+from producer.ack_tracker import AckTracker
+from producer.kinesis.batching.key_limiter import KeyLimiter
 
 Set = Callable[[Any, str, Any], None]
 
@@ -32,14 +32,14 @@ def plant(bug: str, put: Set) -> None:
 def acknowledges_early(put: Set) -> None:
     """Law 1: what was read is acknowledged, whether the stream has it or not."""
 
-    def settle(self: Ledger) -> Lsn:
-        ends = [ticket.end for ticket in self._tickets if ticket.end is not None]
+    def advance(self: AckTracker) -> Lsn:
+        ends = [group.end for group in self._groups if group.end is not None]
         if ends:
-            self.flushed = max(self.flushed, self._end(ends[-1]))
+            self.flushed = max(self.flushed, self._position(ends[-1]))
         return whole(self)
 
-    whole = Ledger.settle
-    put(Ledger, "settle", settle)
+    whole = AckTracker.advance
+    put(AckTracker, "advance", advance)
 
 
 def checkpoints_early(put: Set) -> None:
@@ -47,27 +47,27 @@ def checkpoints_early(put: Set) -> None:
 
     def apply(self: ShardWorker, portion: Portion) -> None:
         whole(self, portion)
-        self._unmarked.mark = self._unflushed.last
+        self._since_checkpoint.reached = self._since_flush.last
 
     whole = ShardWorker._apply
     put(ShardWorker, "_apply", apply)
-    put(ShardWorker, "_must_checkpoint", lambda self: self._unmarked.mark is not None)
+    put(ShardWorker, "_must_checkpoint", lambda self: self._since_checkpoint.reached is not None)
 
 
 def sends_a_key_twice_at_once(put: Set) -> None:
     """Law 3: a request holds several records of a key; those that are refused go again, behind the others."""
 
     def add(self: Any, entry: Any) -> None:
-        self.entries += 1
-        self.size += entry.size
+        self.pending += 1
+        self.pending_bytes += entry.size
         self._ready.append(entry)
 
     def accepted(self: Any, entries: Sequence[Any]) -> None:
-        self.entries -= len(entries)
-        self.size -= sum(entry.size for entry in entries)
+        self.pending -= len(entries)
+        self.pending_bytes -= sum(entry.size for entry in entries)
 
-    put(Gate, "add", add)
-    put(Gate, "accepted", accepted)
+    put(KeyLimiter, "add", add)
+    put(KeyLimiter, "accepted", accepted)
 
 
 def goes_on_after_errors(put: Set) -> None:
@@ -89,17 +89,17 @@ def appends_again(put: Set) -> None:
 class _Nothing:
     """Knows no position."""
 
-    def among(self, *_: Any) -> frozenset[str]:
+    def find(self, *_: Any) -> frozenset[str]:
         return frozenset()
 
-    def committed(self, *_: Any) -> None:
+    def record(self, *_: Any) -> None:
         """Forgets."""
 
 
 def takes_what_is_older(put: Set) -> None:
     """Law 5: the last change that comes wins, not the one with the highest position."""
 
-    def last(held: RowState | None, change: Change, floor: str = NOWHERE) -> RowState | None:
+    def last(held: RowState | None, change: Change, floor: str = NO_POSITION) -> RowState | None:
         fresh = merge(None, change)
         if held is None or fresh is None or change.op is not Op.UPDATE:
             return fresh

@@ -155,7 +155,7 @@ def _collect(place: Place, watch: Watch, work: Workload, timeline: Timeline) -> 
 def _satellite(place: Place, watch: Watch, name: str, timeline: Timeline) -> Satellite:
     source = Source(place.settings.dsn)
     try:
-        passed = open_fence(source, place.settings, name, HEAL_SECONDS, lambda: False).pass_()
+        passed = open_fence(source, place.settings, name, HEAL_SECONDS, lambda: False).wait()
         found = satellite(place.settings, name, lambda: passed, watch.reports(name))
     except CdcError as error:
         timeline.add(f"{name}: {error}")

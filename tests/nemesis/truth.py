@@ -12,7 +12,8 @@ from typing import Any
 from cdckit.change import Op, Table, key_text
 from cdckit.position import Lsn, Position
 from producer.postgres.connection import Source
-from producer.postgres.replication_slot import OPTIONS
+from producer.postgres.replication_slot import WAL2JSON_OPTIONS
+from producer.postgres.slots import create_slot
 from tests.nemesis.checker import Committed
 
 SLOT = "truth"
@@ -23,12 +24,12 @@ def open_slots(dsn: str, *slots: str) -> None:
     """Begin to keep what is committed from here on: for the checker, and in the producer's own slot."""
     with closing(Source(dsn)) as source:
         for slot in slots:
-            source.create_slot(slot)
+            create_slot(source, slot)
 
 
 def read_truth(dsn: str, slot: str = SLOT) -> list[Committed]:
     """Everything committed since. The slot keeps it: this may be asked again."""
-    options = ", ".join(f"'{name}', '{value}'" for name, value in OPTIONS.items())
+    options = ", ".join(f"'{name}', '{value}'" for name, value in WAL2JSON_OPTIONS.items())
     reading = _Reading()
     with closing(Source(dsn)) as source:
         found = source.query(f"SELECT data FROM pg_logical_slot_peek_changes('{slot}', NULL, NULL, {options})")

@@ -13,6 +13,8 @@ from cdckit.errors import CdcError
 from cdckit.position import Lsn
 from consumers.worker.status import Report
 from producer.postgres.connection import Source
+from producer.postgres.server import wal_end
+from producer.postgres.slots import find_slot
 from tests.nemesis.checker import Sample
 from tests.nemesis.place import Place
 
@@ -85,8 +87,8 @@ class Watch:
 
     def _look(self) -> None:
         self._source = self._source or Source(self.place.settings.dsn)
-        end = self._source.wal_end()
-        slot = self._source.slot(self.place.settings.slot)
+        end = wal_end(self._source)
+        slot = find_slot(self._source, self.place.settings.slot)
         now = time.time()
         for name, reports in self.place.reports().items():
             self._account(name, reports)

@@ -18,11 +18,11 @@ from pybase64 import b64decode
 
 from cdcctl.sandbox.processes import free_port
 from cdckit.aggregation import unpack
-from consumers.stream.reader import Page
+from consumers.stream.reader import ShardPage
 from consumers.stream.record import RawRecord
-from consumers.stream.unpack import unfolded
+from consumers.stream.unpack import expand_folded
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 SHARD = "shardId-000000000000"
 
 
@@ -50,7 +50,7 @@ class FileStream:
         """What points boto3 there."""
         return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}"}
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[ShardPage]:
         """A page a request, aggregated and folded records opened, in the order of arrival."""
         numbers = count(1)
         with self.file.open("rb") as file:
@@ -60,9 +60,9 @@ class FileStream:
                     row
                     for entry in entries
                     for one in unpack(b64decode(entry.Data), entry.PartitionKey)
-                    for row in unfolded(RawRecord(one.data, one.partition_key, str(next(numbers))))
+                    for row in expand_folded(RawRecord(one.data, one.partition_key, str(next(numbers))))
                 ]
-                yield Page(SHARD, records, [], 0)
+                yield ShardPage(SHARD, records, [], 0)
 
 
 @contextmanager

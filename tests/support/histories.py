@@ -1,4 +1,4 @@
-"""Histories of changes made by hand, as records for a stream: for tests that need no PostgreSQL."""
+"""Histories of changes as records for a stream, for tests that need no PostgreSQL."""
 
 import gzip
 import random
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from cdckit.change import Change
 from cdckit.envelope import VERSION, Metadata, decode, inject
-from cdckit.packing import plain
+from cdckit.packing import decompress
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One change as the producer would put it."""
+    """One change as the producer would write it to the stream."""
 
     partition_key: str
     data: bytes
@@ -23,7 +23,7 @@ class Entry:
 
 
 def history(seed: int, keys: int) -> Iterator[Entry]:
-    """Endless inserts, updates and deletes of these many rows, one change a transaction."""
+    """Endless inserts, updates and deletes of `keys` rows, one change per transaction."""
     chance, alive, at = random.Random(seed), set[int](), 0
     while True:
         at += 1
@@ -46,10 +46,10 @@ def entry(
         f'{{"action":"{op}","xid":{at},"timestamp":"{committed}","lsn":"0/{at:X}","schema":"public",'
         f'"table":"{table}",{parts},"pk":[{{"name":"id","type":"integer"}}]}}'
     )
-    stamp = Metadata(VERSION, 1, f"0/{at:X}", 0, "main")
-    return Entry(f"main/public.{table}/[{key}]", inject(row.encode(), stamp))
+    metadata = Metadata(VERSION, 1, f"0/{at:X}", 0, "main")
+    return Entry(f"main/public.{table}/[{key}]", inject(row.encode(), metadata))
 
 
 def folded(entries: Iterable[Entry]) -> bytes:
-    """One record of them all, as the rows of a fill travel."""
-    return gzip.compress(b"".join(plain(one.data) + b"\n" for one in entries), mtime=0)
+    """One record with all entries, as a snapshot's rows are sent."""
+    return gzip.compress(b"".join(decompress(item.data) + b"\n" for item in entries), mtime=0)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cdcctl.demo.parts import Parts
+from cdcctl.demo.child_processes import ChildProcesses
 from tests.support.resharding_aws import ReshardingCloud
 
 
 @contextmanager
 def parts_in(
     folder: Path, cloud: ReshardingCloud, monkeypatch: pytest.MonkeyPatch, toml: str = "", **more: str
-) -> Iterator[Parts]:
+) -> Iterator[ChildProcesses]:
     """Nothing runs yet; what was started ends with the block. `toml` is ``cdc.toml``, `more` are further variables.
 
     This process gets the variables too.
@@ -25,6 +25,6 @@ def parts_in(
     }  # fmt: skip
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    made = Parts(folder / "logs", environ)
+    made = ChildProcesses(folder / "logs", environ)
     yield made
     made.stop()

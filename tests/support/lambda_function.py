@@ -38,7 +38,7 @@ class Function:
 
     def start(self, event: object = None) -> "subprocess.Popen[str]":
         alone = ["-I", "-S"] if self.code else []
-        folders = self.code or [str(Path(__file__).parent.parent)]
+        folders = self.code or [str(Path(__file__).parents[2])]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDC_", "AWS_", "PG"))}
         process = subprocess.Popen(
             [*self.command, *alone, str(BOOTSTRAP), *folders, HANDLER, str(self.seconds)],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-BUILDER = Path(__file__).parent.parent / "scripts" / "lambda_package.py"
+BUILDER = Path(__file__).parents[2] / "scripts" / "lambda_package.py"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCH = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
 

@@ -13,7 +13,7 @@ from cdckit.aggregation import SubRecord, pack, unpack
 from cdckit.change import Change
 from cdckit.envelope import decode
 from cdckit.errors import EnvelopeError
-from cdckit.packing import compress, unfold
+from cdckit.packing import compress, split_folded
 from tests.support.histories import Entry, entry, folded
 from tests.support.resharding_aws import ReshardingCloud
 
@@ -66,7 +66,7 @@ class MixedStream:
         """Every change on every shard, shard by shard."""
         for record in self.records():
             for one in unpack(record["Data"], record["PartitionKey"]):
-                for line in unfold(one.data):
+                for line in split_folded(one.data):
                     try:
                         yield decode(line)
                     except EnvelopeError:

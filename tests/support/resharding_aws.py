@@ -1,6 +1,6 @@
 """Fixture plugin: a Kinesis that splits and merges as AWS's does (kinesis-local) with DynamoDB Local for the leases.
 
-ministack, the default of the other tests, deletes a split shard's records.
+The other tests' local AWS reshards too, by code of ours (`cdcctl.sandbox.kinesis`); this one is somebody else's.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from cdcctl.sandbox.processes import free_port, listening
 from consumers.kcl.java import find_java
 from tests.support.postgres import unavailable
 
-SERVERS = Path(__file__).parents[1] / "build" / "servers"
+SERVERS = Path(__file__).parents[2] / "build" / "servers"
 _numbers = itertools.count(1)
 
 

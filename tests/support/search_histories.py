@@ -1,4 +1,4 @@
-"""Histories of rows for the tests of the search satellite: every kind of change, as a database could have made them."""
+"""Histories of rows for tests of the search satellite, with every kind of change that a database can make."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ HOSTILE = [
     "</mark><img src=x onerror=alert(1)>", "\ufdd0mark\ufdd1", '{"query":{"match_all":{}}}', "a\u0300" * 5000,
     "\ufeffbom", "", "word " * 300_000,
 ]  # fmt: skip
-"""Texts as data: control characters, a word of a megabyte, right to left, emoji, query syntax, HTML, our own marks."""
+"""Hostile texts: control characters, a word of a megabyte, right to left, emoji, query syntax, HTML, our own marks."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change before it has a source: what, which row, at which position, and which columns it carries."""
+    """One change without its source: the operation, the row, the position, and whether it carries all columns."""
 
     op: str
     key: int | None
@@ -31,7 +31,7 @@ class Step:
     whole: bool = True
 
     def change(self, source: str, word: str) -> Change:
-        """The change itself; `word` is in the title of every row, so that the index can be asked for just these."""
+        """The change; `word` is in the title of every row, so that a search finds only these rows."""
         title = {"title": f"{word} t{self.at}x{self.index}"}
         body = {"body": f"b{self.at}x{self.index}"} if self.whole else {}
         after = {**title, **body} if self.op in ("I", "U") else None
@@ -41,13 +41,13 @@ class Step:
 
 
 @st.composite
-def histories(draw: st.DrawFn, most: int = 14) -> list[Step]:
-    """What a database does to three rows: inserts, updates (unchanged TOAST left out at times), deletes, key changes,
-    several changes of a row in one transaction, truncates, and a new epoch whose LSNs begin anew."""
+def histories(draw: st.DrawFn, max_changes: int = 14) -> list[Step]:
+    """Changes of three rows: inserts, updates (sometimes without unchanged TOAST), deletes, key changes, several
+    changes of a row in one transaction, truncates, and a new epoch whose LSNs start again."""
     alive: set[int] = set()
     history: list[Step] = []
     epoch, at = 1, 0
-    for _ in range(draw(st.integers(1, most))):
+    for _ in range(draw(st.integers(1, max_changes))):
         kind = draw(st.sampled_from("iuuuddkkttte" if alive else "iiie"))
         if kind == "e":
             epoch, at = epoch + 1, 0
@@ -76,7 +76,7 @@ def histories(draw: st.DrawFn, most: int = 14) -> list[Step]:
 
 
 def batches(draw: st.DataObject, steps: Sequence[Step]) -> list[list[Step]]:
-    """The steps in any order, some twice, cut into batches anywhere."""
+    """The steps in any order, some twice, in batches of any size."""
     order = list(draw.draw(st.permutations(steps)))
     if steps:
         order += draw.draw(st.lists(st.sampled_from(steps), max_size=5))

@@ -1,4 +1,4 @@
-"""Reads a whole stream and counts what a producer must not do: lose a change, or put a key's changes out of order."""
+"""Reads a whole stream and counts a producer's errors: lost changes, and changes of a key out of order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from consumers.stream.start import EARLIEST
 
 @dataclass
 class StreamAudit:
-    """What the stream holds. A repeated change (same position) counts once, where it came first."""
+    """What the stream holds. A repeated change (same position) counts once, at its first place."""
 
     records: int = 0
     positions: set[Position] = field(default_factory=set)
@@ -25,11 +25,11 @@ class StreamAudit:
 
     @property
     def repeated(self) -> int:
-        """Changes that are there more than once."""
+        """The number of repeated changes."""
         return self.records - len(self.positions)
 
     def see(self, change: Change) -> None:
-        """Take in the next change of its shard; shards of one key are read parents first."""
+        """Add the next change of its shard; shards of one key are read parents first."""
         self.records += 1
         if change.position in self.positions:
             return
@@ -40,7 +40,7 @@ class StreamAudit:
         history.append(change)
 
     def values(self, column: str) -> dict[Any, list[Any]]:
-        """For each row by its key's text, the column's values in the stream's order."""
+        """Return, by row, the column's values in the stream's order."""
         return {
             changes[0].key_text: [change.after[column] for change in changes if change.after is not None]
             for changes in self.by_key.values()

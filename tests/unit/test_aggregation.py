@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdckit.aggregation import MAGIC, OVERHEAD, OVERHEAD_A_RECORD, SubRecord, pack, unpack
+from cdckit.aggregation import MAGIC, OVERHEAD, OVERHEAD_PER_RECORD, SubRecord, pack, unpack
 
 RECORDS = st.lists(
     st.builds(
@@ -23,7 +23,7 @@ RECORDS = st.lists(
 def test_what_is_packed_is_unpacked(records: list[SubRecord]) -> None:
     packed = pack(records)
     assert unpack(packed, "outer") == records
-    sizes = [len(r.data) + len(r.partition_key.encode()) + len(r.hash_key or "") + OVERHEAD_A_RECORD for r in records]
+    sizes = [len(r.data) + len(r.partition_key.encode()) + len(r.hash_key or "") + OVERHEAD_PER_RECORD for r in records]
     assert len(packed) <= OVERHEAD + sum(sizes), "the bound by which the producer cuts"
 
 

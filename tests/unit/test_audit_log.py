@@ -1,6 +1,7 @@
-"""The audit log: every change once, in whatever order it comes; its chains, anchors and segments prove themselves."""
+"""The audit log: each change once in any order of delivery; verification of its chains, anchors and segments."""
 
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 
 from cdckit.change import Change, Table
 from cdckit.errors import SatelliteError, UsageError
-from cdckit.sink import Embedded, Sink, SinkContext
+from cdckit.sink import Embedded, SinkContext
 from cdckit.testing import START, change, deliver
 from consumers.audit import query as log
-from consumers.audit.log import opened
-from consumers.audit.options import Options
-from consumers.audit.proof.export import export, verify_file
-from consumers.audit.proof.keys import PRIVATE, public_keys, read_public, rotate, signing_key
+from consumers.audit.log import open_log
+from consumers.audit.options import AuditOptions
+from consumers.audit.proof.export import export_log, verify_file
+from consumers.audit.proof.keys import PRIVATE_KEY_FILE, public_keys, read_public, rotate_signing_key, signing_key
 from consumers.audit.sink import open_sink
+from tests.support.audit_logs import audit_sink, filled
 
 ORDERS = Table("public", "orders")
 HISTORY = [
@@ -30,119 +32,108 @@ HISTORY = [
 ]
 
 
-def open_log(folder: Path, shard: str = "shard-0", **options: object) -> Sink:
-    return open_sink(SinkContext("audit", shard, folder, {"anchor_seconds": 0, **options}))
-
-
-def filled(folder: Path, count: int, shards: int = 2, anchor_every: int = 50) -> None:
-    """A log of `count` entries, anchored after every so many."""
-    sinks = [open_log(folder, f"shard-{number}", anchor_seconds=3600) for number in range(shards)]
-    for number, sink in enumerate(sinks):
-        mine = [
-            change("U", at % 97, {"n": at, "text": "x" * (at % 50)}, at=at) for at in range(1 + number, count, shards)
-        ]
-        for start in range(0, len(mine), anchor_every):
-            deliver(sink, *mine[start : start + anchor_every], shard=f"shard-{number}")
-            sink._anchorer.anchor(f"shard-{number}")  # type: ignore[attr-defined]
-        sink.close()
-
-
-def broken(folder: Path, options: Options | None = None) -> list[tuple[str, int]]:
-    with opened(folder, options) as audit:
-        return [(one.chain, one.broken.number) for one in audit.prove() if one.broken is not None]
+def broken(folder: Path, options: AuditOptions | None = None) -> list[tuple[str, int]]:
+    with open_log(folder, options) as audit:
+        return [(proof.chain, proof.broken.number) for proof in audit.verify() if proof.broken is not None]
 
 
 def test_history_as_of_and_who(tmp_path: Path) -> None:
-    sink = open_log(tmp_path)
+    sink = audit_sink(tmp_path)
     assert isinstance(sink, Embedded)
     assert deliver(sink, *HISTORY).applied == len(HISTORY)
     sink.close()
-    row = log.Row("main", ORDERS, "[1]")
+    row = log.RowRef("main", ORDERS, "[1]")
     events = log.history(tmp_path, row)
     assert [event.op.value for event in events] == ["I", "U", "D", "I"]
     assert events[1].changed == {"status": ("new", "paid")}
     assert events[2].changed == {"id": (1, None), "status": ("paid", None), "total": (5, None)}
     assert log.as_of(tmp_path, row, START.replace(second=2)) == {"id": 1, "status": "paid", "total": 5}
     assert log.as_of(tmp_path, row, START.replace(second=4)) is None
-    [alices] = log.find(tmp_path, log.Filter(actor="alice"))
-    assert (alices.xid, alices.changed) == (702, {"status": ("new", "paid")}), "the row's history tells the old value"
-    assert [event.xid for event in log.find(tmp_path, log.Filter(since=START.replace(second=6)))] == [706]
+    [alices] = log.find(tmp_path, log.EntryFilter(actor="alice"))
+    assert (alices.xid, alices.changed) == (702, {"status": ("new", "paid")}), (
+        "the old value comes from the row's history"
+    )
+    assert [event.xid for event in log.find(tmp_path, log.EntryFilter(since=START.replace(second=6)))] == [706]
     assert [event.key for event in log.transaction(tmp_path, 703)] == ["[2]"]
-    assert [event.op.value for event in log.transaction(tmp_path, 705)] == ["T"], "a truncate is somebody's deed too"
+    assert [event.op.value for event in log.transaction(tmp_path, 705)] == ["T"], (
+        "a truncate is a change of the transaction"
+    )
     assert log.current_rows(tmp_path, "main", ORDERS) == {"[1]": {"id": 1, "status": "again"}}
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.permutations(HISTORY), st.lists(st.sampled_from(HISTORY), max_size=8), st.integers(1, 4))
-def test_any_order_with_duplicates_is_the_same_history(order: list[Change], again: list[Change], size: int) -> None:
+def test_any_order_with_duplicates_gives_the_same_history(order: list[Change], again: list[Change], size: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
         folder, delivery = Path(name), [*order, *again]
         for start in range(0, len(delivery), size):
-            sink = open_log(folder, f"shard-{start % 2}")
+            sink = audit_sink(folder, f"shard-{start % 2}")
             deliver(sink, *delivery[start : start + size], shard=f"shard-{start % 2}")
             sink.close()
-        with opened(folder) as audit:
+        with open_log(folder) as audit:
             entries = [entry.position for entry in audit.store.entries()]
-        assert entries == [one.position.sort_key for one in HISTORY]
+        assert entries == [item.position.sort_key for item in HISTORY]
         assert broken(folder) == []
 
 
 def test_a_redelivery_in_one_batch_is_superseded(tmp_path: Path) -> None:
-    outcome = deliver(open_log(tmp_path), HISTORY[0], HISTORY[0], HISTORY[1])
+    with closing(audit_sink(tmp_path)) as sink:
+        outcome = deliver(sink, HISTORY[0], HISTORY[0], HISTORY[1])
     assert (outcome.applied, outcome.superseded) == (2, 1)
 
 
 def test_the_log_cannot_be_changed_by_accident(tmp_path: Path) -> None:
     import sqlite3
 
-    sink = open_log(tmp_path)
-    deliver(sink, *HISTORY)
-    sink.close()
-    connection = sqlite3.connect(tmp_path / "audit.sqlite")
-    for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            connection.execute(statement)
-    connection.close()
+    with closing(audit_sink(tmp_path)) as sink:
+        deliver(sink, *HISTORY)
+    with closing(sqlite3.connect(tmp_path / "audit.sqlite")) as connection:
+        for statement in ("UPDATE entry SET key = 'x'", "DELETE FROM entry"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
 
 
-def test_sealed_entries_are_asked_and_verified_as_before_and_not_logged_again(tmp_path: Path) -> None:
+def test_sealed_entries_are_queried_and_verified_and_not_logged_again(tmp_path: Path) -> None:
     filled(tmp_path, 400)
-    row = log.Row("main", ORDERS, "[5]")
-    before, newest = log.history(tmp_path, row), log.find(tmp_path, log.Filter(limit=30))
-    with opened(tmp_path) as audit:
+    row = log.RowRef("main", ORDERS, "[5]")
+    before, newest = log.history(tmp_path, row), log.find(tmp_path, log.EntryFilter(limit=30))
+    with open_log(tmp_path) as audit:
         made = audit.seal(START.replace(minute=4).isoformat())
-        assert sum(one.last - one.first + 1 for one in made) > 200
+        assert sum(segment.last - segment.first + 1 for segment in made) > 200
     assert log.history(tmp_path, row) == before
-    assert log.find(tmp_path, log.Filter(limit=30)) == newest
+    assert log.find(tmp_path, log.EntryFilter(limit=30)) == newest
     assert broken(tmp_path) == []
-    outcome = deliver(open_log(tmp_path), *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
+    with closing(audit_sink(tmp_path)) as sink:
+        outcome = deliver(sink, *[change("U", at % 97, {"n": at}, at=at) for at in range(1, 60)])
     assert (outcome.applied, outcome.superseded) == (0, 59)
-    deliver(open_log(tmp_path), change("U", 1, {"n": 1}, at=1000))
-    assert broken(tmp_path) == [], "the chain goes on after the seal"
-    with opened(tmp_path) as audit:
+    with closing(audit_sink(tmp_path)) as sink:
+        deliver(sink, change("U", 1, {"n": 1}, at=1000))
+    assert broken(tmp_path) == [], "the chain continues after the seal"
+    with open_log(tmp_path) as audit:
         assert audit.segments.expire(datetime.now(UTC).isoformat())
-        proofs = audit.prove()
-    assert sum(one.expired for one in proofs) > 200
-    assert not any(one.broken for one in proofs)
+        proofs = audit.verify()
+    assert sum(proof.expired for proof in proofs) > 200
+    assert not any(proof.broken for proof in proofs)
 
 
-def test_a_running_consumer_sees_segments_that_were_sealed_after_it_looked(tmp_path: Path) -> None:
-    sink, old, later = open_log(tmp_path), change("I", 1, at=1), change("U", 1, {"n": 2}, at=70)
+def test_a_running_consumer_sees_segments_that_were_sealed_later(tmp_path: Path) -> None:
+    sink, old, later = audit_sink(tmp_path), change("I", 1, at=1), change("U", 1, {"n": 2}, at=70)
     deliver(sink, old)
     for before, again in ((60, old), (120, later)):
         deliver(sink, change("U", 1, {"n": before}, at=before + 1), later)
-        with opened(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
+        with open_log(tmp_path) as audit:  # as `cdcctl audit seal` does, in another process
             audit.seal(START.replace(minute=before // 60).isoformat())
         assert deliver(sink, again).superseded == 1
-    with opened(tmp_path) as audit:
-        assert sum(one.last for one in audit.prove()) == 4
+    sink.close()
+    with open_log(tmp_path) as audit:
+        assert sum(proof.last for proof in audit.verify()) == 4
 
 
 def test_an_altered_segment_or_manifest_is_found(tmp_path: Path) -> None:
     filled(tmp_path, 200, shards=1)
-    with opened(tmp_path) as audit:
+    with open_log(tmp_path) as audit:
         audit.seal(START.replace(minute=2).isoformat())
     [packed] = tmp_path.rglob("*.jsonl.gz")
     data = bytearray(packed.read_bytes())
@@ -156,66 +147,66 @@ def test_an_altered_segment_or_manifest_is_found(tmp_path: Path) -> None:
     assert len(broken(tmp_path)) == 1
 
 
-def test_an_export_proves_itself_with_a_key_alone(tmp_path: Path) -> None:
+def test_an_export_is_verified_with_a_key_alone(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     filled(folder, 300)
     [first] = public_keys(folder / "keys")
     shutil.copy(folder / "keys" / f"{first}.pub.pem", tmp_path / "trusted.pem")
-    old, new = rotate(folder / "keys")
+    old, new = rotate_signing_key(folder / "keys")
     assert old == first != new
     assert signing_key(folder / "keys").id == new
-    sink = open_log(folder)
+    sink = audit_sink(folder)
     deliver(sink, change("I", 1000, {"n": 1}, at=2000), shard="shard-0")
     sink.close()
-    with opened(folder) as audit:
-        assert export(audit, tmp_path / "audit.jsonl") == 300
+    with open_log(folder) as audit:
+        assert export_log(audit, tmp_path / "audit.jsonl") == 300
     shutil.rmtree(folder)
     proofs = verify_file(tmp_path / "audit.jsonl", read_public(tmp_path / "trusted.pem"))
-    assert [(one.broken, one.last - one.anchored) for one in proofs] == [(None, 0), (None, 0)]
-    stranger = tmp_path / "stranger"
-    signing_key(stranger)
-    [other] = public_keys(stranger).values()
-    assert all(one.broken for one in verify_file(tmp_path / "audit.jsonl", other))
+    assert [(proof.broken, proof.last - proof.anchored) for proof in proofs] == [(None, 0), (None, 0)]
+    untrusted = tmp_path / "untrusted"
+    signing_key(untrusted)
+    [other] = public_keys(untrusted).values()
+    assert all(proof.broken for proof in verify_file(tmp_path / "audit.jsonl", other))
 
 
-def test_the_private_key_is_its_owner_s_alone_and_made_once(tmp_path: Path) -> None:
+def test_the_private_key_is_readable_by_its_owner_only_and_created_once(tmp_path: Path) -> None:
     made = signing_key(tmp_path / "keys").id
-    assert (tmp_path / "keys" / PRIVATE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "keys" / PRIVATE_KEY_FILE).stat().st_mode & 0o777 == 0o600
     assert signing_key(tmp_path / "keys").id == made
 
 
 @pytest.mark.parametrize(
     "options", [{"anchor": "x"}, {"anchor_seconds": "soon"}, {"segments": 3}, {"anchors": "ftp://x"}]
 )
-def test_options_that_are_none_are_named(tmp_path: Path, options: dict[str, object]) -> None:
+def test_an_invalid_option_is_refused(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         open_sink(SinkContext("audit", "shard-0", tmp_path, options))
 
 
-def test_what_is_not_covered_is_counted(tmp_path: Path) -> None:
-    sink = open_log(tmp_path, anchor_seconds=3600)
+def test_entries_after_the_last_anchor_are_counted(tmp_path: Path) -> None:
+    sink = audit_sink(tmp_path, anchor_seconds=3600)
     deliver(sink, *HISTORY, shard="shard-0")
-    with opened(tmp_path) as audit:
-        [proof] = audit.prove()
+    with open_log(tmp_path) as audit:
+        [proof] = audit.verify()
     assert (proof.anchored, proof.last, proof.broken) == (0, len(HISTORY), None)
     sink.close()
-    with opened(tmp_path) as audit:
-        [proof] = audit.prove()
+    with open_log(tmp_path) as audit:
+        [proof] = audit.verify()
     assert proof.anchored == len(HISTORY), "closing anchors"
 
 
-def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SatelliteError, match="there is no audit log"), opened(tmp_path / "none"):
+def test_a_missing_log_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SatelliteError, match="there is no audit log"), open_log(tmp_path / "none"):
         pass
 
 
-def test_a_rows_history_is_found_without_walking_the_log(tmp_path: Path) -> None:
-    sink = open_log(tmp_path)
+def test_a_rows_history_is_found_by_an_index(tmp_path: Path) -> None:
+    sink = audit_sink(tmp_path)
     deliver(sink, *(change("I", number, {"status": "new"}, at=number) for number in range(1, 3_000)))
     sink.close()
     steps = list[None]()
-    with opened(tmp_path) as audit:
+    with open_log(tmp_path) as audit:
         audit.store.connection.set_progress_handler(lambda: steps.append(None), 100)
-        found = list(log._row_entries(audit, log.Row("main", ORDERS, "[7]")))
+        found = list(log._row_entries(audit, log.RowRef("main", ORDERS, "[7]")))
     assert len(found) == 1
-    assert len(steps) < 10, "hundreds of SQLite's steps: an index search takes a few"
+    assert len(steps) < 10, "each step is 100 virtual machine instructions: an index search takes a few"

@@ -11,16 +11,16 @@ from cdcctl.sandbox.processes import free_port
 from cdckit.errors import UsageError
 from cdckit.sink import Outcome
 from consumers.worker.metrics import serve_metrics
-from consumers.worker.status import ShardFigures, status_folder
+from consumers.worker.status import ShardReporter, status_folder
 
 
-def test_each_shard_s_figures_are_served(tmp_path: Path) -> None:
-    figures = ShardFigures(status_folder(tmp_path, "search"), "search", "shardId-000000000001")
-    figures.flushed(10, 4000, 1, Outcome(7, 2), None)
+def test_each_shard_s_report_is_served(tmp_path: Path) -> None:
+    reporter = ShardReporter(status_folder(tmp_path, "search"), "search", "shardId-000000000001")
+    reporter.record_flush(10, 4000, 1, Outcome(7, 2), None)
     now = datetime.now(UTC)
-    figures.latencies([now - timedelta(milliseconds=80)] * 3 + [now - timedelta(seconds=2)], now)
-    figures.report.millis_behind = 1500
-    figures.write()
+    reporter.record_latencies([now - timedelta(milliseconds=80)] * 3 + [now - timedelta(seconds=2)], now)
+    reporter.report.millis_behind = 1500
+    reporter.write()
     port = free_port()
     stop = serve_metrics(port, tmp_path, ["search", "audit"])
     try:

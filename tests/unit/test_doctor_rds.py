@@ -1,4 +1,4 @@
-"""`doctor` on Amazon RDS, against answers of the shape that RDS gives."""
+"""`doctor` on Amazon RDS, with responses in the format of the RDS API."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ GOOD = {
 
 
 class Rds:
-    """The two answers that are asked for, by pages."""
+    """A client with the two paginated responses that the check uses."""
 
     def __init__(self, instance: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
         self._pages = {
@@ -42,10 +42,10 @@ class Rds:
 
 def levels(instance: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Level]:
     settings = Settings(dsn=f"postgresql://cdc@{HOST}/shop")
-    return {one.name: one.level for one in check_rds(settings, lambda: Rds(instance, parameters))}
+    return {finding.name: finding.level for finding in check_rds(settings, lambda: Rds(instance, parameters))}
 
 
-def test_a_prepared_instance_is_well() -> None:
+def test_a_configured_instance_passes() -> None:
     assert levels(GOOD, {"rds.logical_replication": "1"}) == {"rds": Level.OK}
 
 
@@ -62,12 +62,14 @@ def test_a_prepared_instance_is_well() -> None:
         ({"Endpoint": {"Address": "other"}}, {}, "rds", Level.UNKNOWN),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_named(change: dict[str, Any], parameters: dict[str, str], name: str, level: Level) -> None:
+def test_each_missing_setting_is_reported(
+    change: dict[str, Any], parameters: dict[str, str], name: str, level: Level
+) -> None:
     assert levels({**GOOD, **change}, parameters)[name] is level
 
 
-def test_a_server_elsewhere_is_not_asked() -> None:
-    assert list(check_rds(Settings(dsn="postgresql://localhost/shop"), lambda: pytest.fail("asked"))) == []
+def test_other_servers_are_not_checked() -> None:
+    assert list(check_rds(Settings(dsn="postgresql://localhost/shop"), lambda: pytest.fail("queried"))) == []
 
 
 def test_clocks_are_compared_between_two_readings() -> None:
@@ -78,6 +80,6 @@ def test_clocks_are_compared_between_two_readings() -> None:
     assert "5.0 s behind" in clock_finding("c", now, now - 5 * second, now + 2 * second).found
 
 
-def test_iam_simulates_roles_not_their_sessions() -> None:
+def test_the_policy_simulator_gets_roles_instead_of_sessions() -> None:
     assert principal("arn:aws:sts::123:assumed-role/cdc/session") == "arn:aws:iam::123:role/cdc"
     assert principal("arn:aws:iam::123:user/ann") == "arn:aws:iam::123:user/ann"

@@ -1,4 +1,4 @@
-"""A fence asks each shard's lease; the KCL removes the leases of shards that were read to their end long ago."""
+"""A fence checks the lease of each shard. The KCL deletes the leases of shards that were finished long ago."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from cdckit.errors import SatelliteError
 from cdckit.position import Lsn
 from cdckit.runtime.settings import Settings
 from consumers.kcl.leases import Lease
-from consumers.replay.estimate import Part, seconds_to_read
+from consumers.replay.estimate import ShardEstimate, seconds_to_read
 
 
 def shard(name: str, *parents: str, closed: bool = True) -> dict[str, Any]:
@@ -26,13 +26,13 @@ SHARDS = [
 
 
 class Kinesis:
-    """A stream that was split, merged and split, and holds no record any more."""
+    """A stream that was split, merged and split, and has no records left."""
 
     def get_paginator(self, _: str) -> Any:
         page = {"Shards": SHARDS, "ResponseMetadata": {"HTTPHeaders": {}}}
         return SimpleNamespace(paginate=lambda **_: [page])
 
-    def get_shard_iterator(self, ShardId: str, **_: str) -> dict[str, str]:  # noqa: N803 -- boto3's names
+    def get_shard_iterator(self, ShardId: str, **_: str) -> dict[str, str]:  # noqa: N803 -- boto3's name
         return {"ShardIterator": ShardId}
 
     def get_records(self, **_: object) -> dict[str, Any]:
@@ -40,29 +40,29 @@ class Kinesis:
 
 
 def passed(*leases: str) -> Lsn:
-    held = {name: Lease(name, "17", 0, "worker", 1) for name in leases}
+    leases_by_shard = {name: Lease(name, "17", 0, "worker", 1) for name in leases}
     source = SimpleNamespace(
         query=lambda *_: [("0/10",)], slot=lambda _: SimpleNamespace(confirmed=Lsn(32), active_pid=1, name="cdc")
     )
-    table = SimpleNamespace(read=lambda: held, application="app")
-    fence = Fence(source, Settings(), "search", Kinesis(), table, patience=0.0)  # type: ignore[arg-type]
-    return fence.pass_()
+    table = SimpleNamespace(read=lambda: leases_by_shard, application="app")
+    fence = Fence(source, Settings(), "search", Kinesis(), table, timeout=0.0)  # type: ignore[arg-type]
+    return fence.wait()
 
 
-def test_a_shard_counts_as_read_once_any_shard_that_came_from_it_has_a_lease() -> None:
+def test_a_shard_counts_as_finished_when_a_descendant_has_a_lease() -> None:
     assert passed("4", "5") == Lsn(16)
 
 
 @pytest.mark.parametrize("leases", [("4",), ("1", "2")])
 def test_a_shard_without_lease_and_without_leased_descendants_is_behind(leases: tuple[str, ...]) -> None:
-    with pytest.raises(SatelliteError, match="has not come so far on"):
+    with pytest.raises(SatelliteError, match="search is still behind on"):
         passed(*leases)
 
 
-def test_many_splits_and_merges_are_estimated_at_once() -> None:
+def test_estimates_with_many_splits_and_merges_are_fast() -> None:
     shards = [shard("0")]
     for number in range(0, 120, 3):
         left, right, merged = (str(number + more) for more in (1, 2, 3))
         shards += [shard(left, str(number)), shard(right, str(number)), shard(merged, left, right)]
-    parts = [Part(one["ShardId"], "", 1, 2_000_000, exact=True) for one in shards]
+    parts = [ShardEstimate(part["ShardId"], "", 1, 2_000_000, exact=True) for part in shards]
     assert seconds_to_read(parts, shards) == pytest.approx(81 * seconds_to_read(parts[:1], shards[:1]))

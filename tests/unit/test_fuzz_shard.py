@@ -1,4 +1,4 @@
-"""Garbage on the stream: never a crash, every piece in the dead letters, the good records between them applied."""
+"""Garbage on the stream never crashes the worker: it becomes dead letters, and the good records are applied."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from cdckit.testing import MemorySink
 from consumers.dead_letters import open_store
 from consumers.stream.record import RawRecord
 from consumers.worker.shard import Cadence, ShardWorker
-from consumers.worker.status import ShardFigures, status_folder
+from consumers.worker.status import ShardReporter, status_folder
 from tests.support.histories import entry
 from tests.support.scale import scale
 
@@ -18,7 +18,7 @@ GOOD = entry("I", 1, "good", 1).data
 
 
 def garbage(chance: random.Random) -> bytes:
-    """Bytes that are no change of ours, of many kinds."""
+    """Bytes of many kinds that are not a change."""
     cut = chance.randrange(1, len(GOOD) - 1)
     kinds = (
         lambda: chance.randbytes(chance.randrange(0, 200)),
@@ -42,8 +42,8 @@ def garbage(chance: random.Random) -> bytes:
 def test_garbage_between_good_records(tmp_path: Path) -> None:
     chance, count = random.Random(20261124), scale(2000, 10_000)
     sink, letters = MemorySink(), open_store("", "test", tmp_path)
-    figures = ShardFigures(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
-    worker = ShardWorker(sink, letters, figures, Cadence(), max_dead_share=1.0)
+    reporter = ShardReporter(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
+    worker = ShardWorker(sink, letters, reporter, Cadence(), max_dead_share=1.0)
     records, bad = [], 0
     for number in range(1, count + 1):
         while (data := garbage(chance)) and _is_good(data):
@@ -56,14 +56,14 @@ def test_garbage_between_good_records(tmp_path: Path) -> None:
     for start in range(0, len(records), 500):
         worker.process(records[start : start + 500], 0, lambda mark: None)
     assert len(sink.rows) == count
-    kept = letters.read()
-    assert len(kept) == bad == count
-    assert [letter.data for letter in kept] == [record.data for record in records[::2]]
-    assert figures.report.read == figures.report.applied + figures.report.dead_lettered == 2 * count
+    stored = letters.read()
+    assert len(stored) == bad == count
+    assert [letter.data for letter in stored] == [record.data for record in records[::2]]
+    assert reporter.report.read == reporter.report.applied + reporter.report.dead_lettered == 2 * count
 
 
 def _is_good(data: bytes) -> bool:
-    """A random flip may leave a change a change: then it is no garbage."""
+    """Whether the bytes are still a change: random bytes may leave it readable."""
     from cdckit.envelope import decode
     from cdckit.errors import EnvelopeError
 
@@ -76,8 +76,8 @@ def _is_good(data: bytes) -> bool:
 
 def test_ten_mebibytes_of_zeros_and_a_bomb(tmp_path: Path) -> None:
     letters = open_store("", "test", tmp_path)
-    figures = ShardFigures(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
-    worker = ShardWorker(MemorySink(), letters, figures, Cadence(), max_dead_share=1.0)
+    reporter = ShardReporter(status_folder(tmp_path, "test"), "test", "shardId-000000000000")
+    worker = ShardWorker(MemorySink(), letters, reporter, Cadence(), max_dead_share=1.0)
     bomb = zlib.compress(bytes(200 * 1024 * 1024), 9)
     worker.process([RawRecord(bytes(10 * 1024 * 1024), "k", "1"), RawRecord(bomb, "k", "2")], 0, lambda mark: None)
     assert [letter.sequence_number for letter in letters.read()] == ["1", "2"]

@@ -1,4 +1,4 @@
-"""What `status` and `top` make of a look: the next action, limits on lag, screens that fit."""
+"""`status` and `top`: the next action, limits on lag, and screens that fit the terminal."""
 
 from dataclasses import replace
 
@@ -7,95 +7,95 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdcctl import output
-from cdcctl.status.advice import advise, exceeded
+from cdcctl.status.advice import advise, lag_problems
 from cdcctl.status.model import ConsumerState, Failure, Health, ProducerState, ShardState, SlotState, StreamState
-from cdcctl.status.render import columns, plain, rows, seconds, size, sparkline
+from cdcctl.status.render import columns, format_seconds, rows, sparkline, to_json
 from cdcctl.status.top import History, frame
 
 SLOT = SlotState("cdc", "shop", 4711, None, 1000, 1500, 4096, 0.01, "ok", "fine", "")
 STREAM = StreamState("cdc", "ACTIVE", "PROVISIONED", 2, 0, 24, 1, "77")
 SHARD = ShardState("shardId-000000000000", "host-search-0", True, False, "495", "1:0/1:0", 0.5, 3, True, 80_000.0)
 SEARCH = ConsumerState("search", "cdc-search", [SHARD], 0, applied=10, p50_ms=100.0, p99_ms=200.0)
-WELL = Health(1_000_000.0, "main", SLOT, ProducerState(10, 0, 0, 0, 0.0), STREAM, [SEARCH])
-GONE = Failure("cannot connect", "start it")
+HEALTHY = Health(1_000_000.0, "main", SLOT, ProducerState(10, 0, 0, 0, 0.0), STREAM, [SEARCH])
+UNREACHABLE = Failure("cannot connect", "start it")
 
 
 def with_shard(**changes: object) -> Health:
-    return replace(WELL, consumers=[replace(SEARCH, shards=[replace(SHARD, **changes)])])  # type: ignore[arg-type]
+    return replace(HEALTHY, consumers=[replace(SEARCH, shards=[replace(SHARD, **changes)])])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("health", "level", "said", "action"),
+    ("health", "level", "text", "action"),
     [
-        (WELL, "ok", "well", "verify"),
-        (replace(WELL, slot=GONE, stream=GONE, consumers=[]), "danger", "cannot connect", "start it"),
-        (replace(WELL, slot=replace(SLOT, reader=None)), "danger", "nobody reads", "producer run"),
-        (replace(WELL, slot=replace(SLOT, level="danger", text="95 % of its WAL")), "danger", "95 %", ""),
-        (replace(WELL, slot=replace(SLOT, level="warning", text="half of its WAL")), "warning", "half", ""),
-        (replace(WELL, stream=GONE), "danger", "cannot connect", "start it"),
-        (replace(WELL, producer=ProducerState(1, 9, 0, 5, 90.0)), "warning", "90 s behind", "reshard"),
-        (replace(WELL, consumers=[]), "warning", "no consumer", "consumer run --all"),
-        (with_shard(alive=False), "warning", "search does not run", "cdcctl consumer run search"),
+        (HEALTHY, "ok", "no problem", "verify"),
+        (replace(HEALTHY, slot=UNREACHABLE, stream=UNREACHABLE, consumers=[]), "danger", "cannot connect", "start it"),
+        (replace(HEALTHY, slot=replace(SLOT, reader=None)), "danger", "no process reads", "producer run"),
+        (replace(HEALTHY, slot=replace(SLOT, level="danger", text="95 % of its WAL")), "danger", "95 %", ""),
+        (replace(HEALTHY, slot=replace(SLOT, level="warning", text="half of its WAL")), "warning", "half", ""),
+        (replace(HEALTHY, stream=UNREACHABLE), "danger", "cannot connect", "start it"),
+        (replace(HEALTHY, producer=ProducerState(1, 9, 0, 5, 90.0)), "warning", "90 s behind", "reshard"),
+        (replace(HEALTHY, consumers=[]), "warning", "no consumer", "consumer run --all"),
+        (with_shard(alive=False), "warning", "search is not running", "cdcctl consumer run search"),
         (with_shard(alive=False, until_loss=3600.0), "danger", "1.0 hours", "retention"),
         (with_shard(lag=300.0), "warning", "300 s behind", "--workers"),
-        (with_shard(alive=False, ended=True), "ok", "well", "verify"),
-        (replace(WELL, consumers=[replace(SEARCH, dead_letters=4)]), "warning", "4 dead letters", "dlq ls search"),
-        (replace(WELL, consumers=[replace(SEARCH, shards=[replace(SHARD, alive=False)], stopped="claimed")]),
-         "danger", "gave up: claimed", "mend that"),
-        (replace(WELL, consumers=[replace(SEARCH, error=GONE)]), "danger", "cannot connect", "start it"),
+        (with_shard(alive=False, ended=True), "ok", "no problem", "verify"),
+        (replace(HEALTHY, consumers=[replace(SEARCH, dead_letters=4)]), "warning", "4 dead letters", "dlq ls search"),
+        (replace(HEALTHY, consumers=[replace(SEARCH, shards=[replace(SHARD, alive=False)], stopped="claimed")]),
+         "danger", "stopped permanently: claimed", "fix the cause"),
+        (replace(HEALTHY, consumers=[replace(SEARCH, error=UNREACHABLE)]), "danger", "cannot connect", "start it"),
     ],
 )  # fmt: skip
-def test_the_most_urgent_thing_comes_with_what_mends_it(health: Health, level: str, said: str, action: str) -> None:
+def test_the_most_urgent_problem_comes_with_its_fix(health: Health, level: str, text: str, action: str) -> None:
     advice = advise(health)
     assert advice.level == level
-    assert said in advice.text
+    assert text in advice.text
     assert action in advice.action
 
 
 @pytest.mark.parametrize(
     ("health", "over"),
     [
-        (WELL, False),
+        (HEALTHY, False),
         (with_shard(lag=61.0), True),
-        (with_shard(lag=None), True),  # what is unknown is not within a limit
+        (with_shard(lag=None), True),  # an unknown lag is not within a limit
         (with_shard(lag=None, ended=True), False),
-        (replace(WELL, slot=GONE), True),
-        (replace(WELL, slot=replace(SLOT, reader=None)), True),
-        (replace(WELL, slot=replace(SLOT, reader=None, idle_seconds=5.0)), False),  # a Lambda between two runs
-        (replace(WELL, slot=replace(SLOT, reader=None, idle_seconds=90.0)), True),
-        (replace(WELL, producer=ProducerState(0, 0, 0, 0, 61.0)), True),
-        (replace(WELL, consumers=[replace(SEARCH, error=GONE)]), True),
+        (replace(HEALTHY, slot=UNREACHABLE), True),
+        (replace(HEALTHY, slot=replace(SLOT, reader=None)), True),
+        (replace(HEALTHY, slot=replace(SLOT, reader=None, idle_seconds=5.0)), False),  # a Lambda between two runs
+        (replace(HEALTHY, slot=replace(SLOT, reader=None, idle_seconds=90.0)), True),
+        (replace(HEALTHY, producer=ProducerState(0, 0, 0, 0, 61.0)), True),
+        (replace(HEALTHY, consumers=[replace(SEARCH, error=UNREACHABLE)]), True),
     ],
 )
 def test_a_limit_on_lag_is_exceeded_or_not(health: Health, over: bool) -> None:
-    assert bool(exceeded(health, 60.0)) is over
+    assert bool(lag_problems(health, 60.0)) is over
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_the_screen_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     history = History()
-    history.add(WELL)
-    history.add(replace(WELL, at=WELL.at + 2, consumers=[replace(SEARCH, applied=50)]))
+    history.add(HEALTHY)
+    history.add(replace(HEALTHY, at=HEALTHY.at + 2, consumers=[replace(SEARCH, applied=50)]))
     console = output.stdout()
     with console.capture() as shown:
         console.print(frame(history, width))
     assert max(map(len, shown.get().splitlines())) <= width
     assert "search" in shown.get()
     assert ("position" in shown.get()) is (width >= 110)
-    assert all(len(row) == len(columns(width)) for row in rows(WELL, width))
+    assert all(len(row) == len(columns(width)) for row in rows(HEALTHY, width))
 
 
-def test_rates_come_from_two_looks_and_a_restart_is_no_negative_one() -> None:
+def test_rates_come_from_two_samples_and_a_restart_is_not_negative() -> None:
     history = History()
     for at, applied in ((0.0, 100), (2.0, 300), (4.0, 10), (6.0, 30)):
-        history.add(replace(WELL, at=at, consumers=[replace(SEARCH, applied=applied)]))
+        history.add(replace(HEALTHY, at=at, consumers=[replace(SEARCH, applied=applied)]))
     assert history.applied("search") == [100.0, 0.0, 10.0]
     assert history.lags("search") == [0.5] * 4
 
 
-def test_scripts_get_everything_and_errors_as_such() -> None:
-    shown = plain(replace(WELL, stream=GONE))
+def test_json_has_everything_including_errors() -> None:
+    shown = to_json(replace(HEALTHY, stream=UNREACHABLE))
     assert shown["stream"] == {"error": {"message": "cannot connect", "hint": "start it"}}
     assert shown["slot"]["behind"] == 500
     assert shown["consumers"][0]["lag"] == 0.5
@@ -103,15 +103,15 @@ def test_scripts_get_everything_and_errors_as_such() -> None:
 
 
 @given(st.lists(st.floats(0, 1e12), max_size=50))
-def test_a_sparkline_is_as_long_as_its_series_and_highest_where_that_is(values: list[float]) -> None:
+def test_a_sparkline_has_the_length_and_the_maximum_of_its_series(values: list[float]) -> None:
     bars = sparkline(values)
     assert len(bars) == len(values)
     if values and max(values) > 0:
         assert bars[values.index(max(values))] == "█"
 
 
-def test_lengths_and_sizes() -> None:
-    assert [seconds(x) for x in (None, 0, 119, 600, 90_000, 864_000)] == [
+def test_durations_and_sizes() -> None:
+    assert [format_seconds(x) for x in (None, 0, 119, 600, 90_000, 864_000)] == [
         "?",
         "0.0 s",
         "119.0 s",
@@ -119,4 +119,4 @@ def test_lengths_and_sizes() -> None:
         "25 h",
         "10 d",
     ]
-    assert [size(x) for x in (0, 2048, 5 * 1024**2)] == ["0 B", "2.0 kB", "5.0 MB"]
+    assert [output.file_size(x) for x in (0, 2048, 5 * 1024**2)] == ["0 bytes", "2.0 kB", "5.2 MB"]

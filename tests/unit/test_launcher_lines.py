@@ -1,4 +1,4 @@
-"""What a launcher passes on of the daemon's noise: the children's lines once, real errors with their causes."""
+"""Which lines of the daemon's log a launcher emits: each child's line once, errors with their causes."""
 
 import re
 
@@ -24,20 +24,34 @@ Error: Could not find or load main class X
 
 @pytest.mark.parametrize("verbose", [False, True])
 def test_lines(verbose: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    emitted: list[str] = []
     made = Launcher.__new__(Launcher)
     made._launch = Launch("audit", Settings(), verbose=verbose)
-    made._emit, made._telling = said.append, False
+    made._emit, made._passing_error = emitted.append, False
     for line in NOISE:
-        made._pass_on(line)
+        made._forward(line)
     if verbose:
-        assert said == NOISE
+        assert emitted == NOISE
         return
-    assert said == [
+    assert emitted == [
         "10:00 ERROR audit: refused",
         "10:00:02 ERROR kcl: Scheduler: Worker.run caught exception",
         "software.amazon.awssdk.services.kinesis.model.ResourceNotFoundException: Stream cdc not found",
         "Caused by: java.io.IOException: closed",
         "Error: Could not find or load main class X",
     ]
-    assert not any(re.match(r"\s+at ", line) for line in said)
+    assert not any(re.match(r"\s+at ", line) for line in emitted)
+
+
+@pytest.mark.parametrize(
+    ("launch", "owner"),
+    [
+        (Launch("audit", Settings()), True),
+        (Launch("audit", Settings(), daemons=2), False),
+        (Launch("audit", Settings(), max_shards=1), False),
+    ],
+)
+def test_only_a_daemon_that_takes_all_shards_owns_the_seeded_leases(launch: Launch, owner: bool) -> None:
+    launcher = Launcher.__new__(Launcher)
+    launcher._launch, launcher._worker = launch, 0
+    assert launcher._first_owner().endswith("-audit-0") is owner

@@ -1,4 +1,4 @@
-"""A time that the stream no longer holds is refused with the oldest possible one."""
+"""A time that the stream no longer holds is refused, and the error names the oldest possible one."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 class Kinesis:
-    """A stream that keeps a day."""
+    """A stream with a retention of one day."""
 
     def __init__(self, created: datetime) -> None:
         self._created = created
@@ -31,11 +31,11 @@ def probe(created: datetime) -> Probe:
 def test_what_is_older_than_the_retention_is_refused() -> None:
     old = probe(NOW - timedelta(days=9))
     with pytest.raises(UsageError, match="2026-11-23T12:00:00") as raised:
-        old.begin(Point(NOW - timedelta(days=2)), NOW)
+        old.start_for(Point(NOW - timedelta(days=2)), NOW)
     assert "backfill" in raised.value.hint
-    assert old.begin(Point(), NOW) == EARLIEST
-    assert old.begin(Point(NOW - timedelta(hours=1)), NOW).moment == NOW - timedelta(hours=1) - SLACK
+    assert old.start_for(Point(), NOW) == EARLIEST
+    assert old.start_for(Point(NOW - timedelta(hours=1)), NOW).moment == NOW - timedelta(hours=1) - SLACK
 
 
-def test_a_young_stream_holds_all_that_there_ever_was() -> None:
-    assert probe(NOW - timedelta(hours=1)).begin(Point(NOW - timedelta(days=2)), NOW).moment is not None
+def test_a_new_stream_holds_everything() -> None:
+    assert probe(NOW - timedelta(hours=1)).start_for(Point(NOW - timedelta(days=2)), NOW).moment is not None

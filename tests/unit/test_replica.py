@@ -1,7 +1,8 @@
-"""The replica in SQLite: whatever the order and however often, its tables are those of a plain replay."""
+"""The replica in SQLite: in any order, with any duplicates, its tables are those of an ordered replay."""
 
 import sqlite3
 import tempfile
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,7 @@ from cdckit.errors import PoisonChange, UsageError
 from cdckit.sink import Embedded, Sink, SinkContext
 from cdckit.testing import batch, change, deliver
 from consumers.replica.sink import open_sink
-
-HISTORY = [
-    change("I", 1, {"a": "one", "big": "toast"}, at=1),
-    change("U", 1, {"a": "two"}, at=2),  # big is unchanged TOAST
-    change("I", 2, {"a": "x", "big": "y"}, at=3),
-    change("D", 2, at=4),
-    change("I", 3, {"a": "before", "big": "gone"}, at=5),
-    change("T", at=6),
-    change("I", 1, {"a": "again", "big": "fresh"}, at=7),
-    change("U", 1, {"a": "last"}, at=8),
-    change("I", 2, {"a": "new", "big": None}, at=9),
-    change("I", 4, {"a": "in one transaction", "big": "b"}, at=10, index=0),
-    change("U", 4, {"a": "updated"}, at=10, index=1),
-    change("D", 4, at=10, index=2),
-]
-EXPECTED = [(1, "last", "fresh"), (2, "new", None)]
+from tests.support.replica_history import EXPECTED, HISTORY
 
 
 def open_replica(folder: Path, **options: object) -> Sink:
@@ -38,10 +24,8 @@ def open_replica(folder: Path, **options: object) -> Sink:
 
 
 def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "replica.sqlite") as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return found
+    with closing(sqlite3.connect(folder / "replica.sqlite")) as connection:
+        return connection.execute(query).fetchall()
 
 
 def test_in_order_the_tables_are_the_source_s(tmp_path: Path) -> None:
@@ -74,7 +58,7 @@ def test_an_added_column_is_followed_and_a_dropped_one_stays_null(tmp_path: Path
     assert rows(tmp_path, 'SELECT id, a, "Added By" FROM orders') == [(1, "x", None), (2, "y", 7), (3, None, 8)]
 
 
-def test_numbers_stay_exact_and_reserved_words_are_names(tmp_path: Path) -> None:
+def test_numbers_stay_exact_and_reserved_words_are_quoted(tmp_path: Path) -> None:
     sink = open_replica(tmp_path)
     value: dict[str, Value] = {"order": Decimal("0.1000000000000000000000000001"), "select": 2**80, "yes": True}
     types = {"id": "bigint", "order": "numeric", "select": "numeric", "yes": "boolean"}
@@ -105,6 +89,6 @@ def test_names_that_sqlite_cannot_tell_apart_are_poison_and_nothing_is_lost(tmp_
     assert rows(tmp_path, "SELECT id, a FROM orders") == [(1, "x"), (3, "z")]
 
 
-def test_an_option_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown key 'dns'"):
         open_replica(tmp_path, dns="x")

@@ -1,4 +1,4 @@
-"""The search index: right under any disorder, durable, several writers, hostile text."""
+"""The search index: any order of delivery, durability, several writers, hostile text."""
 
 import itertools
 import multiprocessing
@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from cdckit.change import Change, Op, Table, Value
 from cdckit.errors import SatelliteError, UsageError
+from cdckit.rows import RowState, join, merge
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.search.document import Document, join, merge
-from consumers.search.engine import Reader
+from consumers.search.engine import IndexReader
 from consumers.search.query import documents, open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
-from consumers.search.sqlite.commits import Commits
+from consumers.search.sqlite.background_commits import BackgroundCommits
 from tests.support.scale import scale
 from tests.support.search_histories import HOSTILE, Step, batches, histories
+from tests.support.sinks import closed_at_end
 
 ORDERS = Table("public", "orders")
 
@@ -29,7 +30,7 @@ ORDERS = Table("public", "orders")
 def opened(folder: Path, shard: str = "shardId-000000000000") -> SearchSink:
     sink = open_sink(SinkContext("search", shard, folder))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
 def rows(folder: Path) -> dict[str, Mapping[str, Value]]:
@@ -39,13 +40,15 @@ def rows(folder: Path) -> dict[str, Mapping[str, Value]]:
 Found = dict[str, tuple[Mapping[str, Value], str]]
 
 
-def indexed(index: Reader, source: str, word: str) -> Found:
+def indexed(index: IndexReader, source: str, word: str) -> Found:
     """What a search for the word finds of one source: columns and snippet by key."""
     hits = index.search(request(word, limit=100)).hits
     return {hit.key: (hit.values, hit.snippet) for hit in hits if hit.source == source}
 
 
-@pytest.mark.parametrize("_run", range(scale(1, 40)))  # a store each: it slows with the number of its sources
+@pytest.mark.parametrize(
+    "_run", range(scale(1, 40))
+)  # one store per run: a store slows down with the number of its sources
 def test_any_order_with_duplicates_converges(tmp_path: Path, _run: int) -> None:
     sink, numbers = opened(tmp_path), itertools.count(1)
 
@@ -74,7 +77,7 @@ def test_any_order_with_duplicates_converges(tmp_path: Path, _run: int) -> None:
 
 @settings(max_examples=scale(300, 3_000), deadline=None)
 @given(steps=histories(), data=st.data())
-def test_what_two_indexes_know_of_a_row_can_be_put_together(steps: list[Step], data: st.DataObject) -> None:
+def test_the_states_of_a_row_in_two_indexes_can_be_joined(steps: list[Step], data: st.DataObject) -> None:
     changes = [step.change("main", "w") for step in steps if step.key == 1]
     sides = data.draw(st.lists(st.sampled_from(("one", "other", "both")), min_size=len(changes), max_size=len(changes)))
     one = state([item for item, side in zip(changes, sides, strict=True) if side != "other"])
@@ -85,8 +88,8 @@ def test_what_two_indexes_know_of_a_row_can_be_put_together(steps: list[Step], d
         assert join(other, one) == known
 
 
-def state(changes: Sequence[Change]) -> Document | None:
-    document: Document | None = None
+def state(changes: Sequence[Change]) -> RowState | None:
+    document: RowState | None = None
     for item in changes:
         document = merge(document, item) or document
     return document
@@ -123,12 +126,12 @@ def test_what_is_flushed_outlives_the_process_without_close(tmp_path: Path) -> N
     assert len(search(tmp_path, "kept")) == 2
 
 
-def test_a_commit_that_fails_is_told_at_each_call_from_then_on(tmp_path: Path) -> None:
+def test_a_failed_commit_is_raised_at_every_later_call(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, other REFERENCES row DEFERRABLE INITIALLY DEFERRED)")
-    commits = Commits(connection, path)
+    commits = BackgroundCommits(connection, path)
     with commits.transaction():
         connection.execute("INSERT INTO row VALUES (1, 1)")
     commits.wait()
@@ -138,7 +141,7 @@ def test_a_commit_that_fails_is_told_at_each_call_from_then_on(tmp_path: Path) -
         with pytest.raises(SatelliteError, match="constraint failed"):
             commits.wait()
         with pytest.raises(SatelliteError, match="constraint failed"), commits.transaction():
-            pytest.fail("a batch is missing: no other one may follow it")
+            pytest.fail("a batch is missing: no other batch may follow it")
     commits.close()
     with closing(sqlite3.connect(path)) as again:
         assert again.execute("SELECT id FROM row").fetchall() == [(1,)]
@@ -165,16 +168,16 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", '"', "AND", "a AND", "(", "a)", "NEAR(", "*", "NOT a", "title:(a)", "!!!", 'a "b', "OR b"]
 )
-def test_what_is_no_query_is_explained(tmp_path: Path, text: str) -> None:
+def test_an_invalid_query_is_a_clear_error(tmp_path: Path, text: str) -> None:
     deliver(opened(tmp_path), change("I", 1, {"title": "a"}))
-    with pytest.raises(UsageError, match="not a query") as raised:
+    with pytest.raises(UsageError, match="invalid query") as raised:
         search(tmp_path, text)
     assert raised.value.hint
 
 
 @settings(max_examples=scale(25, 500), deadline=None)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5))
-def test_hostile_text_is_stored_as_it_is(texts: Sequence[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_hostile_text_is_stored_unchanged(texts: Sequence[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("hostile")
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
     sink = opened(folder)
@@ -183,7 +186,7 @@ def test_hostile_text_is_stored_as_it_is(texts: Sequence[str], tmp_path_factory:
     assert [row["title"] for _, row in sorted(rows(folder).items())] == texts
 
 
-def test_hostile_texts_are_found_and_shown_without_harm(tmp_path: Path) -> None:
+def test_hostile_texts_are_found_and_shown_safely(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     texts = [change("I", n, {"title": f"common {text}"}, at=n) for n, text in enumerate(HOSTILE, 1)]
     deliver(sink, *texts)
@@ -213,18 +216,18 @@ def test_paging_goes_through_all_hits_once(tmp_path: Path) -> None:
     assert sorted(pages) == sorted(f"[{number}]" for number in range(1, 8))
 
 
-def test_only_the_table_asked_for(tmp_path: Path) -> None:
+def test_a_search_of_one_table(tmp_path: Path) -> None:
     deliver(opened(tmp_path), change("I", 1, {"t": "x"}), change("I", 1, {"t": "x"}, table="public.other", at=2))
     assert [hit.table for hit in search(tmp_path, "x", table="other")] == ["public.other"]
 
 
-def test_a_missing_index_says_what_makes_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_index_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SatelliteError, match="no search index") as raised:
         search(tmp_path, "x")
     assert "cdcctl consumer run search" in raised.value.hint
 
 
-def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_file_names_it(tmp_path: Path) -> None:
     opened(tmp_path).close()
     (tmp_path / "search-000001.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(SatelliteError, match=r"search-000001\.sqlite"):
@@ -239,7 +242,7 @@ def test_an_index_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_truncate_is_one_change_however_often_it_comes(tmp_path: Path) -> None:
+def test_a_truncate_that_is_delivered_twice_is_one_change(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     assert deliver(sink, change("T", at=2), change("T", at=2)) == Outcome(applied=1, superseded=1)
     assert change("T", at=2).op is Op.TRUNCATE

@@ -1,4 +1,4 @@
-"""What the mapping in cdc.toml makes of rows: fields, exclusions, filters, transforms, tokenizers, facets."""
+"""The mapping in cdc.toml: fields, exclusions, filters, transforms, tokenizers, facets."""
 
 import sys
 import tomllib
@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from cdckit.envelope import MESSAGES
+from cdckit.envelope import MESSAGE_SCHEMA
 from cdckit.errors import PoisonChange, UsageError
 from cdckit.sink import Outcome, SinkContext
 from cdckit.testing import batch, change, deliver
-from consumers.search.engine import Page
-from consumers.search.mapping import Row
-from consumers.search.options import read
+from consumers.search.engine import SearchPage
+from consumers.search.mapping import MappedRow
+from consumers.search.options import read_options
 from consumers.search.query import open_index, request, search, stats
 from consumers.search.sink import SearchSink, open_sink
+from tests.support.sinks import closed_at_end
 
 
 def options(toml: str) -> Mapping[str, Any]:
@@ -28,10 +29,10 @@ def options(toml: str) -> Mapping[str, Any]:
 def opened(folder: Path, toml: str = "[consumers.search]") -> SearchSink:
     sink = open_sink(SinkContext("search", "shard-0", folder, options(toml)))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
-def ask(folder: Path, text: str, **more: Any) -> Page:
+def ask(folder: Path, text: str, **more: Any) -> SearchPage:
     with closing(open_index(folder)) as index:
         return index.search(request(text, **more))
 
@@ -58,7 +59,7 @@ def test_columns_go_to_their_fields(tmp_path: Path) -> None:
     assert keys(tmp_path, "title:wool OR body:shirt OR tags:blue") == []
 
 
-def test_an_excluded_column_is_neither_found_nor_kept(tmp_path: Path) -> None:
+def test_an_excluded_column_is_neither_found_nor_stored(tmp_path: Path) -> None:
     deliver(opened(tmp_path, MAPPED), change("I", 1, {"name": "a", "secret": "xyzzy"}, table="public.products"))
     [hit] = search(tmp_path, "title:a")
     assert "secret" not in hit.values
@@ -75,8 +76,8 @@ def test_a_table_that_is_not_named_has_no_effect_and_is_accounted_for(tmp_path: 
     assert stats(tmp_path).documents == 0
 
 
-def test_a_message_is_no_row(tmp_path: Path) -> None:
-    outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGES}.fence"))
+def test_a_message_is_not_indexed(tmp_path: Path) -> None:
+    outcome = deliver(opened(tmp_path), change("I", 1, {"content": "fence"}, table=f"{MESSAGE_SCHEMA}.fence"))
     assert outcome == Outcome(applied=1)
     assert stats(tmp_path).tables == {}
 
@@ -117,7 +118,9 @@ def test_a_filter_follows_the_row_through_its_changes(tmp_path: Path) -> None:
         ("{null = true}", "x", False), ("{null = false}", "x", True), ("{ne = 3}", 4, True), ("{ne = 3}", None, False),
         ("{gt = 9}", 10, True), ("{gt = 9.5}", 9, False), ('{gt = "2026-01-01"}', "2026-02-01", True),
         ('{not_in = ["a", "b"]}', "c", True), ('{not_in = ["a", "b"]}', "a", False), ('{in = ["a"]}', "a", True),
-        ("{lt = 5}", "no number", False),
+        ("{lt = 5}", "no number", False), ("{gt = 5}", "no number", True), ("{ge = 1}", "nan", True),
+        ("{ne = 3}", True, True), ("{lt = 3}", True, False), ("{not_in = [1]}", True, True), ("1", "1.0", True),
+        ("{not_in = []}", None, False), ("{not_in = []}", "x", True), ("{in = []}", "x", False),
     ],
 )  # fmt: skip
 def test_conditions(tmp_path: Path, condition: str, value: Any, passes: bool) -> None:
@@ -126,7 +129,7 @@ def test_conditions(tmp_path: Path, condition: str, value: Any, passes: bool) ->
     assert keys(tmp_path, "word") == (["[1]"] if passes else [])
 
 
-def shout(row: Row) -> Mapping[str, Any] | None:
+def shout(row: MappedRow) -> Mapping[str, Any] | None:
     if row.values["title"] == "bad":
         raise ValueError("no such title")
     return None if row.values["title"] == "hidden" else {"title": str(row.values["title"]).upper(), "length": 5}
@@ -180,7 +183,7 @@ def test_porter_finds_other_forms_of_a_word(tmp_path: Path) -> None:
     assert keys(tmp_path, "run AND shoe") == ["[1]"]
 
 
-def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_mapping_is_logged_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path).close()
     assert "reindex" not in caplog.text
     sink = opened(tmp_path, MAPPED)
@@ -190,7 +193,7 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize(
-    ("toml", "key", "mend"),
+    ("toml", "key", "hint"),
     [
         ('engine = "solr"', "engine", "sqlite or opensearch"),
         ('tokenizer = "icu"', "tokenizer", "trigram"),
@@ -208,15 +211,15 @@ def test_a_changed_mapping_is_said_and_not_mixed_in(tmp_path: Path, caplog: pyte
         ('[consumers.search.mapping."orders"]\ntransform = "nowhere:f"', "nowhere:f", "PYTHONPATH"),
     ],
 )
-def test_a_mistake_in_the_file_names_its_key_and_what_mends_it(toml: str, key: str, mend: str) -> None:
+def test_an_error_in_the_file_names_its_key_and_the_fix(toml: str, key: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
-        read(options(f"[consumers.search]\n{toml}"))
+        read_options(options(f"[consumers.search]\n{toml}"))
     assert key in raised.value.message
-    assert mend in raised.value.hint
+    assert hint in raised.value.hint
 
 
 def test_keys_of_the_kit_are_left_alone() -> None:
-    assert read(options("[consumers.search]\nflush_seconds = 0.5\nmax_shards = 3")).engine == "sqlite"
+    assert read_options(options("[consumers.search]\nflush_seconds = 0.5\nmax_shards = 3")).engine == "sqlite"
 
 
 def test_the_transform_is_imported_where_the_consumer_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +231,14 @@ def test_the_transform_is_imported_where_the_consumer_runs(tmp_path: Path, monke
     )
     assert stats(tmp_path / "s").filtered == 1
     sys.modules.pop("shop_search")
+
+
+def test_a_transform_may_import_the_old_name_of_its_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "from consumers.search.mapping import Row\n\ndef title(row: Row):\n    return {'title': row.values['t']}\n"
+    (tmp_path / "old_search.py").write_text(lines)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.warns(FutureWarning, match="is now called MappedRow"):
+        sink = opened(tmp_path / "s", '[consumers.search.mapping."*"]\ntransform = "old_search:title"')
+    deliver(sink, change("I", 1, {"t": "blue", "u": "red"}))
+    assert (keys(tmp_path / "s", "blue"), keys(tmp_path / "s", "red")) == (["[1]"], [])
+    sys.modules.pop("old_search")

@@ -18,7 +18,8 @@ from consumers.search.reindex import reindex
 from consumers.search.sink import SearchSink, open_sink
 from consumers.search.sqlite import generations
 from consumers.search.sqlite.generations import SqliteGenerations
-from consumers.search.sqlite.store import Store
+from consumers.search.sqlite.store import SqliteIndexStore
+from tests.support.sinks import closed_at_end
 
 TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 
@@ -26,7 +27,7 @@ TITLED = IndexMapping(mapping={"*": Rule(title=["title"])})
 def opened(folder: Path, options: Mapping[str, Any] | None = None) -> SearchSink:
     sink = open_sink(SinkContext("search", "shard-0", folder, options or {}))
     assert isinstance(sink, SearchSink)
-    return sink
+    return closed_at_end(sink)
 
 
 def keys(folder: Path, text: str) -> list[str]:
@@ -50,9 +51,9 @@ class Interfering(SqliteGenerations):
         yield from super().rows(generation, since)
         self._at("copied" if since == 0.0 else "added")
 
-    def turn_writers(self, generation: str) -> None:
-        super().turn_writers(generation)
-        self._at("turned")
+    def switch_writers(self, generation: str) -> None:
+        super().switch_writers(generation)
+        self._at("switched")
 
     def _at(self, step: str) -> None:
         if step == self._step:
@@ -77,11 +78,11 @@ def test_the_new_index_has_the_new_mapping_and_all_rows(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.sqlite")] == ["search-000002.sqlite"]
 
 
-def test_who_writes_and_who_reads_follow_without_opening_again(tmp_path: Path) -> None:
+def test_writers_and_readers_follow_without_reopening(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     deliver(sink, change("I", 1, {"title": "one"}))
     with closing(open_index(tmp_path)) as index:
-        for at in (2, 3):  # twice: the writer sleeps through one of them
+        for at in (2, 3):  # twice: the writer misses one of them
             reindex(SqliteGenerations(tmp_path), TITLED, tmp_path)
             reindex(SqliteGenerations(tmp_path), TITLED, tmp_path)
             deliver(sink, change("I", at, {"title": "two"}, at=at))
@@ -90,7 +91,7 @@ def test_who_writes_and_who_reads_follow_without_opening_again(tmp_path: Path) -
     assert sink.mapping == TITLED
 
 
-@pytest.mark.parametrize("step", ["copied", "turned", "added"])
+@pytest.mark.parametrize("step", ["copied", "switched", "added"])
 def test_what_is_written_meanwhile_is_in_the_new_index(tmp_path: Path, step: str) -> None:
     sink = opened(tmp_path)
     deliver(
@@ -125,21 +126,21 @@ def test_a_truncate_meanwhile_is_in_the_new_index(tmp_path: Path) -> None:
     assert everything(tmp_path) == []
 
 
-class CutOff(Exception):
+class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["copied", "turned", "added"])
-def test_a_reindex_that_is_cut_off_loses_nothing_and_is_gone_on_with(tmp_path: Path, step: str) -> None:
+@pytest.mark.parametrize("step", ["copied", "switched", "added"])
+def test_an_interrupted_reindex_loses_nothing_and_is_continued(tmp_path: Path, step: str) -> None:
     sink = opened(tmp_path)
     deliver(sink, change("I", 1, {"title": "a"}))
 
-    def cut() -> None:
+    def interrupt() -> None:
         deliver(sink, change("I", 2, {"title": "b"}, at=2))
-        raise CutOff
+        raise Interrupted
 
-    with pytest.raises(CutOff):
-        reindex(Interfering(tmp_path, step, cut), TITLED, tmp_path)
+    with pytest.raises(Interrupted):
+        reindex(Interfering(tmp_path, step, interrupt), TITLED, tmp_path)
     assert keys(tmp_path, "a") == ["[1]"]
     deliver(sink, change("I", 3, {"title": "c"}, at=3))
     assert reindex(SqliteGenerations(tmp_path), TITLED, tmp_path).swapped
@@ -153,7 +154,7 @@ def _write(folder: Path, first: int) -> None:
     sink.close()
 
 
-def test_several_processes_write_while_the_index_is_made_anew(tmp_path: Path) -> None:
+def test_several_processes_write_during_reindexes(tmp_path: Path) -> None:
     opened(tmp_path).close()
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=_write, args=(tmp_path, first)) for first in (1, 1001)]
@@ -168,22 +169,22 @@ def test_several_processes_write_while_the_index_is_made_anew(tmp_path: Path) ->
     assert stats(tmp_path).tables == {"public.orders": 300}
 
 
-def test_a_generation_that_is_removed_while_it_is_opened_is_let_go(
+def test_a_generation_that_is_removed_while_it_is_opened_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(tmp_path).close()
-    whole = Store
+    whole = SqliteIndexStore
 
-    def removed(_path: Path) -> Store:
-        monkeypatch.setattr(generations, "Store", whole)
+    def removed(_path: Path) -> SqliteIndexStore:
+        monkeypatch.setattr(generations, "SqliteIndexStore", whole)
         assert reindex(SqliteGenerations(tmp_path), TITLED, tmp_path).swapped
         raise SatelliteError("disk I/O error")  # what SQLite says then
 
-    monkeypatch.setattr(generations, "Store", removed)
+    monkeypatch.setattr(generations, "SqliteIndexStore", removed)
     assert opened(tmp_path).mapping == TITLED
 
 
-def test_what_the_index_never_stored_cannot_come_from_it(tmp_path: Path) -> None:
+def test_a_column_that_the_index_does_not_store_needs_the_stream(tmp_path: Path) -> None:
     sink = opened(tmp_path, {"mapping": {"*": {"exclude": ["body"]}}})
     deliver(sink, change("I", 1, {"title": "a", "body": "b"}))
     with pytest.raises(UsageError, match="column body") as raised:
@@ -198,9 +199,7 @@ def test_what_the_index_never_stored_cannot_come_from_it(tmp_path: Path) -> None
         (["public.a"], ["public.b"], False),
     ],
 )  # fmt: skip
-def test_a_wider_choice_of_tables_asks_for_the_stream(
-    tmp_path: Path, before: list[str], after: list[str], possible: bool
-) -> None:
+def test_more_tables_need_the_stream(tmp_path: Path, before: list[str], after: list[str], possible: bool) -> None:
     deliver(opened(tmp_path, {"table": before}), change("I", 1, {"t": "x"}, table="public.a"))
     if possible:
         assert reindex(SqliteGenerations(tmp_path), IndexMapping(table=after), tmp_path).swapped
@@ -220,6 +219,6 @@ def test_two_reindexes_at_once_are_refused(tmp_path: Path) -> None:
     assert reindex(Interfering(tmp_path, "copied", second), TITLED, tmp_path).swapped
 
 
-def test_without_an_index_there_is_nothing_to_reindex(tmp_path: Path) -> None:
+def test_a_reindex_without_an_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SatelliteError, match="no search index"):
         reindex(SqliteGenerations(tmp_path), TITLED, tmp_path)

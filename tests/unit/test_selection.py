@@ -1,4 +1,4 @@
-"""Which changes are wanted: from, to, tables, ops, keys; and the places that people type."""
+"""Which changes a selection matches (range, tables, operations, keys), and the points in time that users type."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,12 +26,12 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ("2:16/B374D848:3", Point(position=Position(2, Lsn.parse("16/B374D848"), 3))),
     ],
 )
-def test_places_that_people_type(text: str, point: Point) -> None:
+def test_points_that_users_type(text: str, point: Point) -> None:
     assert parse_point(text, NOW) == point
 
 
 @pytest.mark.parametrize("text", ["soon", "16/", "10:00", "1:2:3", "999999999999999d", "", "2027-01-01T00:00Z"])
-def test_what_is_no_place_is_said_so(text: str) -> None:
+def test_a_text_that_is_no_point_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_point(text, NOW)
 
@@ -50,32 +50,36 @@ def test_an_end_may_lie_ahead() -> None:
 )
 def test_both_ends_of_a_range_belong_to_it(since: Point, until: Point) -> None:
     chosen = Selection(since, until)
-    assert [at for at in range(10) if chosen.takes(change("I", 1, at=at))] == [3, 4, 5]
+    assert [at for at in range(10) if chosen.matches(change("I", 1, at=at))] == [3, 4, 5]
 
 
 def test_a_position_is_exact_where_an_lsn_is_a_whole_transaction() -> None:
     changes = [change("I", 1, at=at, index=index) for at in (1, 2) for index in (0, 1)]
-    assert [Point(lsn=Lsn(2)).passed(one) for one in changes] == [False] * 4
-    assert [Point(position=Position(1, Lsn(2), 0)).passed(one) for one in changes] == [False, False, False, True]
+    assert [Point(lsn=Lsn(2)).is_before(one) for one in changes] == [False] * 4
+    assert [Point(position=Position(1, Lsn(2), 0)).is_before(one) for one in changes] == [False, False, False, True]
 
 
 def test_tables_ops_and_keys() -> None:
-    made = [change("I", 1), change("U", 2, {}, table="shop.order_lines"), change("D", {"a": 1, "b": "x"}, table="logs")]
+    changes = [
+        change("I", 1),
+        change("U", 2, {}, table="shop.order_lines"),
+        change("D", {"a": 1, "b": "x"}, table="logs"),
+    ]
 
-    def taken(**wanted: object) -> list[int]:
+    def matched(**wanted: object) -> list[int]:
         chosen = Selection(**wanted)  # type: ignore[arg-type]
-        return [number for number, one in enumerate(made) if chosen.takes(one)]
+        return [number for number, one in enumerate(changes) if chosen.matches(one)]
 
-    assert taken() == [0, 1, 2]
-    assert taken(tables=("public.*",)) == [0, 2]
-    assert taken(tables=("order*",)) == [0, 1]
-    assert taken(ops=frozenset({Op.DELETE, Op.INSERT})) == [0, 2]
-    assert taken(keys=frozenset({"2"})) == [1]
-    assert taken(keys=frozenset({"[1]", "1,x"})) == [0, 2]
+    assert matched() == [0, 1, 2]
+    assert matched(tables=("public.*",)) == [0, 2]
+    assert matched(tables=("order*",)) == [0, 1]
+    assert matched(ops=frozenset({Op.DELETE, Op.INSERT})) == [0, 2]
+    assert matched(keys=frozenset({"2"})) == [1]
+    assert matched(keys=frozenset({"[1]", "1,x"})) == [0, 2]
 
 
-def test_an_unreadable_record_is_told_by_its_arrival() -> None:
+def test_an_unreadable_record_is_selected_by_its_arrival() -> None:
     chosen = Selection(Point(START), Point(START + timedelta(seconds=9)))
-    told = [chosen.takes_unreadable(START + timedelta(seconds=at)) for at in (-1, 0, 9, 10)]
-    assert told == [False, True, True, False]
-    assert Selection(Point(lsn=Lsn(5))).takes_unreadable(START)
+    matched = [chosen.matches_unreadable(START + timedelta(seconds=at)) for at in (-1, 0, 9, 10)]
+    assert matched == [False, True, True, False]
+    assert Selection(Point(lsn=Lsn(5))).matches_unreadable(START)

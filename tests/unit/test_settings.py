@@ -3,7 +3,7 @@
 import pytest
 
 from cdckit.errors import UsageError
-from cdckit.runtime.settings import masked, resolve
+from cdckit.runtime.settings import mask_password, resolve
 
 
 def test_the_nearest_wins_and_says_where_it_is_from() -> None:
@@ -51,6 +51,6 @@ def test_bad_settings_are_named_with_what_mends_them(toml: str, said: str) -> No
     ],
 )
 def test_passwords_are_masked(dsn: str) -> None:
-    assert "s3cret" not in masked(dsn)
-    assert "***" in masked(dsn)
-    assert "shop" in masked(dsn)
+    assert "s3cret" not in mask_password(dsn)
+    assert "***" in mask_password(dsn)
+    assert "shop" in mask_password(dsn)

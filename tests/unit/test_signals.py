@@ -1,4 +1,4 @@
-"""Signals as a flag: whenever they come, in the midst of a wait or of one another, they are seen and nothing hangs."""
+"""Signals set a flag: during a wait or during another signal's handler, none is missed and nothing hangs."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cdckit.runtime.signals import Stopping, stop_on_signals
+from cdckit.runtime.signals import StopFlag, stop_on_signals
 
 AT_EVERY_LINE = """
 import signal, sys
@@ -36,7 +36,7 @@ print("never stuck", fired)
 
 @pytest.mark.parametrize("what", ["stopping.wait(0.01)", "signal.raise_signal(signal.SIGTERM)"])
 def test_a_signal_at_any_line_of_a_wait_or_of_another_s_handler_is_seen(what: str) -> None:
-    """With `threading.Event` this waits for ever: its lock is held where the handler wants it."""
+    """With `threading.Event` this would wait forever: the interrupted code holds the lock that the handler needs."""
     ran = subprocess.run(
         [sys.executable, "-c", AT_EVERY_LINE.format(what=what)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -55,7 +55,7 @@ def test_the_second_ctrl_c_ends_at_once_and_the_handlers_come_back() -> None:
 
 
 def test_a_wait_ends_with_its_time_or_at_once_when_it_is_set() -> None:
-    stopping = Stopping()
+    stopping = StopFlag()
     assert not stopping.wait(0.06)
     stopping.set()
     assert stopping.wait(3600)

@@ -1,4 +1,4 @@
-"""The CloudFormation templates as text: a linter's verdict, no star where a name will do, no place for a secret."""
+"""Checks the text of the CloudFormation templates: the linter passes, no needless wildcards, no secrets."""
 
 import re
 import subprocess
@@ -13,21 +13,21 @@ from cfnlint.decode import decode
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 TEMPLATES = sorted(DEPLOY.glob("*.yaml"))
 STARS = {"NetworkInterfaces", "Metrics", "Token"}
-"""Statements about actions for which EC2, CloudWatch and ECR know no resource."""
+"""Statements whose actions have no resource-level permissions in EC2, CloudWatch and ECR."""
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    said = subprocess.run(
+    result = subprocess.run(
         [str(Path(sys.executable).with_name("cfn-lint")), *map(str, TEMPLATES)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (said.stdout, said.stderr, said.returncode) == ("", "", 0)
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
-def test_a_star_stands_only_where_no_name_will_do(path: Path) -> None:
+def test_a_wildcard_is_used_only_where_it_is_required(path: Path) -> None:
     for statement in allowed(decode(str(path))[0]):
         actions, resource = statement["Action"], statement.get("Resource")
         assert "*" not in str(actions)
@@ -35,7 +35,7 @@ def test_a_star_stands_only_where_no_name_will_do(path: Path) -> None:
 
 
 def allowed(node: Any) -> Iterator[Any]:
-    """Every statement that allows something, wherever it stands."""
+    """Every statement with the effect Allow, at any depth."""
     if isinstance(node, dict):
         if node.get("Effect") == "Allow":
             yield node

@@ -1,4 +1,4 @@
-"""What `cdcctl consumer new NAME` writes: a small package with a sink, its test, its properties and a README."""
+"""Generates the package of `cdcctl consumer new NAME`: a sink, its test, its properties and a README."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def write_package(name: str, folder: Path) -> list[Path]:
-    """Write the package of a sink called `name` (``slack-alerts``) into `folder`; the files made.
+    """Write the package of a sink named `name` (``slack-alerts``) into `folder`; returns the files.
 
-    Raises UsageError for a name that is none, and when the folder holds something already: nothing is overwritten.
+    Raises UsageError for an invalid name, and when the folder is not empty: nothing is overwritten.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a consumer's name", "use lower-case words joined by '-', like slack-alerts"
+            f"{name!r} is not a valid consumer name", "use lower-case words joined by '-', like slack-alerts"
         )
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is there already, and not empty", "name another folder with --into")
+        raise UsageError(f"{folder} exists and is not empty", "use another folder with --into")
     module = name.replace("-", "_")
     words = {"@NAME@": name, "@MODULE@": module, "@CLASS@": "".join(map(str.capitalize, name.split("-"))) + "Sink"}
     return [

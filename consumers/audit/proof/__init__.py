@@ -1,1 +1,1 @@
-"""What proves that the audit log is untouched: hash chains, signed anchors, sealed segments."""
+"""Proves that nobody has altered the audit log: hash chains, signed anchors, sealed segments, verification, export."""

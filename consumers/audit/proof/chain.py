@@ -1,7 +1,7 @@
-"""Tamper evidence: what an entry hashes to, and the chain of hashes of one shard; pure.
+"""The hash of an entry, and the chain of hashes of one shard. Pure.
 
-An entry's hash is ``SHA-256(previous hash || canonical bytes)``: the canonical bytes are the JSON array of all its
-fields in a fixed order, exactly as stored, so that anyone with the file can recompute it.
+An entry's hash is ``SHA-256(previous hash || canonical bytes)``. The canonical bytes are the JSON array of all its
+fields in a fixed order, exactly as stored, so that anyone with the file can compute it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 GENESIS = bytes(32)
-"""The hash before a chain's first entry."""
+"""The hash before the first entry of a chain."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One change as the log keeps it; the order of the fields is the canonical encoding's. Texts are as on the wire."""
+class AuditEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One change in the log. The order of the fields is the canonical encoding; texts are as in the stream."""
 
     chain: str
     number: int
@@ -36,14 +36,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
-    """The first bad place of a chain: the entry's number and what is wrong with it."""
+class ChainBreak:
+    """The first invalid place of a chain: the entry's number, and what is wrong with it."""
 
     chain: str
     number: int
     reason: str
 
 
-def link(previous: bytes, entry: Entry) -> bytes:
-    """The entry's hash, 32 bytes."""
+def link(previous: bytes, entry: AuditEntry) -> bytes:
+    """The hash of an entry, 32 bytes."""
     return hashlib.sha256(previous + msgspec.json.encode(entry)).digest()

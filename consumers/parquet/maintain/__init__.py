@@ -1,1 +1,1 @@
-"""Keeps the lake's tables small and fast: compaction and clean-up beside readers and writers."""
+"""Keeps the tables of the lake small and fast: merges small files and deletes expired ones."""

@@ -1,4 +1,4 @@
-"""One at a time on an object store: an object says whose turn it is, and is renewed while that lasts."""
+"""A renewable lease on an object store: one holder at a time; it expires when the holder does not renew it."""
 
 from __future__ import annotations
 
@@ -10,60 +10,63 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cdckit.errors import SatelliteError
-from consumers.parquet.object_store import Bucket
+from consumers.storage.objects import S3Objects
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 600.0
-"""How long a turn is respected that nobody renews: its process was killed, or cannot reach the store."""
+LEASE_SECONDS = 600.0
+"""How long a lease stays valid without renewal: its process was killed, or cannot reach the store."""
 
 
 @contextmanager
-def turn(bucket: Bucket, path: str, seconds: float = SECONDS) -> Iterator[None]:
-    """The block is the only one in a turn at `path`. Raises SatelliteError when it is another's, or the store fails."""
-    mine = _Turn(bucket, path, seconds)
-    mine.take()
+def lease_lock(bucket: S3Objects, path: str, seconds: float = LEASE_SECONDS) -> Iterator[None]:
+    """Hold the lease at `path` for the duration of the block.
+
+    Raises SatelliteError when another process holds it, or the store fails.
+    """
+    lease = _Lease(bucket, path, seconds)
+    lease.acquire()
     try:
         yield
     finally:
-        mine.give_back()
+        lease.release()
 
 
 @dataclass
-class _Turn:
-    """Every write of the object is conditional: on there being none, or on the very one that was seen."""
+class _Lease:
+    """Every write of the object is conditional: it does not exist yet, or is still the version that was read."""
 
-    bucket: Bucket
+    bucket: S3Objects
     path: str
     seconds: float
     tag: str | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         self.tag = self.bucket.put_if(self.path, _token())
-        if self.tag is None and (found := self.bucket.seen(self.path)) and found.age > self.seconds:
-            self.tag = self.bucket.put_if(self.path, _token(), found.tag)
+        if self.tag is None and (found := self.bucket.version(self.path)) and found.age_seconds > self.seconds:
+            self.tag = self.bucket.put_if(self.path, _token(), found.etag)
         if self.tag is None:
             raise SatelliteError(
-                f"another process works on {self.path} of the lake",
-                f"try again; a turn that a killed process left is over after {self.seconds:.0f} s",
+                f"another process holds the lease {self.path} of the lake",
+                f"try again; the lease of a killed process expires after {self.seconds:.0f} s",
             )
-        self._thread = threading.Thread(target=self._renew, name="turn", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
-    def give_back(self) -> None:
-        self._ended.set()
+    def release(self) -> None:
+        self._released.set()
         self._thread.join()
-        with suppress(SatelliteError):  # it is over after a while anyway
-            if self.tag is not None and (found := self.bucket.seen(self.path)) and found.tag == self.tag:
+        with suppress(SatelliteError):  # the lease expires anyway
+            if self.tag is not None and (found := self.bucket.version(self.path)) and found.etag == self.tag:
                 self.bucket.delete(self.path)
 
     def _renew(self) -> None:
-        while self.tag is not None and not self._ended.wait(self.seconds / 4):
+        while self.tag is not None and not self._released.wait(self.seconds / 4):
             try:
                 self.tag = self.bucket.put_if(self.path, _token(), self.tag)
             except SatelliteError as error:
-                logger.warning("the turn at %s could not be renewed: %s", self.path, error)
+                logger.warning("cannot renew the lease %s: %s", self.path, error)
 
 
 def _token() -> bytes:

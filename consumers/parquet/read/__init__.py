@@ -1,1 +1,1 @@
-"""Questions to the lake: SQL, current rows, reports."""
+"""Reads the lake: SQL queries, current rows, and figures about tables and files."""

@@ -1,6 +1,6 @@
-"""How DuckDB reads one Delta table's files as they are now: by itself from a folder, by an Arrow dataset from S3.
+"""Makes the current files of a Delta table readable in DuckDB: read directly in a folder, as an Arrow dataset on S3.
 
-DuckDB's own Delta and S3 extensions would have to be downloaded, so the list of files comes from `deltalake`.
+DuckDB's own Delta and S3 extensions would have to be downloaded; so `deltalake` provides the list of files.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from deltalake import DeltaTable
 
 from consumers.parquet.read.sql_text import literal, quoted
 from consumers.parquet.read.sql_types import raw_type
-from consumers.parquet.types.schema import COMMIT_DATE, PARTITION, Columns
+from consumers.parquet.types.schema import COMMIT_DATE, PARTITION, LakeSchema
 
 
 def attach(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
-    """Make the table's files readable as the relation `name`; later commits are not seen through it."""
+    """Make the current files of the table readable as the relation `name`. Later commits are not visible in it."""
     files = table.file_uris()
     if not files or not all(_readable(file) for file in files):
         connection.register(name, table.to_pyarrow_dataset())
         return
     scan = f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true, {_partitioning(table)})"
     found = {column.casefold() for column in connection.sql(f"SELECT * FROM {scan} LIMIT 0").columns}
-    columns = Columns.read(pa.schema(table.schema().to_arrow())).by_source.values()
+    columns = LakeSchema.of(table).by_source.values()
     # a column may be in the schema before any file has it
     absent = [f"NULL::{raw_type(c.kind)} AS {quoted(c.name)}" for c in columns if c.name.casefold() not in found]
     connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT {', '.join(['*', *absent])} FROM {scan}")
@@ -36,7 +36,7 @@ def _partitioning(table: DeltaTable) -> str:
 
 
 def has_inexact(table: DeltaTable) -> bool:
-    """Whether some cell of the table is in ``_exact``, by the files' statistics."""
+    """Whether a value of the table is in ``_exact``, according to the statistics of the files."""
     files = pa.table(table.get_add_actions(flatten=True))
     if "null_count._exact" not in files.column_names:
         return bool(files.num_rows)
@@ -46,5 +46,5 @@ def has_inexact(table: DeltaTable) -> bool:
 
 
 def _readable(file: str) -> bool:
-    # A pattern's characters in a folder's name would make DuckDB look for other files.
+    # DuckDB would read a folder name with a pattern's characters as a pattern.
     return "://" not in file and not set(file) & set("*?[")

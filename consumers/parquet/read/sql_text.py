@@ -1,4 +1,4 @@
-"""Names and texts as SQL writes them."""
+"""Quotes names and texts for SQL."""
 
 from __future__ import annotations
 

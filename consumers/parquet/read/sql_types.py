@@ -1,4 +1,4 @@
-"""The DuckDB type in which the views show each kind of column."""
+"""Maps each kind of column to the DuckDB type in which the views show it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TYPES = {
 
 
 def sql_type(kind: Kind) -> str:
-    """The type's name in DuckDB; text where it has none that is exact."""
+    """The name of the DuckDB type; VARCHAR if no type is exact."""
     return kind.cast or raw_type(kind)
 
 
 def raw_type(kind: Kind) -> str:
-    """The DuckDB type in which the files themselves hold the column."""
+    """The DuckDB type that the column has in the files."""
     if kind.element is not None:
         return f"{raw_type(kind.element)}[]"
     if kind.family == "decimal":

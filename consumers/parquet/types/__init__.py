@@ -1,1 +1,1 @@
-"""PostgreSQL types to Arrow columns and back, exactly."""
+"""Converts PostgreSQL's values to Arrow columns and back, without loss."""

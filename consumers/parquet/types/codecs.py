@@ -1,4 +1,7 @@
-"""Cells <-> Arrow: exact both ways; what a column's type cannot hold is handed back as a misfit, never rounded."""
+"""Encodes values as Arrow arrays and decodes them, without loss.
+
+A value that the column's type cannot hold is never rounded: it is returned as a misfit, and is stored as text.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,25 @@ from consumers.parquet.types.kinds import Kind
 from consumers.parquet.types.lists import decode_lists, encode_lists
 
 Misfits = Mapping[int, Value]
-"""The cells, by index, whose value the column's type cannot hold (``infinity``, a year before 1, 24:00 ...)."""
+"""The values, by index, that the column's type cannot hold (``infinity``, a year before 1, 24:00 ...)."""
 
-_UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError)
+_CONVERSION_ERRORS = (
+    pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError, OverflowError,
+)  # fmt: skip
 
 
 def encode(kind: Kind, values: Sequence[Value]) -> tuple[Any, Misfits]:
-    """An Arrow array of these cells, None as null; a misfit is null in the array."""
+    """An Arrow array of the values, and the misfits. None and misfits are null in the array."""
     if kind.element is not None:
         return encode_lists(kind.element, values, encode)
     try:
         return _ENCODERS[kind.family](kind, values), {}
-    except _UNFIT:
+    except _CONVERSION_ERRORS:
         return _encode_one_by_one(kind, values)
 
 
 def decode(kind: Kind, array: Any) -> list[Value]:
-    """The cells as wal2json wrote them; instants in UTC, floats as the shortest Decimal."""
+    """The values as wal2json writes them; timestamps in UTC, floats as the shortest Decimal."""
     if kind.element is not None:
         return decode_lists(kind.element, array, decode)
     return _DECODERS[kind.family](array)
@@ -43,13 +48,13 @@ def _encode_one_by_one(kind: Kind, values: Sequence[Value]) -> tuple[Any, Misfit
         fitting[index] = _plain_instant(value) if kind.family == "instant" else value
         try:
             _ENCODERS[kind.family](kind, [fitting[index]])
-        except _UNFIT:
+        except _CONVERSION_ERRORS:
             misfits[index], fitting[index] = value, None
     return _ENCODERS[kind.family](kind, fitting), misfits
 
 
 def _plain_instant(value: Value) -> Value:
-    # Arrow reads offsets of hours and minutes only; local mean times (+00:19:32) have seconds.
+    # Arrow reads offsets of hours and minutes only; a local mean time (+00:19:32) has seconds.
     try:
         return datetime.fromisoformat(str(value)).astimezone(UTC).isoformat(" ")
     except (ValueError, OverflowError):
@@ -61,7 +66,7 @@ def _direct(kind: Kind, values: Sequence[Value]) -> Any:
 
 
 def _ints(kind: Kind, values: Sequence[Value]) -> Any:
-    # Arrow would take a Decimal too, and for 1e999999999 all memory and time with it
+    # Arrow would accept a Decimal too, and use all memory and time for 1e999999999
     if not {*map(type, values)} <= _INTEGERS:
         raise TypeError("not integers")
     return pa.array(values, kind.arrow)
@@ -85,22 +90,22 @@ def _number_texts(_kind: Kind, values: Sequence[Value]) -> Any:
 
 
 def _number_text(value: Value) -> str:
-    if isinstance(value, Decimal) and abs(value.adjusted()) <= _MOST_DIGITS:
+    if isinstance(value, Decimal) and abs(value.adjusted()) <= _MAX_DIGITS:
         return format(value, "f")
     if type(value) is int:
         return str(value)
     raise TypeError(f"not a number: {value!r}")
 
 
-_MOST_DIGITS = 150_000
-"""PostgreSQL's numeric has 131,072 digits before the point at the most; 1e999999999 would fill the memory."""
+_MAX_DIGITS = 150_000
+"""PostgreSQL's numeric has at most 131,072 digits before the point; 1e999999999 would fill the memory."""
 
 
 def _bytes(kind: Kind, values: Sequence[Value]) -> Any:
     return pa.array([None if value is None else bytes.fromhex(str(value)) for value in values], kind.arrow)
 
 
-def _moments(kind: Kind, values: Sequence[Value]) -> Any:
+def _timestamps(kind: Kind, values: Sequence[Value]) -> Any:
     return pa.array(values, pa.string()).cast(kind.arrow)
 
 
@@ -112,8 +117,8 @@ _ENCODERS: Mapping[str, Callable[[Kind, Sequence[Value]], Any]] = {
     "float": _floats,
     "number": _number_texts,
     "bytes": _bytes,
-    "time": _moments,
-    "instant": _moments,
+    "time": _timestamps,
+    "instant": _timestamps,
 }
 
 
@@ -129,12 +134,12 @@ def _hex(array: Any) -> list[Value]:
     return [None if value is None else value.hex() for value in array.to_pylist()]
 
 
-def _moment_texts(array: Any) -> list[Value]:
+def _timestamp_texts(array: Any) -> list[Value]:
     return [None if text is None else _trimmed(text) for text in array.cast(pa.string()).to_pylist()]
 
 
 def _instant_texts(array: Any) -> list[Value]:
-    # DuckDB names the zone as it likes (Etc/UTC): only under "UTC" does the text end in a plain Z
+    # DuckDB may name the zone Etc/UTC; only with "UTC" does the text end with a plain Z
     texts = array.cast(pa.timestamp("us", "UTC")).cast(pa.string()).to_pylist()
     return [None if text is None else _trimmed(text.removesuffix("Z")) + "+00" for text in texts]
 
@@ -151,6 +156,6 @@ _DECODERS: Mapping[str, Callable[[Any], list[Value]]] = {
     "float": _decimals_of_text,
     "number": _decimals_of_text,
     "bytes": _hex,
-    "time": _moment_texts,
+    "time": _timestamp_texts,
     "instant": _instant_texts,
 }

@@ -1,4 +1,4 @@
-"""PostgreSQL's type names (as wal2json writes them) -> the kinds of column that the lake has."""
+"""Maps PostgreSQL's type names, as wal2json writes them, to the kinds of column that the lake has."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a column holds: a `name` to tell kinds apart, an Arrow type, and how a query gets the SQL type back.
+    """A kind of column: its unique name, its Arrow type, and how the views restore the SQL type.
 
-    `family` chooses the codec. `cast` is the DuckDB type that the views cast to where Delta has no such type.
+    `family` selects the codec. `cast` is the DuckDB type to which the views cast if Delta has no such type.
     """
 
     name: str
@@ -48,14 +48,14 @@ _FIXED = {
     "interval": Kind("interval", pa.string(), "text", cast="INTERVAL"),
 }
 _NO_LISTS = ("box[]", "[][]")
-"""The only type whose delimiter is ';', and what PostgreSQL calls no type."""
+"""``box[]`` is the only array type whose delimiter is ';'. ``x[][]`` is not a type name of PostgreSQL."""
 _NUMERIC = re.compile(r"numeric\((\d{1,4}),(-?\d{1,4})\)")
 _PRECISION = re.compile(r"(timestamp|time)(.*)\(\d\)")
 
 
 @lru_cache(maxsize=4096)
 def kind_of(pg_type: str) -> Kind:
-    """The kind of column for a type's name, such as ``numeric(10,2)`` or ``integer[]``; what is unknown is text."""
+    """The kind of column for a type name such as ``numeric(10,2)`` or ``integer[]``; text for an unknown type."""
     if pg_type.endswith("[]") and not pg_type.endswith(_NO_LISTS):
         return _list_of(kind_of(pg_type.removesuffix("[]")))
     if match := _NUMERIC.fullmatch(pg_type):

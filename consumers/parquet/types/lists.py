@@ -16,21 +16,21 @@ Encoded = tuple[Any, Mapping[int, Value]]
 
 
 def encode_lists(element: Kind, values: Sequence[Value], encode: Callable[[Kind, Sequence[Value]], Encoded]) -> Encoded:
-    """An Arrow list array; a cell of other dimensions or bounds, or with an element that does not fit, is a misfit."""
+    """An Arrow list array, and the misfits: arrays of other dimensions or bounds, or with a misfit as an element."""
     cells = [_elements(element, value) for value in values]
     misfits = {index: value for index, value in enumerate(values) if value is not None and cells[index] is None}
     flat = [item for cell in cells for item in cell or ()]
-    array, unfit = encode(element, flat)
-    if unfit:
-        bad = {index: values[index] for index in _owners(cells, unfit)}
-        rest = [None if index in bad else value for index, value in enumerate(values)]
-        array, others = encode_lists(element, rest, encode)
-        return array, {**others, **bad}
+    array, element_misfits = encode(element, flat)
+    if element_misfits:
+        bad_cells = {index: values[index] for index in _owners(cells, element_misfits)}
+        rest = [None if index in bad_cells else value for index, value in enumerate(values)]
+        array, other_misfits = encode_lists(element, rest, encode)
+        return array, {**other_misfits, **bad_cells}
     return pa.ListArray.from_arrays(_offsets(cells), array, type=list_type(element)), misfits
 
 
 def decode_lists(element: Kind, array: Any, decode: Callable[[Kind, Any], list[Value]]) -> list[Value]:
-    """PostgreSQL's text of each list."""
+    """Each list as PostgreSQL's text of an array."""
     chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
     return [text for chunk in chunks for text in _decode_chunk(element, chunk, decode)]
 
@@ -54,9 +54,9 @@ def _elements(element: Kind, value: Value) -> list[Value] | None:
         return None
 
 
-def _owners(cells: Sequence[Sequence[Value] | None], unfit: Mapping[int, Value]) -> set[int]:
+def _owners(cells: Sequence[Sequence[Value] | None], element_misfits: Mapping[int, Value]) -> set[int]:
     owners = [index for index, cell in enumerate(cells) for _ in cell or ()]
-    return {owners[at] for at in unfit}
+    return {owners[at] for at in element_misfits}
 
 
 def _offsets(cells: Sequence[Sequence[Value] | None]) -> Any:
@@ -91,7 +91,7 @@ def _text(element: Kind, value: Value) -> str | None:
 
 
 def float_text(value: Decimal, exponent_from: int) -> str:
-    """A float as PostgreSQL prints it: exponents below -4 and from `exponent_from` (6 for real, 15 for double)."""
+    """A float as PostgreSQL prints it: with an exponent below 1e-4, and from `exponent_from` (6: real, 15: double)."""
     if not value.is_finite():
         return "NaN" if value.is_nan() else "-Infinity" if value < 0 else "Infinity"
     sign, digits, exponent = value.normalize().as_tuple()

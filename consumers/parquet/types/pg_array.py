@@ -1,4 +1,4 @@
-"""PostgreSQL's text of an array <-> a list of its elements' texts; one dimension."""
+"""Parses and renders PostgreSQL's text of a one-dimensional array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NEEDS_QUOTES = re.compile(r'[\s{},"\\]|^$|^null$', re.IGNORECASE)
 
 
 def parse(text: str, delimiter: str = ",") -> list[str | None] | None:
-    """The elements' texts, NULL as None; None when `text` has other bounds or dimensions than a plain list."""
+    """The text of each element, None for NULL. Returns None for an array of other dimensions or bounds."""
     if not (text.startswith("{") and text.endswith("}")):
         return None
     body = text[1:-1]
@@ -35,7 +35,7 @@ def _elements(body: str, delimiter: str) -> list[str | None] | None:
 
 
 def render(elements: Sequence[str | None]) -> str:
-    """The text that PostgreSQL itself writes for a one-dimensional array of these elements."""
+    """The text that PostgreSQL writes for a one-dimensional array of these elements."""
     return "{" + ",".join(_quoted(element) for element in elements) + "}"
 
 

@@ -1,7 +1,7 @@
-"""The columns of one table in the lake: which lake column holds which PostgreSQL column, by its type.
+"""The schema of one table in the lake: which lake column holds which PostgreSQL column of which type.
 
-A PostgreSQL column that is retyped or widened gets a second lake column (``qty``, then ``qty__bigint``); history is not
-rewritten, and the views put the variants together again. Fields carry ``pg_name`` and ``pg_type``.
+A PostgreSQL column whose type changes gets a second lake column (``qty``, then ``qty__bigint``). Stored rows are not
+rewritten; the views combine the variants. The metadata of a field contains ``pg_name`` and ``pg_type``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from consumers.parquet.names import column_name
 from consumers.parquet.types.kinds import Kind, kind_of
@@ -28,19 +29,19 @@ META = pa.schema(
         pa.field("_exact", pa.string()),
     ]
 )
-"""The lake's own columns. ``_columns`` names the columns that the change had: an unchanged TOAST one is not among them.
-``_exact`` is JSON of the cells that their typed column cannot hold."""
+"""The lake's own columns. ``_columns`` names the columns that the change carried; an unchanged TOAST column is missing.
+``_exact`` is a JSON object of the values that their typed column cannot hold."""
 
 
 COMMIT_DATE = "_commit_date"
 PARTITION = "_partition"
-"""The text of the source column by which the table is partitioned, where it is by one. That column stays in the files:
-a partition's value cannot tell an empty text from NULL."""
+"""The text of the source column by which the table is partitioned, if it is partitioned by one. The column itself stays
+in the files too, because a partition's value cannot distinguish an empty text from NULL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One lake column: its name there, the PostgreSQL column and type that it holds, and its kind."""
+class LakeColumn:
+    """One lake column: its name, and the name, type and kind of the PostgreSQL column that it holds."""
 
     name: str
     pg_name: str
@@ -49,44 +50,49 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class LakeSchema:
     """All columns of one table, in the lake's order."""
 
     arrow: Any
-    by_source: Mapping[tuple[str, str], Column]
+    by_source: Mapping[tuple[str, str], LakeColumn]
 
     @classmethod
-    def read(cls, arrow: Any) -> Columns:
-        """The columns that an Arrow schema's field metadata tells of."""
+    def read(cls, arrow: Any) -> LakeSchema:
+        """The schema that the field metadata of an Arrow schema describes."""
         found = [_column(field) for field in arrow if field.metadata and b"pg_name" in field.metadata]
         return cls(arrow, {(column.pg_name, column.kind.name): column for column in found})
 
+    @classmethod
+    def of(cls, table: DeltaTable) -> LakeSchema:
+        """The schema of a Delta table in its loaded version."""
+        return cls.read(pa.schema(table.schema().to_arrow()))
+
     @property
     def partition_source(self) -> str | None:
-        """The source column whose text is in ``_partition``; None where the table is not partitioned by one."""
+        """The source column whose text is in ``_partition``; None if no source column partitions the table."""
         if PARTITION not in self.arrow.names:
             return None
-        told = (self.arrow.field(PARTITION).metadata or {}).get(b"partition_of")
-        return None if told is None else str(told.decode())
+        name = (self.arrow.field(PARTITION).metadata or {}).get(b"partition_of")
+        return None if name is None else str(name.decode())
 
-    def find(self, pg_name: str, pg_type: str) -> Column:
-        """The lake column of a PostgreSQL column of this type. Raises KeyError when there is none yet."""
+    def find(self, pg_name: str, pg_type: str) -> LakeColumn:
+        """The lake column for a PostgreSQL column of this type. Raises KeyError when there is none."""
         return self.by_source[pg_name, kind_of(pg_type).name]
 
-    def variants(self) -> Mapping[str, list[Column]]:
+    def variants(self) -> Mapping[str, list[LakeColumn]]:
         """The lake columns of each PostgreSQL column, oldest first."""
-        found: dict[str, list[Column]] = {}
+        found: dict[str, list[LakeColumn]] = {}
         for column in self.by_source.values():
             found.setdefault(column.pg_name, []).append(column)
         return found
 
-    def extended(self, wanted: Iterable[tuple[str, str]]) -> Columns:
-        """These columns and, where missing, new ones for the wanted (name, type) pairs; itself when none is missing."""
+    def extended(self, wanted: Iterable[tuple[str, str]]) -> LakeSchema:
+        """Add columns for the (name, type) pairs that are missing; returns itself if none is missing."""
         arrow = self.arrow
         missing = {(name, kind_of(pg_type).name): (name, pg_type) for name, pg_type in wanted}
         for name, pg_type in [pair for known, pair in missing.items() if known not in self.by_source]:
             arrow = arrow.append(_field(name, pg_type, arrow.names))
-        return self if arrow is self.arrow else Columns.read(arrow)
+        return self if arrow is self.arrow else LakeSchema.read(arrow)
 
 
 def _field(pg_name: str, pg_type: str, taken: list[str]) -> Any:
@@ -95,7 +101,7 @@ def _field(pg_name: str, pg_type: str, taken: list[str]) -> Any:
     return pa.field(name, kind.arrow, metadata={"pg_name": pg_name, "pg_type": pg_type})
 
 
-def _column(field: Any) -> Column:
+def _column(field: Any) -> LakeColumn:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     pg_type = metadata.get("pg_type", "")
-    return Column(field.name, metadata.get("pg_name", field.name), pg_type, kind_of(pg_type))
+    return LakeColumn(field.name, metadata.get("pg_name", field.name), pg_type, kind_of(pg_type))

@@ -1,1 +1,1 @@
-"""From changes to commits of a Delta table."""
+"""Writes changes as commits of Delta tables, each change exactly once."""

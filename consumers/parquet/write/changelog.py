@@ -1,9 +1,9 @@
-"""The change log of one table: appends that are exactly once, whoever else writes it at the same time.
+"""Appends to the change log of one table, exactly once, also when other processes write it at the same time.
 
-A commit succeeds only on the very version whose positions were looked at (no retry inside delta-rs); when another
-writer was first, the look and the write are done anew. So a duplicate, a replay, a second shard's copy of a
-truncate or a writer that woke up after its lease was taken over finds its positions there and adds nothing.
-A file whose commit failed stays for vacuum: on an object store a commit may have arrived though it was reported lost.
+A commit succeeds only on the version of the table whose positions were checked (delta-rs must not retry). If another
+writer commits first, check and write are repeated. So a redelivery, a replay, another shard's copy of a truncate, or
+a writer that continues after it lost its lease finds its positions in the table and adds nothing.
+The file of a failed commit is left for vacuum: an object store may have stored a commit that it reported as failed.
 """
 
 from __future__ import annotations
@@ -20,98 +20,101 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from cdckit.change import Change
 from cdckit.errors import SatelliteError, TransientSinkError
 from consumers.parquet.lake import Lake, TableRef
-from consumers.parquet.types.schema import Columns
+from consumers.parquet.types.schema import LakeSchema
 from consumers.parquet.write import log_sync
-from consumers.parquet.write.creation import Layout, create, measured, partition_of
-from consumers.parquet.write.data_files import Place, filesystem, store
-from consumers.parquet.write.positions import Known
-from consumers.parquet.write.rows import Group, grouped, to_arrow
+from consumers.parquet.write.arrow_rows import ChangeGroup, group_changes, to_arrow
+from consumers.parquet.write.data_files import FileTarget, filesystem, write_files
+from consumers.parquet.write.known_positions import KnownPositions
+from consumers.parquet.write.table_creation import TableLayout, open_or_create, partition_column, stats_columns
 
-ATTEMPTS = 50
-_JITTER = SystemRandom()  # no state that is shared: a seeded process, or one that was forked, jitters too
+MAX_ATTEMPTS = 50
+_JITTER = SystemRandom()  # not the shared generator: seeded or forked processes would all draw the same delays
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a shard is: committed together with the files, for people and tools; deduplication does not need it."""
+class ShardCheckpoint:
+    """A shard's progress, committed with its files. It is for people and tools; deduplication does not use it."""
 
     shard: str
     sequence_number: str
 
 
 class ChangeLog:
-    """One table's log, opened or made at first use. Not for two threads at once."""
+    """The log of one table; opened or created at the first append. Not thread-safe."""
 
-    def __init__(self, lake: Lake, ref: TableRef, layout: Layout) -> None:
+    def __init__(self, lake: Lake, ref: TableRef, layout: TableLayout) -> None:
         self._lake, self._ref, self._layout = lake, ref, layout
         self._filesystem = filesystem(lake, ref)
-        self._known = Known(self._filesystem)
+        self._known = KnownPositions(self._filesystem)
         self._table: DeltaTable | None = None
         self._synced = -1
 
-    def append(self, unique: Mapping[str, Change], progress: Progress) -> int:
-        """Add the changes (by position) that the log lacks and return how many those were; durable on return.
+    def append(self, unique: Mapping[str, Change], checkpoint: ShardCheckpoint) -> int:
+        """Add the changes (by position) that are not in the log; durable on return. Returns how many were added.
 
-        Raises TransientSinkError when other writers won every time, SatelliteError when the store fails.
+        Raises TransientSinkError when other writers commit first at every attempt, SatelliteError when the store fails.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             try:
-                return self._append_new(unique, progress)
+                return self._append_new(unique, checkpoint)
             except CommitFailedError:
                 time.sleep(_JITTER.uniform(0, min(1.0, 0.01 * 2**attempt)))
             except (DeltaError, OSError) as error:
                 self._table = None
                 raise SatelliteError(f"cannot write {self._lake.uri(self._ref)}: {error}", "see the cause") from error
-        raise TransientSinkError(f"other writers of {self._ref} were first {ATTEMPTS} times", "it is tried again")
+        raise TransientSinkError(
+            f"other writers committed to {self._ref} first, {MAX_ATTEMPTS} times in a row",
+            "no action is required: the kit tries again",
+        )
 
-    def _append_new(self, unique: Mapping[str, Change], progress: Progress) -> int:
+    def _append_new(self, unique: Mapping[str, Change], checkpoint: ShardCheckpoint) -> int:
         table = self._current(unique)
-        known = self._known.among(table, unique)
+        known = self._known.find(table, unique)
         new = {position: change for position, change in unique.items() if position not in known}
         if new:
-            self._write(table, new, progress)
+            self._write(table, new, checkpoint)
         if self._lake.is_local and self._synced < table.version():
-            # also when all was there already: another process may have committed it and not yet synced
+            # also when nothing was added: another process may have committed the changes without syncing them yet
             log_sync.sync_entries(self._lake.uri(self._ref), self._synced + 1, table.version())
             self._synced = table.version()
         return len(new)
 
     def _current(self, unique: Mapping[str, Change]) -> DeltaTable:
         if self._table is None:
-            self._table = create(self._lake, self._ref, self._layout, next(iter(unique.values())))
+            self._table = open_or_create(self._lake, self._ref, self._layout, next(iter(unique.values())))
         else:
             self._table.update_incremental()
         return self._table
 
-    def _write(self, table: DeltaTable, changes: Mapping[str, Change], progress: Progress) -> None:
-        groups = grouped(changes)
+    def _write(self, table: DeltaTable, changes: Mapping[str, Change], checkpoint: ShardCheckpoint) -> None:
+        groups = group_changes(changes)
         columns = self._columns(table, groups)
         rows = to_arrow(groups, columns)
-        files = store(Place(self._lake, self._ref, partition_of(table), measured(table)), rows)
+        files = write_files(FileTarget(self._lake, self._ref, partition_column(table), stats_columns(table)), rows)
         table.create_write_transaction(
             [*files],
             "append",
             table.schema(),
             table.metadata().partition_columns,
-            commit_properties=_commit(table, progress),
+            commit_properties=_commit(table, checkpoint),
         )
         table.update_incremental()
-        self._known.committed(table.version(), changes)
+        self._known.record(table.version(), changes)
 
-    def _columns(self, table: DeltaTable, groups: Sequence[Group]) -> Columns:
-        before = Columns.read(pa.schema(table.schema().to_arrow()))
+    def _columns(self, table: DeltaTable, groups: Sequence[ChangeGroup]) -> LakeSchema:
+        before = LakeSchema.of(table)
         columns = before.extended(pair for group in groups for pair in group.typed_columns)
         if columns is not before:
             added = pa.schema(list(columns.arrow)[len(before.arrow) :])
-            only_here = CommitProperties(max_commit_retries=0)
-            table.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=only_here)
+            no_retry = CommitProperties(max_commit_retries=0)
+            table.alter.add_columns(Schema.from_arrow(added).fields, commit_properties=no_retry)
         return columns
 
 
-def _commit(table: DeltaTable, progress: Progress) -> CommitProperties:
-    batches = (table.transaction_version(progress.shard) or 0) + 1
+def _commit(table: DeltaTable, checkpoint: ShardCheckpoint) -> CommitProperties:
+    batches = (table.transaction_version(checkpoint.shard) or 0) + 1
     return CommitProperties(
         max_commit_retries=0,
-        app_transactions=[Transaction(progress.shard, batches)],
-        custom_metadata={"shard": progress.shard, "sequence_number": progress.sequence_number},
+        app_transactions=[Transaction(checkpoint.shard, batches)],
+        custom_metadata={"shard": checkpoint.shard, "sequence_number": checkpoint.sequence_number},
     )

@@ -1,4 +1,4 @@
-"""Data files: an Arrow table as Parquet, durable before any commit names it, and what the commit says of it."""
+"""Writes an Arrow table as Parquet files that are durable before a commit refers to them, and describes them for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 
 from consumers.parquet.lake import Lake, TableRef
-from consumers.storage.files import sync
+from consumers.storage.files import fsync_path
 
 ROW_GROUP = 128 * 1024
 COMPRESSION_LEVEL = 3
@@ -29,27 +29,27 @@ _json = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a table's files go: its folder, the column it is partitioned by, the columns whose range is told."""
+class FileTarget:
+    """Where files of a table are written, its partition column, and the columns with statistics in the commit."""
 
     lake: Lake
     ref: TableRef
     partition: str | None
-    measured: Sequence[str]
+    stats_columns: Sequence[str]
 
 
-def store(place: Place, table: Any) -> list[AddAction]:
-    """Write the table as one file, or one a value of the partition's column; durable on return."""
-    if place.partition is None:
-        return [_store(place, table, {}, "")]
+def write_files(target: FileTarget, table: Any) -> list[AddAction]:
+    """Write one file, or one per value of the partition column; durable on return."""
+    if target.partition is None:
+        return [_write_file(target, table, {}, "")]
     return [
-        _store(place, part, {place.partition: text}, f"{place.partition}={_folder(text)}/")
-        for text, part in _parts(table, place.partition)
+        _write_file(target, part, {target.partition: text}, f"{target.partition}={_folder(text)}/")
+        for text, part in _parts(table, target.partition)
     ]
 
 
 def filesystem(lake: Lake, ref: TableRef) -> Any:
-    """The table's folder as a file system of Arrow's."""
+    """The table's folder as an Arrow file system."""
     if lake.is_local:
         return pafs.SubTreeFileSystem(lake.uri(ref), pafs.LocalFileSystem())
     return pafs.PyFileSystem(DeltaStorageHandler(lake.uri(ref), dict(lake.storage)))
@@ -66,15 +66,15 @@ def _folder(text: str | None) -> str:
     return _NULL_PARTITION if text is None else quote(text, safe="")
 
 
-def _store(place: Place, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
+def _write_file(target: FileTarget, table: Any, values: Mapping[str, str | None], folder: str) -> AddAction:
     path = f"{folder}part-{uuid.uuid4()}.zstd.parquet"
     content = _parquet(table.drop_columns(list(values)))
-    if place.lake.bucket is None:
-        _write_durably(Path(place.lake.uri(place.ref)) / path, content)
+    if target.lake.bucket is None:
+        _write_durably(Path(target.lake.uri(target.ref)) / path, content)
     else:
-        place.lake.bucket.put(f"{place.ref.path}/{path}", content.to_pybytes())
+        target.lake.bucket.put(f"{target.ref.path}/{path}", content.to_pybytes())
     now = int(datetime.now(UTC).timestamp() * 1000)
-    return AddAction(path, content.size, values, now, True, _statistics(table, place.measured))
+    return AddAction(path, content.size, values, now, True, _statistics(table, target.stats_columns))
 
 
 def _parquet(table: Any) -> Any:
@@ -99,12 +99,12 @@ def _write_durably(path: Path, content: Any) -> None:
         out.flush()
         os.fsync(out.fileno())
     for folder in (path.parent, path.parent.parent)[: 2 if new else 1]:
-        sync(folder)
+        fsync_path(folder)
 
 
-def _statistics(table: Any, measured: Sequence[str]) -> str:
+def _statistics(table: Any, stats_columns: Sequence[str]) -> str:
     lowest, highest, nulls = {}, {}, {}
-    for name in measured:
+    for name in stats_columns:
         column = table[name]
         nulls[name] = column.null_count
         if column.null_count < len(column):
@@ -116,7 +116,7 @@ def _statistics(table: Any, measured: Sequence[str]) -> str:
 
 
 def _plain(value: Any, up: int) -> Any:
-    # Delta's timestamps are in milliseconds: the range must not become narrower.
+    # Delta's timestamps have milliseconds: round outwards, so that the range never gets narrower.
     if not isinstance(value, datetime):
         return value
     whole = value.replace(microsecond=value.microsecond // 1000 * 1000) + timedelta(milliseconds=up)

@@ -1,4 +1,4 @@
-"""Whether a change can be part of a lake at all: found out before it is taken, so that the kit can set it aside."""
+"""Checks whether a lake can hold a change, before the sink accepts it, so that the kit can make it a dead letter."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from cdckit.change import Change, Table
 from cdckit.errors import PoisonChange
 from consumers.parquet.names import table_path
 
-_LONGEST = 255
-"""Bytes in one part of a path, by the common file systems; a name of 63 bytes needs 128 at the most."""
+_MAX_NAME_BYTES = 255
+"""The limit of common file systems for one part of a path. A PostgreSQL name of 63 bytes needs at most 128."""
 
 
-def position_of(change: Change) -> str:
-    """The position's sort key. Raises PoisonChange when the change has none, or names that no folder can have."""
+def validated_position(change: Change) -> str:
+    """The sort key of the change's position.
+
+    Raises PoisonChange when the position, the transaction id or the table's name cannot be stored.
+    """
     _check_names(change.source, change.table)
     if change.xid is not None and not -(2**63) <= change.xid < 2**63:
-        raise PoisonChange(f"{change.xid} is no transaction id")
+        raise PoisonChange(f"{change.xid} is not a transaction id: it has more than 64 bits")
     try:
         return change.position.sort_key
     except struct.error as error:
-        raise PoisonChange(f"{change.position!r} is no position: {error}") from error
+        raise PoisonChange(f"{change.position!r} is not a valid position: {error}") from error
 
 
 @lru_cache(maxsize=4096)
 def _check_names(source: str, table: Table) -> None:
     parts = table_path(source, table).split("/")
-    if not all(0 < len(part) <= _LONGEST for part in parts):
-        raise PoisonChange(f"{source!r}, {table.schema[:80]!r}, {table.name[:80]!r} cannot name a table of the lake")
+    if not all(0 < len(part) <= _MAX_NAME_BYTES for part in parts):
+        raise PoisonChange(
+            f"the lake cannot hold a table named {source!r}, {table.schema[:80]!r}, {table.name[:80]!r}: "
+            f"each name needs 1 to {_MAX_NAME_BYTES} bytes as a folder"
+        )

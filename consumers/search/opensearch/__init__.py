@@ -1,1 +1,1 @@
-"""The engine for when one host is outgrown: OpenSearch, one index a generation behind two aliases."""
+"""The OpenSearch engine, for an index that needs more than one host: one index per generation, behind two aliases."""

@@ -1,4 +1,4 @@
-"""The connection to OpenSearch, and its errors in our words; the only importer of opensearchpy."""
+"""Connects to OpenSearch, and translates its errors to the kit's."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cdckit.errors import SatelliteError, TransientSinkError
 
 _TIMEOUT_SECONDS = 60
 _AWS_HOST = re.compile(r"\.([a-z0-9-]+)\.(es|aoss)\.amazonaws\.com$")
-_PASSING = (429, 502, 503, 504)
+_TRANSIENT = (429, 502, 503, 504)
 
 
 def connect(url: str) -> OpenSearch:
-    """A client. User and password are taken from the URL; a domain of AWS is asked with signed requests instead."""
+    """A client. User and password come from the URL; without them requests to an AWS domain are signed."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     auth: Any = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
@@ -36,38 +36,39 @@ def connect(url: str) -> OpenSearch:
     )
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """The URL without its user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
 @contextmanager
-def writing(url: str) -> Iterator[None]:
-    """Errors of a writer: TransientSinkError where the same batch may succeed later, else SatelliteError."""
+def write_errors(url: str) -> Iterator[None]:
+    """Translate a writer's errors: TransientSinkError if the same batch may succeed later, else SatelliteError."""
     try:
         yield
     except Unreachable as error:
-        raise TransientSinkError(f"OpenSearch at {shown(url)} cannot be reached: {error.error}") from error
+        raise TransientSinkError(f"OpenSearch at {redacted(url)} cannot be reached: {error.error}") from error
     except TransportError as error:
-        if error.status_code in _PASSING:
+        if error.status_code in _TRANSIENT:
             raise TransientSinkError(f"OpenSearch answers {error.status_code}: {_reason(error)}") from error
         raise _refused(url, error) from error
 
 
 @contextmanager
-def asking(url: str) -> Iterator[None]:
-    """Errors of a reader, who does not try again: SatelliteError."""
+def read_errors(url: str) -> Iterator[None]:
+    """Translate the errors of a reader, which does not retry: SatelliteError."""
     try:
         yield
     except Unreachable as error:
         raise SatelliteError(
-            f"OpenSearch at {shown(url)} cannot be reached: {error.error}", "check [consumers.search] url in cdc.toml"
+            f"OpenSearch at {redacted(url)} cannot be reached: {error.error}",
+            "check [consumers.search] url in cdc.toml",
         ) from error
     except NotFoundError as error:
         raise SatelliteError(
-            f"there is no search index at {shown(url)}: {_reason(error)}",
-            "cdcctl consumer run search makes and fills it",
+            f"there is no search index at {redacted(url)}: {_reason(error)}",
+            "cdcctl consumer run search creates and fills it",
         ) from error
     except TransportError as error:
         raise _refused(url, error) from error
@@ -77,7 +78,7 @@ def _refused(url: str, error: TransportError) -> SatelliteError:
     hint = "see the server's log"
     if error.status_code in (401, 403):
         hint = "put user and password into the url, or let the AWS role write to the domain"
-    return SatelliteError(f"OpenSearch at {shown(url)} answers {error.status_code}: {_reason(error)}", hint)
+    return SatelliteError(f"OpenSearch at {redacted(url)} answers {error.status_code}: {_reason(error)}", hint)
 
 
 def _reason(error: TransportError) -> str:

@@ -1,7 +1,7 @@
-"""How documents lie in OpenSearch: the index's settings and explicit mappings, ids, and row states as JSON.
+"""The format of documents in OpenSearch: settings and explicit mappings of the index, ids, and row states as JSON.
 
-`_source` holds the row as it is (`cells`, exact numbers, as JSON text) beside what is searched. A deleted row stays as
-a tombstone: OpenSearch itself forgets the versions of deleted documents after a minute.
+`_source` contains the row (`cells`: exact numbers, as JSON text) and what is searched. A deleted row stays as a
+tombstone: OpenSearch forgets the versions of deleted documents after a minute.
 """
 
 from __future__ import annotations
@@ -12,37 +12,46 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from cdckit.change import Table, Value
-from consumers.search.document import NOWHERE, Document, ordered
-from consumers.search.engine import Floor, Held
-from consumers.search.mapping import Indexed, IndexMapping, Row, TableMapper
+from cdckit.rows import NO_POSITION, RowState, ordered_values
+from consumers.search.engine import StoredRow, TableWatermark
+from consumers.search.exact_json import decode, encode
+from consumers.search.mapping import IndexFields, IndexMapping, MappedRow, TableMapper
 
-STATE = ("position", "deleted", "base", "cells", "fills", "commit_time", "floor", "columns", "source", "table", "key")
-FACET = "\x1f"
-"""Stands between a column's name and its value in the field `facets`."""
+STATE_FIELDS = (
+    "position",
+    "deleted",
+    "base",
+    "cells",
+    "fills",
+    "commit_time",
+    "floor",
+    "columns",
+    "source",
+    "table",
+    "key",
+)
+FACET_SEPARATOR = "\x1f"
+"""Separates a column's name from its value in the field `facets`."""
 
-_MOST_ID_BYTES = 512
+_MAX_ID_BYTES = 512
 _ANALYZERS: Mapping[str, Mapping[str, object]] = {
     "unicode61": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding"]},
     "porter": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding", "porter_stem"]},
     "trigram": {"tokenizer": "trigram", "filter": ["lowercase"]},
 }
 _KEYWORD = {"type": "keyword"}
-_FILTER = {"type": "keyword", "doc_values": False}
-_COLUMN = {"type": "keyword", "index": False}
-_KEPT = {"type": "keyword", "index": False, "doc_values": False}
+_FILTER_ONLY = {"type": "keyword", "doc_values": False}
+_VALUES_ONLY = {"type": "keyword", "index": False}
+_STORED_ONLY = {"type": "keyword", "index": False, "doc_values": False}
 _FLAG = {"type": "boolean", "doc_values": False}
 _TEXT = {"type": "text", "analyzer": "words"}
-encode = msgspec.json.Encoder(decimal_format="number").encode
-decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
 def index_body(
     mapping: IndexMapping, notes: Mapping[str, str], refresh_seconds: float, replicas: int
 ) -> dict[str, Any]:
-    """Settings and mappings of one generation; the mapping and notes that it was made with are its ``_meta``."""
+    """Settings and mappings of one generation; its ``_meta`` contains the index mapping and the notes."""
     settings = {
         "number_of_replicas": replicas,
         "refresh_interval": f"{round(refresh_seconds * 1000)}ms",
@@ -52,52 +61,53 @@ def index_body(
             "tokenizer": {"trigram": {"type": "ngram", "min_gram": 3, "max_gram": 3}},
         },
     }
-    kinds = {
-        "source": _FILTER, "table": _KEYWORD, "kind": _FILTER, "position": _COLUMN, "base": _COLUMN,
-        "floor": _FILTER, "columns": _FILTER, "facets": {**_KEYWORD, "ignore_above": 1000},
-        "key": _KEPT, "cells": _KEPT, "fills": _KEPT, "shown": _KEPT, "title": _TEXT, "body": _TEXT, "tags": _TEXT,
+    fields = {
+        "source": _FILTER_ONLY, "table": _KEYWORD, "kind": _FILTER_ONLY, "position": _VALUES_ONLY,
+        "base": _VALUES_ONLY, "floor": _FILTER_ONLY, "columns": _FILTER_ONLY,
+        "facets": {**_KEYWORD, "ignore_above": 1000}, "key": _STORED_ONLY, "cells": _STORED_ONLY,
+        "fills": _STORED_ONLY, "shown": _STORED_ONLY, "title": _TEXT, "body": _TEXT, "tags": _TEXT,
         "deleted": _FLAG, "visible": _FLAG, "commit_time": {"type": "date", "index": False},
         "touched": {"type": "long", "index": False},
     }  # fmt: skip
     meta = {"mapping": mapping.encode(), **notes}
-    return {"settings": settings, "mappings": {"dynamic": "strict", "_meta": meta, "properties": kinds}}
+    return {"settings": settings, "mappings": {"dynamic": "strict", "_meta": meta, "properties": fields}}
 
 
 def row_id(source: str, table: Table, key: str) -> str:
-    """A row's document id: readable, or a hash where it would be too long."""
+    """A row's document id: readable, or a hash if that is too long."""
     text = f"{source}/{table}/{key}"
     size = len(text.encode())
-    return text if size <= _MOST_ID_BYTES else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return text if size <= _MAX_ID_BYTES else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def table_id(source: str, table: Table) -> str:
-    """The id of the document that holds a table's truncate watermark and known columns."""
+    """The id of the document with a table's truncate watermark and known columns."""
     return f"table:{source}/{table}"
 
 
-def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
-    """The document of a row in this state, without what `held` knows from its absence: a field costs what a row does.
+def row_body(row: StoredRow, mapper: TableMapper) -> dict[str, Any]:
+    """The document of a row. Default values are left out (`stored_row` restores them), because each field costs time.
 
     Raises PoisonChange when its transform fails.
     """
-    document, values = row.document, ordered(row.document)
-    indexed = None if document.deleted else mapper.index(Row(row.source, row.table, row.key, values))
+    state, values = row.state, ordered_values(row.state)
+    indexed = None if state.deleted else mapper.index(MappedRow(row.source, row.table, row.key, values))
     body: dict[str, Any] = {
-        "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": document.position,
-        "visible": indexed is not None, "cells": encode({} if document.deleted else document.values).decode(),
+        "kind": "row", "source": row.source, "table": str(row.table), "key": row.key, "position": state.position,
+        "visible": indexed is not None, "cells": encode({} if state.deleted else state.values).decode(),
         "commit_time": row.commit_time, "touched": round(time.time() * 1000),
     }  # fmt: skip
-    if document.deleted:
+    if state.deleted:
         body["deleted"] = True
-    if document.base != document.position:
-        body["base"] = document.base
-    if document.fills:
-        body["fills"] = encode(document.fills).decode()
-    if document.base == NOWHERE:
-        body["columns"] = sorted(document.values)
+    if state.base != state.position:
+        body["base"] = state.base
+    if state.fills:
+        body["fills"] = encode(state.fills).decode()
+    if state.base == NO_POSITION:
+        body["columns"] = sorted(state.values)
     if indexed is not None:
         texts = {"title": indexed.title, "body": indexed.body, "tags": indexed.tags}
-        body |= {name: text for name, text in texts.items() if text}  # an empty field costs as much as a short one
+        body |= {name: text for name, text in texts.items() if text}  # an empty field costs as much time as a short one
         if mapper.facets:
             body["facets"] = _facets(mapper.facets, indexed)
         if indexed.shown is not values:
@@ -105,31 +115,31 @@ def row_body(row: Held, mapper: TableMapper) -> dict[str, Any]:
     return body
 
 
-def held(source: Mapping[str, Any]) -> Held:
-    """The row in a document's ``_source``."""
+def stored_row(source: Mapping[str, Any]) -> StoredRow:
+    """The row that a document's ``_source`` describes."""
     values = decode(source["cells"])
     position, fills = source["position"], source.get("fills")
-    document = Document(
+    state = RowState(
         position, source.get("deleted", False), source.get("base", position), values, decode(fills) if fills else {}
     )
-    return Held(source["source"], Table.parse(source["table"]), source["key"], document, source["commit_time"])
+    return StoredRow(source["source"], Table.parse(source["table"]), source["key"], state, source["commit_time"])
 
 
-def floor_body(floor: Floor) -> dict[str, Any]:
-    """The document of a table."""
+def watermark_body(watermark: TableWatermark) -> dict[str, Any]:
+    """The document of a table's watermark."""
     return {
-        "kind": "table", "source": floor.source, "table": str(floor.table), "floor": floor.position,
-        "columns": sorted(floor.columns),
+        "kind": "table", "source": watermark.source, "table": str(watermark.table), "floor": watermark.position,
+        "columns": sorted(watermark.columns),
     }  # fmt: skip
 
 
-def floor_of(source: Mapping[str, Any]) -> Floor:
-    """The table in a document's ``_source``."""
-    return Floor(source["source"], Table.parse(source["table"]), source["floor"], source["columns"], "")
+def watermark_of(source: Mapping[str, Any]) -> TableWatermark:
+    """The watermark that a document's ``_source`` describes."""
+    return TableWatermark(source["source"], Table.parse(source["table"]), source["floor"], source["columns"], "")
 
 
-def _facets(columns: Sequence[str], indexed: Indexed) -> list[str]:
-    return [f"{column}{FACET}{_plain(indexed.shown.get(column))}" for column in columns]
+def _facets(columns: Sequence[str], indexed: IndexFields) -> list[str]:
+    return [f"{column}{FACET_SEPARATOR}{_plain(indexed.shown.get(column))}" for column in columns]
 
 
 def _plain(value: Value) -> str:

@@ -1,1 +1,1 @@
-"""The embedded engine: SQLite FTS5, one file a generation."""
+"""The embedded engine: SQLite FTS5, one file per generation."""

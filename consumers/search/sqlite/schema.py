@@ -1,7 +1,7 @@
-"""One generation's file: its tables, how it is made and opened, and sqlite3's errors in our words.
+"""The file of one generation: its tables, how it is created and opened, and the translation of sqlite3's errors.
 
-Several processes (one a shard) write it: WAL, ``BEGIN IMMEDIATE``, a busy timeout and short transactions, so that
-writers take turns and readers never wait. Each commit is durable (``synchronous=FULL``).
+Several processes (one per shard) write it: WAL mode, ``BEGIN IMMEDIATE``, a busy timeout and short transactions.
+Writers wait for each other, readers never wait. Each commit is durable (``synchronous=FULL``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cdckit.errors import SatelliteError, TransientSinkError
@@ -20,8 +20,8 @@ _BUSY_SECONDS = 30
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 4000",  # pages of 4 KiB: every checkpoint of the WAL is two more fsyncs
-    "cache_size = -32768",  # KiB of the index's inner pages that each shard's process may hold
+    "wal_autocheckpoint = 4000",  # pages of 4 KiB; every checkpoint of the WAL costs two more fsyncs
+    "cache_size = -32768",  # KiB per process, for the inner pages of the index
 )
 _TOKENIZERS = {
     "unicode61": "unicode61 remove_diacritics 2",
@@ -43,10 +43,9 @@ CREATE TABLE document (
 
 
 def create(path: Path, mapping: IndexMapping, started: float, origin: str) -> None:
-    """Make an empty generation, whole or not at all."""
-    fresh = path.with_suffix(f".{os.getpid()}")
-    with translated(path):
-        connection = sqlite3.connect(fresh, isolation_level=None)
+    """Create an empty generation, completely or not at all."""
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with translated(path), closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         tokenizer = _TOKENIZERS[mapping.tokenizer]
@@ -54,39 +53,43 @@ def create(path: Path, mapping: IndexMapping, started: float, origin: str) -> No
         notes = [("mapping", mapping.encode()), ("started", repr(started)), ("origin", origin)]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", notes)
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.close()
-    fresh.replace(path)
+    temporary.replace(path)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a generation. Raises SatelliteError when it is damaged, too new, or gone."""
-    with translated(path):
+    """Open a generation. Raises SatelliteError when it is damaged, of another version, or missing."""
+    with translated(path), ExitStack() as on_error:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None,
-            check_same_thread=False,  # `commits`
+            check_same_thread=False,  # see `background_commits`
         )  # fmt: skip
+        on_error.callback(connection.close)
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()
+        _check(version, path)
+        on_error.pop_all()
+    return connection
+
+
+def _check(version: int, path: Path) -> None:
     if version != VERSION:
-        connection.close()
         newer = version > VERSION
         raise SatelliteError(
             f"{path} was made by {'a newer' if newer else 'another'} version ({version}, this one reads {VERSION})",
             "upgrade cdckit" if newer else "delete the folder and run: cdcctl replay search --in-place --from earliest",
         )
-    return connection
 
 
 def meta(connection: sqlite3.Connection, name: str) -> str:
-    """One of the generation's own notes; empty when there is none."""
+    """A value stored at the generation's creation, or its successor; empty if there is none."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return "" if row is None else str(row[0])
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: begun at once, so that it never fails half-way for a lock."""
+    """A write transaction that takes the write lock at its begin, so that it cannot fail later for a lock."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -99,15 +102,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """sqlite3's errors in our words: TransientSinkError when other writers hold the file, else SatelliteError."""
+    """Translate sqlite3's errors: TransientSinkError when other writers lock the file, else SatelliteError."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if "locked" in str(error) or "busy" in str(error):
             raise TransientSinkError(f"the search index is busy: {error}") from error
-        raise SatelliteError(
-            f"{path}: {error}", "check that the disk has room and the folder may be written"
-        ) from error
+        raise SatelliteError(f"{path}: {error}", "check that the disk has space and the folder is writable") from error
     except sqlite3.DatabaseError as error:
         raise SatelliteError(
             f"{path} cannot be read: {error}",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ import msgspec
 
 from cdckit.change import Change, Op, Table
 from cdckit.errors import PoisonChange
+from cdckit.rows import NO_POSITION, RowState, apply_floor, ordered_values
 from cdckit.sink import Outcome
-from consumers.search.document import NOWHERE, Document, above, ordered
-from consumers.search.engine import Floor, Held
-from consumers.search.mapping import IndexMapping, Mapper, Row
-from consumers.search.sqlite.commits import Commits
+from consumers.search.engine import StoredRow, TableWatermark
+from consumers.search.exact_json import decode, encode
+from consumers.search.mapping import IndexMapping, MappedRow, Mapper
+from consumers.search.sqlite.background_commits import BackgroundCommits
 from consumers.search.sqlite.schema import connect, meta, translated
-from consumers.search.sqlite.write_buffer import Scope, Slot, joined_in, merged_in, seconds
+from consumers.search.sqlite.write_buffer import BufferedRow, TableState, WriteBuffer, epoch_seconds
 
-_HELD = """
+_READ = """
 SELECT d.key, d.number, d.visible, d.position, d.deleted, d.base, d.cells, d.fills, d.commit_time
 FROM json_each(?) wanted CROSS JOIN document d ON d.scope = ? AND d.key = wanted.value
 """
@@ -36,32 +37,34 @@ INSERT INTO scope (source, tbl, floor, columns, newest) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (source, tbl) DO UPDATE SET floor = excluded.floor, columns = excluded.columns, newest = excluded.newest
 RETURNING id
 """
-_LOADED_AT_ONCE = 5_000
-
-encode = msgspec.json.Encoder(decimal_format="number").encode
-decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_LOAD_ROWS = 5_000
 
 
-class Moved(Exception):
-    """The generation is written no longer; its successor's file name is the argument."""
+class GenerationReplaced(Exception):
+    """Raised when writers have been switched to another generation; the argument is the name of its file."""
 
 
-class Store:
-    """One generation, open for writing. One process, one thread; other processes may have it open too."""
+class SqliteIndexStore:
+    """One generation, open for writing. Use it in one thread; other processes may have it open too."""
 
     def __init__(self, path: Path) -> None:
-        """Open it. Raises SatelliteError when it is missing, damaged or of another version."""
+        """Open the file. Raises SatelliteError when it is missing, damaged or of another version."""
         self.path = path
         self.connection = connect(path)
-        self._commits = Commits(self.connection, path)
-        self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
-        self._mapper = Mapper(self.mapping)
-        self._scopes: dict[tuple[str, Table], Scope] = {}
+        self._commits = BackgroundCommits(self.connection, path)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            with translated(path):
+                self.mapping = IndexMapping.decode(meta(self.connection, "mapping"))
+            self._mapper = Mapper(self.mapping)
+            on_error.pop_all()
+        self._tables: dict[tuple[str, Table], TableState] = {}
 
     def apply(self, changes: Sequence[Change]) -> Outcome:
-        """Apply all in one transaction, durable once `flush` has returned.
+        """Apply all changes in one transaction; durable after `flush`.
 
-        Raises Moved (nothing applied), TransientSinkError when other writers hold the file, PoisonChange.
+        Raises GenerationReplaced (then nothing was applied), TransientSinkError when other writers lock the file, and
+        PoisonChange.
         """
         applied = 0
         with translated(self.path):
@@ -70,43 +73,43 @@ class Store:
                     self._begin()
                     for run in _runs(changes):
                         applied += self._truncate(run[0]) if run[0].op is Op.TRUNCATE else self._rows(run)
-                    self._store_scopes()
+                    self._store_tables()
             except (sqlite3.DataError, UnicodeEncodeError, OverflowError) as error:
                 raise PoisonChange(f"SQLite cannot hold the row: {error}") from error
         return Outcome(applied, len(changes) - applied)
 
-    def load(self, floors: Iterable[Floor], rows: Iterable[Held]) -> int:
-        """Join another generation's watermarks and rows into this one; how many rows of tables that it follows."""
+    def load(self, watermarks: Iterable[TableWatermark], rows: Iterable[StoredRow]) -> int:
+        """Join watermarks and rows of another generation into this one. Returns the number of rows that it indexes."""
         with translated(self.path), self._commits.transaction():
             self._begin()
-            for floor in floors:
-                if scope := self._scope(floor.source, floor.table):
-                    scope.newest, scope.changed = max(scope.newest, seconds(floor.newest)), True
-                    scope.columns = scope.columns.union(floor.columns) - frozenset(scope.mapper.excluded)
-                    self._raise_floor(scope, floor.position)
-            self._store_scopes()
-        count = sum(map(self._load, _chunks(rows, _LOADED_AT_ONCE)))
+            for watermark in watermarks:
+                if table := self._table(watermark.source, watermark.table):
+                    table.newest, table.changed = max(table.newest, epoch_seconds(watermark.newest)), True
+                    table.columns = table.columns.union(watermark.columns) - frozenset(table.mapper.excluded)
+                    self._raise_watermark(table, watermark.position)
+            self._store_tables()
+        count = sum(map(self._load, _chunks(rows, _LOAD_ROWS)))
         self.flush()
         return count
 
-    def _load(self, rows: Sequence[Held]) -> int:
-        by_scope: dict[tuple[str, Table], list[Held]] = {}
-        for one in rows:
-            by_scope.setdefault((one.source, one.table), []).append(one)
+    def _load(self, rows: Sequence[StoredRow]) -> int:
+        by_table: dict[tuple[str, Table], list[StoredRow]] = {}
+        for row in rows:
+            by_table.setdefault((row.source, row.table), []).append(row)
         count = 0
         with translated(self.path), self._commits.transaction():
             self._begin()
-            for where, own in by_scope.items():
-                if scope := self._scope(*where):
-                    slots = self._held(scope, [one.key for one in own])
-                    count += len(own)
-                    for one in own:
-                        joined_in(scope, slots.setdefault(one.key, Slot()), one)
-                    self._write(scope, slots)
+            for name, group in by_table.items():
+                if table := self._table(*name):
+                    buffer = self._read(table, [row.key for row in group])
+                    count += len(group)
+                    for row in group:
+                        buffer.join_row(row)
+                    self._write(buffer)
         return count
 
     def flush(self) -> None:
-        """All that was applied is durable. Raises SatelliteError."""
+        """Make all applied changes durable. Raises SatelliteError."""
         self._commits.wait()
 
     def close(self) -> None:
@@ -115,127 +118,130 @@ class Store:
 
     def _begin(self) -> None:
         if successor := meta(self.connection, "successor"):
-            raise Moved(successor)
-        self._scopes = {}
+            raise GenerationReplaced(successor)
+        self._tables = {}
         for row in self.connection.execute("SELECT id, source, tbl, floor, columns, newest FROM scope").fetchall():
             table = Table.parse(row[2])
             if mapper := self._mapper.table(table):
                 columns = frozenset(msgspec.json.decode(row[4]))
-                self._scopes[row[1], table] = Scope(row[0], row[1], table, row[3], columns, row[5], mapper)
+                self._tables[row[1], table] = TableState(row[0], row[1], table, row[3], columns, row[5], mapper)
         [(self._next,)] = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchall()
 
-    def _scope(self, source: str, table: Table) -> Scope | None:
-        """The table's state; None when the mapping does not follow it."""
-        found = self._scopes.get((source, table))
+    def _table(self, source: str, table: Table) -> TableState | None:
+        """The state of a table; None when the mapping does not index it."""
+        found = self._tables.get((source, table))
         if found is None and (mapper := self._mapper.table(table)):
-            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NOWHERE, "[]", 0.0)).fetchall()
-            found = Scope(number, source, table, NOWHERE, frozenset(), 0.0, mapper)
-            self._scopes[source, table] = found
+            [(number,)] = self.connection.execute(_SCOPE, (source, str(table), NO_POSITION, "[]", 0.0)).fetchall()
+            found = TableState(number, source, table, NO_POSITION, frozenset(), 0.0, mapper)
+            self._tables[source, table] = found
         return found
 
-    def _store_scopes(self) -> None:
-        for one in self._scopes.values():
-            if one.changed:
-                columns = encode(sorted(one.columns)).decode()
-                self.connection.execute(_SCOPE, (one.source, str(one.table), one.floor, columns, one.newest)).fetchall()
+    def _store_tables(self) -> None:
+        for state in self._tables.values():
+            if state.changed:
+                columns = encode(sorted(state.columns)).decode()
+                values = (state.source, str(state.table), state.watermark, columns, state.newest)
+                self.connection.execute(_SCOPE, values).fetchall()
 
     def _rows(self, changes: Sequence[Change]) -> int:
-        """Apply changes of rows; how many had an effect. What the mapping leaves out has had its effect: none."""
+        """Apply changes of rows. Returns how many had an effect; a change of a table that is not indexed counts."""
         applied = 0
-        by_scope: dict[tuple[str, Table], list[Change]] = {}
+        by_table: dict[tuple[str, Table], list[Change]] = {}
         for change in changes:
-            by_scope.setdefault((change.source, change.table), []).append(change)
-        for where, own in by_scope.items():
-            scope = self._scope(*where)
-            if scope is None:
-                applied += len(own)
+            by_table.setdefault((change.source, change.table), []).append(change)
+        for name, group in by_table.items():
+            table = self._table(*name)
+            if table is None:
+                applied += len(group)
                 continue
-            keys = [change.key_text for change in own]
-            slots = self._held(scope, keys)
-            for key, change in zip(keys, own, strict=True):
-                applied += merged_in(scope, slots, key, change)
-            self._write(scope, slots)
+            keys = [change.key_text for change in group]
+            buffer = self._read(table, keys)
+            for key, change in zip(keys, group, strict=True):
+                applied += buffer.merge_change(key, change)
+            self._write(buffer)
         return applied
 
-    def _held(self, scope: Scope, keys: Sequence[str]) -> dict[str, Slot]:
-        rows = self.connection.execute(_HELD, (encode(list(dict.fromkeys(keys))).decode(), scope.number))
-        return {
-            row[0]: Slot(
-                row[1], bool(row[2]), Document(row[3], bool(row[4]), row[5], decode(row[6]), decode(row[7])), row[8]
+    def _read(self, table: TableState, keys: Sequence[str]) -> WriteBuffer:
+        rows = self.connection.execute(_READ, (encode(list(dict.fromkeys(keys))).decode(), table.number))
+        return WriteBuffer(table, {
+            row[0]: BufferedRow(
+                row[1], bool(row[2]), RowState(row[3], bool(row[4]), row[5], decode(row[6]), decode(row[7])), row[8]
             )
             for row in rows
-        }
+        })  # fmt: skip
 
-    def _write(self, scope: Scope, slots: Mapping[str, Slot]) -> None:
-        now = time.time()
-        inserts, updates, texts, again, gone = list[Any](), list[Any](), list[Any](), list[Any](), list[Any]()
-        for key, slot in slots.items():
-            document = slot.document
-            if document is None or not slot.changed:
+    def _write(self, buffer: WriteBuffer) -> None:
+        now, table = time.time(), buffer.table
+        inserts, updates = list[Any](), list[Any]()
+        new_texts, replaced_texts, deleted_texts = list[Any](), list[Any](), list[Any]()
+        for key, row in buffer.rows.items():
+            state = row.state
+            if state is None or not row.changed:
                 continue
-            indexed, values = None, ordered(document)
-            if not document.deleted:
-                indexed = scope.mapper.index(Row(scope.source, scope.table, key, values))
+            indexed, values = None, ordered_values(state)
+            if not state.deleted:
+                indexed = table.mapper.index(MappedRow(table.source, table.table, key, values))
             shown = None if indexed is None or indexed.shown is values else encode(indexed.shown).decode()
-            cells = (*_state(document), indexed is not None, slot.commit_time, shown, now)
-            if slot.number is None:
-                slot.number, self._next = self._next, self._next + 1
-                inserts.append((slot.number, scope.number, key, *cells))
+            cells = (*_state_cells(state), indexed is not None, row.commit_time, shown, now)
+            if row.number is None:
+                row.number, self._next = self._next, self._next + 1
+                inserts.append((row.number, table.number, key, *cells))
             else:
-                updates.append((*cells, slot.number))
+                updates.append((*cells, row.number))
             if indexed is not None:
-                text = (slot.number, indexed.title, indexed.body, indexed.tags)
-                (again if slot.visible else texts).append(text)
-            elif slot.visible:
-                gone.append((slot.number,))
+                text = (row.number, indexed.title, indexed.body, indexed.tags)
+                (replaced_texts if row.visible else new_texts).append(text)
+            elif row.visible:
+                deleted_texts.append((row.number,))
         run = self.connection.executemany
         run(_INSERT, inserts)
         run(_UPDATE, updates)
-        # FTS5 writes out what it gathered whenever a row's number is not above the last one: so in order, new ones last
-        run("DELETE FROM fulltext WHERE rowid = ?", sorted(gone))
-        run("INSERT OR REPLACE INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", sorted(again))
-        run("INSERT INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", texts)
+        # FTS5 flushes its memory whenever a row's number is not above the last one: so in order, and new rows last
+        run("DELETE FROM fulltext WHERE rowid = ?", sorted(deleted_texts))
+        run("INSERT OR REPLACE INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", sorted(replaced_texts))
+        run("INSERT INTO fulltext (rowid, title, body, tags) VALUES (?, ?, ?, ?)", new_texts)
 
     def _truncate(self, change: Change) -> bool:
-        scope, floor = self._scope(change.source, change.table), change.position.sort_key
-        if scope is None:
+        table, watermark = self._table(change.source, change.table), change.position.sort_key
+        if table is None:
             return True
-        if floor <= scope.floor:
+        if watermark <= table.watermark:
             return False
-        scope.newest, scope.changed = max(scope.newest, change.commit_time.timestamp()), True
-        self._raise_floor(scope, floor)
+        table.newest, table.changed = max(table.newest, change.commit_time.timestamp()), True
+        self._raise_watermark(table, watermark)
         return True
 
-    def _raise_floor(self, scope: Scope, floor: str) -> None:
-        """Remove what is at or below the floor, also from rows that are above it."""
-        if floor <= scope.floor:
+    def _raise_watermark(self, table: TableState, watermark: str) -> None:
+        """Raise a table's watermark, and remove what is at or below it, also from rows that are above it."""
+        if watermark <= table.watermark:
             return
-        scope.floor = floor
+        table.watermark = watermark
         run = self.connection.execute
-        gone = "FROM document WHERE scope = ? AND position <= ?"
-        run(f"DELETE FROM fulltext WHERE rowid IN (SELECT number {gone})", (scope.number, floor))  # noqa: S608
-        run(f"DELETE {gone}", (scope.number, floor))
-        late = run("SELECT key FROM document WHERE scope = ? AND base <= ?", (scope.number, floor)).fetchall()
-        slots = self._held(scope, [key for (key,) in late])
-        for slot in slots.values():
-            assert slot.document is not None
-            slot.document, slot.changed = above(slot.document, floor), True
-        self._write(scope, slots)
+        truncated = "FROM document WHERE scope = ? AND position <= ?"
+        run(f"DELETE FROM fulltext WHERE rowid IN (SELECT number {truncated})", (table.number, watermark))  # noqa: S608
+        run(f"DELETE {truncated}", (table.number, watermark))
+        query = "SELECT key FROM document WHERE scope = ? AND base <= ?"
+        older_base = run(query, (table.number, watermark)).fetchall()
+        buffer = self._read(table, [key for (key,) in older_base])
+        for row in buffer.rows.values():
+            assert row.state is not None
+            row.state, row.changed = apply_floor(row.state, watermark), True
+        self._write(buffer)
 
 
-def iso(seconds: float) -> str:
-    """A commit time as it is shown."""
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as an ISO 8601 time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _state(document: Document) -> tuple[object, ...]:
-    values = {} if document.deleted else document.values
-    fills = encode(document.fills).decode() if document.fills else "{}"
-    return document.position, document.deleted, document.base, encode(values).decode(), fills
+def _state_cells(state: RowState) -> tuple[object, ...]:
+    values = {} if state.deleted else state.values
+    fills = encode(state.fills).decode() if state.fills else "{}"
+    return state.position, state.deleted, state.base, encode(values).decode(), fills
 
 
 def _runs(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
-    """The changes cut at truncates, each of which stands alone."""
+    """The changes in runs of row changes; each truncate is a run of its own."""
     start = 0
     for at, change in enumerate(changes):
         if change.op is Op.TRUNCATE:
@@ -247,8 +253,8 @@ def _runs(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:
         yield changes[start:]
 
 
-def _chunks(rows: Iterable[Held], size: int) -> Iterable[Sequence[Held]]:
-    chunk: list[Held] = []
+def _chunks(rows: Iterable[StoredRow], size: int) -> Iterable[Sequence[StoredRow]]:
+    chunk: list[StoredRow] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == size:

@@ -1,1 +1,1 @@
-"""How records are queued and batched into PutRecords entries, in order per key."""
+"""Queues records and groups them into PutRecords requests, in order per key."""

@@ -1,8 +1,8 @@
-"""Aggregated lanes: a shard's run of changes in commit order, packed into one KPL record; one in flight a shard.
+"""Packs a shard's run of changes, in commit order, into one KPL record; at most one per shard is in flight.
 
-Each record goes, by an explicit hash key, to the shard whose keys are in it, and the answer must name that shard: a
-record that a split or merge sent elsewhere would be dropped by the KCL, in silence. What strayed, and all that waits,
-is then divided anew among the shards that there are, in commit order.
+Each record goes by an explicit hash key to the shard whose keys are in it, and Kinesis' answer must name that shard:
+the KCL silently drops an aggregated record that a split or merge sent elsewhere. Misrouted changes, and all that wait,
+are then distributed over the current shards, in commit order.
 """
 
 from __future__ import annotations
@@ -14,149 +14,153 @@ from heapq import merge
 
 import msgspec
 
-from cdckit.aggregation import OVERHEAD, OVERHEAD_A_RECORD, SubRecord, pack
-from producer.ack_tracker import Ticket
+from cdckit.aggregation import OVERHEAD, OVERHEAD_PER_RECORD, SubRecord, pack
+from producer.ack_tracker import AckGroup
 from producer.kinesis.limits import StreamLimits
-from producer.kinesis.put_records import entry
+from producer.kinesis.put_records import encode_entry
 from producer.kinesis.shard_map import Shard, ShardMap
 from producer.records import Record
 
-PACK_BYTES = 512 * 1024
-"""Where a shard's run is cut: large enough to be cheap, small enough that a reader's page holds several."""
-_KEY = "cdc"  # of the record as a whole; nobody reads it
+MAX_PACKED_BYTES = 512 * 1024
+"""Upper bound of a packed record: large enough to be cheap, small enough that a reader's page holds several."""
+_KEY = "cdc"  # partition key of a packed record; readers ignore it
 
 
-class Item(msgspec.Struct, eq=False, gc=False):
-    """One change in a lane. `number` is its place in commit order; a truncate's copies share one."""
+class QueuedRecord(msgspec.Struct, eq=False, gc=False):
+    """One change in a shard's queue. `number` is its place in commit order; a truncate's copies share one."""
 
     number: int
     record: Record
-    ticket: Ticket
+    group: AckGroup
     size: int
     hash_key: str | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Packed:
-    """A lane's next record: its entry's text, its changes, and the shard that it must reach."""
+class AggregatedEntry:
+    """A shard's next entry: its JSON, its changes, and the shard that must receive it."""
 
-    entry: bytes
-    items: Sequence[Item]
+    json: bytes
+    records: Sequence[QueuedRecord]
     shard: str
     size: int
     partition_key: str = _KEY
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ShardQueue:
     shard: Shard
-    queue: deque[Item] = field(default_factory=deque)
-    flying: Packed | None = None
-    again: Packed | None = None
+    waiting: deque[QueuedRecord] = field(default_factory=deque)
+    in_flight: AggregatedEntry | None = None
+    retry: AggregatedEntry | None = None
+
+    @property
+    def sendable(self) -> bool:
+        return self.in_flight is None and bool(self.retry or self.waiting)
 
 
-class AggregateLanes:
-    """See `producer.kinesis.batching.protocol.Lanes`."""
+class AggregatedBatcher:
+    """A `producer.kinesis.batching.protocol.Batcher`."""
 
-    def __init__(self, shards: ShardMap, bounds: StreamLimits) -> None:
-        """`bounds` are the stream's."""
-        self._bounds, self._number = bounds, 0
-        self._pack_bytes = min(PACK_BYTES, bounds.record)
+    def __init__(self, shards: ShardMap, limits: StreamLimits) -> None:
+        """`limits` are the stream's."""
+        self._limits, self._number = limits, 0
+        self._max_bytes = min(MAX_PACKED_BYTES, limits.record)
         self._open(shards)
-        self.entries = self.size = 0
+        self.pending = self.pending_bytes = 0
 
     @property
     def sendable(self) -> int:
-        """Shards for which something waits and nothing flies."""
-        return sum(1 for lane in self._lanes.values() if lane.flying is None and (lane.again or lane.queue))
+        """Shards with waiting changes and nothing in flight."""
+        return sum(1 for queue in self._queues.values() if queue.sendable)
 
-    def add(self, record: Record, ticket: Ticket) -> None:
-        """Queue a record behind all earlier ones of its shard, a truncate's in every shard."""
+    def add(self, record: Record, group: AckGroup) -> None:
+        """Queue a record behind all earlier ones of its shard; a truncate in every shard."""
         self._number += 1
-        self._place(record, ticket, self._number)
+        self._route(record, group, self._number)
 
-    def take(self, closed: Collection[str]) -> Sequence[Packed]:
-        """One record for each shard that has something and nothing in flight."""
-        taken: list[Packed] = []
+    def take(self, throttled: Collection[str]) -> Sequence[AggregatedEntry]:
+        """Return one entry per shard that has changes and nothing in flight."""
+        taken: list[AggregatedEntry] = []
         size = 0
-        for name, lane in self._lanes.items():
-            if lane.flying is not None or name in closed or not (lane.again or lane.queue):
+        for shard, queue in self._queues.items():
+            if shard in throttled or not queue.sendable:
                 continue
-            packed = lane.again or self._pack(lane)
-            size += packed.size
-            if taken and (size > self._bounds.request or len(taken) == self._bounds.entries):
-                lane.again = packed
+            entry = queue.retry or self._pack(queue)
+            size += entry.size
+            if taken and (size > self._limits.request or len(taken) == self._limits.entries):
+                queue.retry = entry
                 break
-            lane.flying, lane.again = packed, None
-            taken.append(packed)
+            queue.in_flight, queue.retry = entry, None
+            taken.append(entry)
         return taken
 
-    def accepted(self, parcels: Sequence[Packed]) -> int:
-        """The shards have all of them."""
-        for parcel in parcels:
-            self._lanes[parcel.shard].flying = None
-            self._forget(parcel.items)
-        return sum(len(parcel.items) for parcel in parcels)
+    def accepted(self, entries: Sequence[AggregatedEntry]) -> int:
+        """Remove entries that their shards accepted."""
+        for entry in entries:
+            self._queues[entry.shard].in_flight = None
+            self._discard(entry.records)
+        return sum(len(entry.records) for entry in entries)
 
-    def refused(self, parcels: Sequence[Packed]) -> None:
-        """Each goes again as it is."""
-        for parcel in parcels:
-            lane = self._lanes[parcel.shard]
-            lane.flying, lane.again = None, parcel
+    def refused(self, entries: Sequence[AggregatedEntry]) -> None:
+        """Send each entry again, unchanged."""
+        for entry in entries:
+            queue = self._queues[entry.shard]
+            queue.in_flight, queue.retry = None, entry
 
-    def strayed(self, parcel: Packed) -> None:
-        """Its changes will be divided anew."""
-        self.refused([parcel])
+    def misrouted(self, entry: AggregatedEntry) -> None:
+        """Keep the entry's changes; `reshard` distributes them."""
+        self.refused([entry])
 
     def reshard(self, shards: ShardMap) -> None:
-        """Divide all that waits among the new shards, in commit order."""
-        waiting = [[*(lane.again.items if lane.again else ()), *lane.queue] for lane in self._lanes.values()]
+        """Distribute all waiting changes over the new shards, in commit order."""
+        waiting = [[*(queue.retry.records if queue.retry else ()), *queue.waiting] for queue in self._queues.values()]
         self._open(shards)
         last = 0
-        for item in merge(*waiting, key=lambda item: item.number):
-            self._forget([item])
-            if item.number != last:  # a truncate's copies are one change
-                self._place(item.record, item.ticket, item.number)
-            last = item.number
+        for queued in merge(*waiting, key=lambda queued: queued.number):
+            self._discard([queued])
+            if queued.number != last:  # a truncate's copies are one change
+                self._route(queued.record, queued.group, queued.number)
+            last = queued.number
 
-    def shard_of(self, parcel: Packed) -> str:
-        """Known from the start."""
-        return parcel.shard
+    def shard_of(self, entry: AggregatedEntry) -> str:
+        """Return the shard that must receive it."""
+        return entry.shard
 
     def _open(self, shards: ShardMap) -> None:
         self._shards = shards
-        self._lanes = {shard.id: _Lane(shard) for shard in shards.shards}
+        self._queues = {shard.id: _ShardQueue(shard) for shard in shards.shards}
 
-    def _place(self, record: Record, ticket: Ticket, number: int) -> None:
+    def _route(self, record: Record, group: AckGroup, number: int) -> None:
         key = record.partition_key.encode()
-        size = len(record.data) + len(key) + OVERHEAD_A_RECORD
+        size = len(record.data) + len(key) + OVERHEAD_PER_RECORD
         if record.every_shard:
-            for lane in self._lanes.values():
-                self._queue(lane, Item(number, record, ticket, size, str(lane.shard.low)))
+            for queue in self._queues.values():
+                self._enqueue(queue, QueuedRecord(number, record, group, size, str(queue.shard.low)))
         else:
-            self._queue(self._lanes[self._shards.of_bytes(key).id], Item(number, record, ticket, size))
+            self._enqueue(self._queues[self._shards.of_bytes(key).id], QueuedRecord(number, record, group, size))
 
-    def _queue(self, lane: _Lane, item: Item) -> None:
-        item.ticket.outstanding += 1
-        self.entries += 1
-        self.size += item.size
-        lane.queue.append(item)
+    def _enqueue(self, queue: _ShardQueue, queued: QueuedRecord) -> None:
+        queued.group.outstanding += 1
+        self.pending += 1
+        self.pending_bytes += queued.size
+        queue.waiting.append(queued)
 
-    def _forget(self, items: Sequence[Item]) -> None:
-        for item in items:
-            item.ticket.outstanding -= 1
-        self.size -= sum([item.size for item in items])
-        self.entries -= len(items)
+    def _discard(self, records: Sequence[QueuedRecord]) -> None:
+        for queued in records:
+            queued.group.outstanding -= 1
+        self.pending_bytes -= sum([queued.size for queued in records])
+        self.pending -= len(records)
 
-    def _pack(self, lane: _Lane) -> Packed:
-        queue = lane.queue
-        items = [queue.popleft()]
-        size = OVERHEAD + len(_KEY) + items[0].size
-        while queue and (size := size + queue[0].size) <= self._pack_bytes:
-            items.append(queue.popleft())
-        if len(items) == 1:
-            record = items[0].record
-            text = entry(record.data, record.partition_key, items[0].hash_key)
-            return Packed(text, items, lane.shard.id, items[0].size, record.partition_key)
-        data = pack([SubRecord(item.record.partition_key, item.record.data, item.hash_key) for item in items])
-        return Packed(entry(data, _KEY, str(lane.shard.low)), items, lane.shard.id, len(data) + len(_KEY))
+    def _pack(self, queue: _ShardQueue) -> AggregatedEntry:
+        waiting, shard = queue.waiting, queue.shard
+        records = [waiting.popleft()]
+        size = OVERHEAD + len(_KEY) + records[0].size
+        while waiting and (size := size + waiting[0].size) <= self._max_bytes:
+            records.append(waiting.popleft())
+        if len(records) == 1:
+            record = records[0].record
+            json = encode_entry(record.data, record.partition_key, records[0].hash_key)
+            return AggregatedEntry(json, records, shard.id, records[0].size, record.partition_key)
+        data = pack([SubRecord(queued.record.partition_key, queued.record.data, queued.hash_key) for queued in records])
+        return AggregatedEntry(encode_entry(data, _KEY, str(shard.low)), records, shard.id, len(data) + len(_KEY))

@@ -1,7 +1,7 @@
-"""Order per key: at most one record of a partition key is ready or in flight; later ones wait for it; pure.
+"""Keeps order per key: at most one entry per key is ready or in flight, later ones wait for it; pure.
 
-PutRecords may accept a request's seventh entry and refuse its third. Whoever sends only the refused one again has then
-swapped two changes of a key, if both were in the request. Here they never are.
+PutRecords may accept a request's seventh entry and refuse its third. If both were changes of one key, sending the third
+again would swap them. The limiter never puts two entries of one key into requests that overlap in time.
 """
 
 from __future__ import annotations
@@ -13,56 +13,57 @@ from typing import Generic, Protocol, TypeVar
 from producer.kinesis.limits import RequestLimits
 
 
-class Sized(Protocol):
-    """What passes the gate: something with a key and a size in bytes."""
+class KeyedEntry(Protocol):
+    """What the limiter queues: something with a key and a size in bytes."""
 
     @property
-    def gate_key(self) -> Hashable:
+    def order_key(self) -> Hashable:
         """Entries of equal keys are sent one after the other."""
 
     @property
     def size(self) -> int:
-        """Bytes that count towards the request's limit."""
+        """Bytes that count toward the request's limit."""
 
 
-Entry = TypeVar("Entry", bound=Sized)
+EntryT = TypeVar("EntryT", bound=KeyedEntry)
 
 
-class Gate(Generic[Entry]):
-    """Queues entries; hands out requests in which every key occurs once, and in no other request in flight."""
+class KeyLimiter(Generic[EntryT]):
+    """Queues entries; returns requests in which each key occurs once, and in no other request in flight."""
 
     def __init__(self, limits: RequestLimits | None = None) -> None:
         """`limits` bound one request."""
         self._limits = limits or RequestLimits()
-        self._ready: deque[Entry] = deque()
-        self._closed: dict[Hashable, deque[Entry] | None] = {}  # keys ready or in flight; None: nothing waits
-        self.entries = 0
+        self._ready: deque[EntryT] = deque()
+        self._waiting: dict[Hashable, deque[EntryT] | None] = {}
+        """By key that is ready or in flight, the entries that wait for it; None: none does."""
+        self.pending = 0
         """Entries not yet accepted: ready, in flight or waiting."""
-        self.size = 0
+        self.pending_bytes = 0
         """Their bytes."""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: EntryT) -> None:
         """Queue an entry behind all earlier ones of its key."""
-        self.entries += 1
-        self.size += entry.size
-        key = entry.gate_key
-        if key not in self._closed:
-            self._closed[key] = None
+        self.pending += 1
+        self.pending_bytes += entry.size
+        key = entry.order_key
+        if key not in self._waiting:
+            self._waiting[key] = None
             self._ready.append(entry)
             return
-        queue = self._closed[key]
+        queue = self._waiting[key]
         if queue is None:
-            queue = self._closed[key] = deque()
+            queue = self._waiting[key] = deque()
         queue.append(entry)
 
     @property
     def sendable(self) -> int:
-        """Entries that `take` could hand out now."""
+        """Entries that `take` could return now."""
         return len(self._ready)
 
-    def take(self) -> list[Entry]:
-        """The next request's entries, within the limits; empty when nothing may be sent now."""
-        taken: list[Entry] = []
+    def take(self) -> list[EntryT]:
+        """Return the next request's entries, within the limits; empty when none may be sent now."""
+        taken: list[EntryT] = []
         ready, size = self._ready, 0
         for _ in range(min(len(ready), self._limits.entries)):
             size += ready[0].size
@@ -71,19 +72,19 @@ class Gate(Generic[Entry]):
             taken.append(ready.popleft())
         return taken
 
-    def accepted(self, entries: Sequence[Entry]) -> None:
-        """The stream has these: the next one of each key may go."""
-        closed, size = self._closed, 0
+    def accepted(self, entries: Sequence[EntryT]) -> None:
+        """Remove entries that the stream accepted: the next entry of each key becomes ready."""
+        waiting, size = self._waiting, 0
         for entry in entries:
             size += entry.size
-            key = entry.gate_key
-            if queue := closed[key]:
+            key = entry.order_key
+            if queue := waiting[key]:
                 self._ready.append(queue.popleft())
             else:
-                del closed[key]
-        self.entries -= len(entries)
-        self.size -= size
+                del waiting[key]
+        self.pending -= len(entries)
+        self.pending_bytes -= size
 
-    def refused(self, entries: Sequence[Entry]) -> None:
-        """The stream has none of these: they go again, before all others, their keys still closed to later ones."""
+    def refused(self, entries: Sequence[EntryT]) -> None:
+        """Make refused entries ready again, before all others; later entries of their keys still wait."""
         self._ready.extendleft(reversed(entries))

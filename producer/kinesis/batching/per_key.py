@@ -1,4 +1,4 @@
-"""Plain lanes: a record a change; at most one of a partition key is in flight. The stream's shards do not matter."""
+"""Sends one stream record per change, with at most one of a partition key in flight; the shard map does not matter."""
 
 from __future__ import annotations
 
@@ -6,131 +6,136 @@ from collections.abc import Collection, Hashable, Sequence
 
 import msgspec
 
-from producer.ack_tracker import Ticket
-from producer.kinesis.batching.key_limiter import Gate
+from producer.ack_tracker import AckGroup
+from producer.kinesis.batching.key_limiter import KeyLimiter
 from producer.kinesis.limits import RequestLimits, StreamLimits
-from producer.kinesis.put_records import entry
+from producer.kinesis.put_records import encode_entry
 from producer.kinesis.shard_map import Shard, ShardMap
 from producer.records import Record
 
 
-class Outgoing(msgspec.Struct, gc=False):
-    """A record on its way, as an entry's text. Records of one partition key go one after the other."""
+class RecordEntry(msgspec.Struct, gc=False):
+    """A record as an entry. Entries of one `order_key` are sent one after the other."""
 
-    gate_key: Hashable
-    ticket: Ticket
+    order_key: Hashable
+    group: AckGroup
     size: int
-    entry: bytes
+    json: bytes
     shard: str | None = None
-    """The one that it must reach; None: any is right."""
+    """The shard that must receive it; None: any may."""
 
     @property
     def partition_key(self) -> str:
-        """Kinesis hashes it."""
-        return str(self.gate_key)
+        """The record's partition key."""
+        return str(self.order_key)
 
 
-class Copy(Outgoing, kw_only=True, gc=False):
-    """A truncate's copy for one shard; each goes for itself. The record is kept: it may have to be copied again."""
+class TruncateEntry(RecordEntry, kw_only=True, gc=False):
+    """A truncate's copy for one shard, ordered by itself. It holds the record: a reshard may need new copies."""
 
     record: Record
 
     @property
     def partition_key(self) -> str:
-        """That of the record."""
+        """The record's partition key."""
         return self.record.partition_key
 
 
-def copied(record: Record, ticket: Ticket, shard: Shard) -> Copy:
-    """The copy of a truncate for this shard."""
+def truncate_entry(record: Record, group: AckGroup, shard: Shard) -> TruncateEntry:
+    """Return the copy of a truncate for this shard."""
     key = record.partition_key
     size = len(record.data) + len(key.encode())
-    return Copy((key, shard.id), ticket, size, entry(record.data, key, str(shard.low)), shard.id, record=record)
+    json = encode_entry(record.data, key, str(shard.low))
+    return TruncateEntry((key, shard.id), group, size, json, shard.id, record=record)
 
 
-class PlainLanes:
-    """A `Lanes` (see `protocol`). A shard that is throttled is left alone; what was taken for it waits here."""
+class PerKeyBatcher:
+    """A `producer.kinesis.batching.protocol.Batcher` on top of `KeyLimiter`.
 
-    def __init__(self, shards: ShardMap, bounds: StreamLimits) -> None:
-        """`bounds` are the stream's."""
+    An entry that was taken for a throttled shard waits here until the shard may be used again.
+    """
+
+    def __init__(self, shards: ShardMap, limits: StreamLimits) -> None:
+        """`limits` are the stream's."""
         self._shards = shards
-        self._gate: Gate[Outgoing] = Gate(RequestLimits(bounds.entries, bounds.request))
-        self._parked: list[Outgoing] = []
-        self._strays: list[Copy] = []
+        self._limiter: KeyLimiter[RecordEntry] = KeyLimiter(RequestLimits(limits.entries, limits.request))
+        self._throttled: list[RecordEntry] = []
+        self._misrouted: list[TruncateEntry] = []
 
     @property
-    def entries(self) -> int:
+    def pending(self) -> int:
         """Records not yet accepted."""
-        return self._gate.entries
+        return self._limiter.pending
 
     @property
-    def size(self) -> int:
+    def pending_bytes(self) -> int:
         """Their bytes."""
-        return self._gate.size
+        return self._limiter.pending_bytes
 
     @property
     def sendable(self) -> int:
-        """Parcels that `take` could hand out now."""
-        return self._gate.sendable
+        """Entries that `take` could return now."""
+        return self._limiter.sendable
 
-    def add(self, record: Record, ticket: Ticket) -> None:
-        """Queue a record, a truncate's once for each open shard."""
+    def add(self, record: Record, group: AckGroup) -> None:
+        """Queue a record; a truncate once per open shard."""
         if record.every_shard:
-            self._copies(record, ticket)
+            self._add_copies(record, group)
         else:
-            ticket.outstanding += 1
+            group.outstanding += 1
             key, data = record.partition_key, record.data
             size = len(data) + (len(key) if key.isascii() else len(key.encode()))
-            self._gate.add(Outgoing(key, ticket, size, entry(data, key)))
+            self._limiter.add(RecordEntry(key, group, size, encode_entry(data, key)))
 
-    def take(self, closed: Collection[str]) -> Sequence[Outgoing]:
-        """The next request's parcels."""
-        if not closed:
-            self._gate.refused(self._parked)
-            self._parked = []
-            return self._gate.take()
-        self._reopen(closed)
-        while batch := self._gate.take():
-            free = [parcel for parcel in batch if self.shard_of(parcel) not in closed]
-            self._parked += [parcel for parcel in batch if self.shard_of(parcel) in closed]
-            if free:
-                return free
+    def take(self, throttled: Collection[str]) -> Sequence[RecordEntry]:
+        """Return the next request's entries."""
+        if not throttled:
+            self._limiter.refused(self._throttled)
+            self._throttled = []
+            return self._limiter.take()
+        self._release(throttled)
+        while batch := self._limiter.take():
+            allowed = [entry for entry in batch if self.shard_of(entry) not in throttled]
+            self._throttled += [entry for entry in batch if self.shard_of(entry) in throttled]
+            if allowed:
+                return allowed
         return ()
 
-    def accepted(self, parcels: Sequence[Outgoing]) -> int:
-        """The stream has these."""
-        for parcel in parcels:
-            parcel.ticket.outstanding -= 1
-        self._gate.accepted(parcels)
-        return len(parcels)
+    def accepted(self, entries: Sequence[RecordEntry]) -> int:
+        """Remove entries that the stream accepted."""
+        for entry in entries:
+            entry.group.outstanding -= 1
+        self._limiter.accepted(entries)
+        return len(entries)
 
-    def refused(self, parcels: Sequence[Outgoing]) -> None:
-        """They go again before all others."""
-        self._gate.refused(parcels)
+    def refused(self, entries: Sequence[RecordEntry]) -> None:
+        """Queue refused entries before all others."""
+        self._limiter.refused(entries)
 
-    def strayed(self, parcel: Copy) -> None:
-        """A truncate's copy whose shard was split or merged; the stream's new shards will each get one."""
-        self._strays.append(parcel)
+    def misrouted(self, entry: TruncateEntry) -> None:
+        """Keep a truncate's copy whose shard was split or merged; `reshard` sends a copy to each new shard."""
+        self._misrouted.append(entry)
 
     def reshard(self, shards: ShardMap) -> None:
-        """Send what strayed to every shard there is now."""
+        """Send misrouted truncates to every shard of the new map."""
         self._shards = shards
-        strays, self._strays = self._strays, []
-        for parcel in strays:
-            self._copies(parcel.record, parcel.ticket)
-        self.accepted(strays)
+        misrouted, self._misrouted = self._misrouted, []
+        for entry in misrouted:
+            self._add_copies(entry.record, entry.group)
+        self.accepted(misrouted)
 
-    def shard_of(self, parcel: Outgoing) -> str:
-        """By the partition key's MD5, unless it was told to reach one."""
-        return parcel.shard or self._shards.of(parcel.partition_key).id
+    def shard_of(self, entry: RecordEntry) -> str:
+        """Return the shard that must receive it, else the one that the partition key's MD5 selects."""
+        return entry.shard or self._shards.of(entry.partition_key).id
 
-    def _copies(self, record: Record, ticket: Ticket) -> None:
+    def _add_copies(self, record: Record, group: AckGroup) -> None:
         for shard in self._shards.shards:
-            ticket.outstanding += 1
-            self._gate.add(copied(record, ticket, shard))
+            group.outstanding += 1
+            self._limiter.add(truncate_entry(record, group, shard))
 
-    def _reopen(self, closed: Collection[str]) -> None:
-        free = [parcel for parcel in self._parked if self.shard_of(parcel) not in closed]
-        if free:
-            self._parked = [parcel for parcel in self._parked if self.shard_of(parcel) in closed]
-            self._gate.refused(free)
+    def _release(self, throttled: Collection[str]) -> None:
+        """Give entries whose shard is no longer throttled back to the limiter."""
+        allowed = [entry for entry in self._throttled if self.shard_of(entry) not in throttled]
+        if allowed:
+            self._throttled = [entry for entry in self._throttled if self.shard_of(entry) in throttled]
+            self._limiter.refused(allowed)

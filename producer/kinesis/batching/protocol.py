@@ -1,25 +1,25 @@
-"""How records queue for the stream: the contract between the publisher and its ways: plain, aggregated, loose."""
+"""The contract between the publisher and its batchers: per key, aggregated and folded."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from producer.ack_tracker import Ticket
+from producer.ack_tracker import AckGroup
 from producer.kinesis.shard_map import ShardMap
 from producer.records import Record
 
 
-class Parcel(Protocol):
+class Entry(Protocol):
     """One entry of a PutRecords request."""
 
     @property
-    def entry(self) -> bytes:
-        """Its JSON text."""
+    def json(self) -> bytes:
+        """Its JSON text, as `producer.kinesis.put_records.encode_entry` writes it."""
 
     @property
     def shard(self) -> str | None:
-        """The shard that it must reach; None when any is right."""
+        """The shard that must receive it; None when any shard may."""
 
     @property
     def size(self) -> int:
@@ -27,41 +27,41 @@ class Parcel(Protocol):
 
     @property
     def partition_key(self) -> str:
-        """The key whose shard refuses it when that is throttled."""
+        """The partition key; it selects the shard, and so the throttle that applies."""
 
 
-class Lanes(Protocol):
-    """Queues records and hands out requests in which, and beside which in flight, no two changes of a key can swap."""
+class Batcher(Protocol):
+    """Queues records and builds requests such that two changes of one key can never swap, whatever is refused."""
 
     @property
-    def entries(self) -> int:
+    def pending(self) -> int:
         """Records not yet accepted."""
 
     @property
-    def size(self) -> int:
+    def pending_bytes(self) -> int:
         """Their bytes."""
 
     @property
     def sendable(self) -> int:
-        """About how many parcels `take` could hand out now."""
+        """About how many entries `take` could return now."""
 
-    def add(self, record: Record, ticket: Ticket) -> None:
-        """Queue a record; `ticket` counts it until it is accepted."""
+    def add(self, record: Record, group: AckGroup) -> None:
+        """Queue a record; `group` counts it until it is accepted."""
 
-    def take(self, closed: Collection[str]) -> Any:
-        """The next request's parcels, none for a shard in `closed`; empty when nothing may be sent now."""
+    def take(self, throttled: Collection[str]) -> Any:
+        """Return the next request's entries, none of them for a `throttled` shard; empty when none may be sent now."""
 
-    def accepted(self, parcels: Any) -> int:
-        """The stream has these; how many changes that are."""
+    def accepted(self, entries: Any) -> int:
+        """Remove entries that the stream accepted; return how many changes they held."""
 
-    def refused(self, parcels: Any) -> None:
-        """The stream has none of these: they go again before all others of their lane."""
+    def refused(self, entries: Any) -> None:
+        """Queue refused entries again, before all others of their key or shard."""
 
-    def strayed(self, parcel: Any) -> None:
-        """It was accepted into another shard than it must reach: `reshard` will follow, and send it anew."""
+    def misrouted(self, entry: Any) -> None:
+        """Keep an entry that another shard accepted than its own; `reshard` follows and sends it again."""
 
     def reshard(self, shards: ShardMap) -> None:
-        """The stream was split or merged. Nothing is in flight."""
+        """Adapt to a split or merge of the stream. Call it only while no request is in flight."""
 
-    def shard_of(self, parcel: Any) -> str:
-        """The shard that the parcel goes to, as far as is known."""
+    def shard_of(self, entry: Any) -> str:
+        """Return the shard that the entry goes to, by the last known shard map."""

@@ -1,4 +1,4 @@
-"""Rows of one table that were read: their records as one text, a line each, and their partition keys when asked."""
+"""A batch of rows of one table, read for a snapshot: their records as one text, and their partition keys on demand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from producer.records import Record, partition_key
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """They have no order. `keys` (UTF-8) costs more than the text of short rows: a stream of one shard needs none."""
+class RowBatch:
+    """Rows without an order, one record per line of `text`.
+
+    `keys` computes the partition keys (UTF-8). For short rows that costs more than the text; a stream of one shard does
+    not need them.
+    """
 
     table: Table
     text: bytes
@@ -21,33 +25,37 @@ class Rows:
     keys: Callable[[], Sequence[bytes]]
 
     @classmethod
-    def of(cls, table: Table, keys: Sequence[bytes], lines: Sequence[bytes]) -> Rows:
-        """The rows that these lines (with their ends) are."""
+    def from_lines(cls, table: Table, keys: Sequence[bytes], lines: Sequence[bytes]) -> RowBatch:
+        """Build a batch of lines (with their ends)."""
         return cls(table, b"".join(lines), len(lines), lambda: keys)
 
     @classmethod
-    def read_back(cls, records: Sequence[bytes]) -> Rows:
-        """Rows of a folded record, their keys found anew."""
+    def from_records(cls, records: Sequence[bytes]) -> RowBatch:
+        """Build a batch of the records of a folded one; parses each to find its key."""
         row = decode_row(records[0])
-        return cls.of(Table(row.schema, row.table), [*map(_key, records)], [b"%b\n" % record for record in records])
+        return cls.from_lines(
+            Table(row.schema, row.table), [*map(_key, records)], [b"%b\n" % record for record in records]
+        )
 
     def lines(self) -> Sequence[bytes]:
-        """The records, with their ends."""
+        """The records, with their line ends."""
         return lines_of(self.text)
 
     def records(self) -> Iterator[Record]:
-        """One by one."""
+        """The records one by one."""
         pairs = zip(self.keys(), self.lines(), strict=True)
         return (Record(key.decode(), line[:-1], self.table) for key, line in pairs)
 
-    def halves(self) -> Sequence[Rows]:
+    def halves(self) -> Sequence[RowBatch]:
         """The first half and the rest."""
         keys, lines, middle = self.keys(), self.lines(), self.count // 2
-        return [Rows.of(self.table, keys[part], lines[part]) for part in (slice(middle), slice(middle, None))]
+        return [
+            RowBatch.from_lines(self.table, keys[part], lines[part]) for part in (slice(middle), slice(middle, None))
+        ]
 
 
 def lines_of(text: bytes) -> Sequence[bytes]:
-    """With their ends; several times as fast as split."""
+    """Split into lines with their ends; several times as fast as `split`."""
     return BytesIO(text).readlines()
 
 

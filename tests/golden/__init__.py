@@ -1,0 +1,1 @@
+"""Golden records: files that the real encoder wrote once. They hold the wire format (docs/wire-format.md)."""
