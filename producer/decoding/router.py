@@ -19,16 +19,13 @@ from cdckit.envelope import (
     VERSION,
     Metadata,
     MetadataWriter,
-    WireRow,
     decode_row,
     inject,
-    key_columns,
-    old_key_columns,
 )
 from cdckit.runtime.settings import Settings
-from producer.decoding.key_change import key_changed, shows_key, split_update
 from producer.decoding.key_scanner import KeyScanner
-from producer.decoding.repair import decodable, with_key
+from producer.decoding.parsed_row import ParsedRow, parse_row
+from producer.decoding.repair import decodable
 from producer.decoding.table_filter import TableFilter
 from producer.decoding.table_shapes import ShapeReporter, TableShapes
 from producer.masking.masker import Masker
@@ -36,11 +33,8 @@ from producer.records import MAX_KEY, Origin, Record, fit_key, partition_key
 from producer.wal2json import (
     ACTION_OFFSET,
     BEGIN,
-    DELETE,
     MESSAGE,
     ROW_ACTIONS,
-    TRUNCATE,
-    UPDATE,
     LogicalMessage,
     commit_lsn,
     logical_message,
@@ -159,33 +153,26 @@ class Router:
         """As `route`, for a row that the key scanner cannot read, or whose key changed."""
         row = decode_row(payload)
         self._shapes.report(row)
-        table, action = Table(row.schema, row.table), payload[ACTION_OFFSET]
-        key = self._shapes.index_key(table)
-        if key is not None and action != TRUNCATE:
-            payload = with_key(payload, key)
-            row = decode_row(payload)
-        changed = action == UPDATE and key_changed(row)
-        index, self._index = self._index, self._index + (2 if changed else 1)
-        if not self._tables.wants(table):
+        parsed = parse_row(payload, row, self._shapes.index_key(Table(row.schema, row.table)))
+        index, self._index = self._index, self._index + (2 if parsed.key_changed else 1)
+        if not self._tables.wants(parsed.table):
             return ()
-        if action == DELETE and not shows_key(row):
+        if not parsed.identified:
             return ()  # it was written under another replica identity: the table is filled again
-        if changed:
-            return self._route_key_change(payload, row, table, index)
-        name = partition_key(self._origin.source, table, _key(row))
-        return (Record(name, self._metadata.inject(payload, index), table, action == TRUNCATE),)
+        if parsed.key_changed:
+            return self._route_key_change(parsed, index)
+        name = partition_key(self._origin.source, parsed.table, parsed.key)
+        return (Record(name, self._metadata.inject(parsed.payload, index), parsed.table, parsed.truncates),)
 
-    def _route_key_change(self, payload: bytes, row: WireRow, table: Table, index: int) -> Sequence[Record]:
+    def _route_key_change(self, parsed: ParsedRow, index: int) -> Sequence[Record]:
         metadata = self._key_change_metadata
         if self._annotation:
             metadata = MetadataWriter(_metadata(self._origin, self._annotation, key_change=True))
         metadata.begin(self._commit_lsn)
-        old, new = (old_key_columns(row), key_columns(row)) if row.pk else (None, None)
-        source = self._origin.source
-        delete, insert = split_update(payload, row)
+        source, table, (delete, insert) = self._origin.source, parsed.table, parsed.split()
         return (
-            Record(partition_key(source, table, old), metadata.inject(delete, index), table),
-            Record(partition_key(source, table, new), metadata.inject(insert, index + 1), table),
+            Record(partition_key(source, table, parsed.old_key), metadata.inject(delete, index), table),
+            Record(partition_key(source, table, parsed.key), metadata.inject(insert, index + 1), table),
         )
 
 
@@ -210,9 +197,3 @@ def _message_key(content: str) -> str:
 
 class _Keyed(msgspec.Struct):
     key: str | int
-
-
-def _key(row: WireRow) -> Any:
-    if not row.pk:
-        return None  # partitioned by table: without a key, order is kept for the table as a whole
-    return key_columns(row) if row.columns else old_key_columns(row)
