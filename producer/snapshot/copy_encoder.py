@@ -215,4 +215,7 @@ def _table(table: Table) -> bytes:
 
 
 def _name_and_type(column: RelationColumn) -> tuple[bytes, bytes]:
+    kind = column.type.encode()
+    if kind.count(b'"') == 2 and kind[:1] == kind[-1:] == b'"':  # as wal2json prints it: its own quotes become JSON's
+        return _encode(column.name), kind
     return _encode(column.name), _encode(column.type)
