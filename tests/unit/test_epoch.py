@@ -28,7 +28,7 @@ def test_a_failover_that_kept_the_slot_only_changes_the_timeline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "said"),
+    ("server", "message"),
     [(replace(SERVER, system="42"), "42 answers"), (replace(SERVER, lsn=Lsn(3999)), "WAL ends at 0/F9F")],
 )
 def test_another_server_is_refused_without_new_epoch(server: Server, message: str) -> None:

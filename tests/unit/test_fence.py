@@ -39,11 +39,16 @@ class Kinesis:
         return {"Records": [], "MillisBehindLatest": 0}
 
 
+def answer(statement: str, _values: object = None) -> list[tuple[object, ...]]:
+    """The slot is acknowledged to 0/20, beyond the fence at 0/10."""
+    if "pg_replication_slots" in statement:
+        return [("wal2json", "shop", 1, "0/20", "reserved", 0, None)]
+    return [("0/10",)]
+
+
 def passed(*leases: str) -> Lsn:
     leases_by_shard = {name: Lease(name, "17", 0, "worker", 1) for name in leases}
-    source = SimpleNamespace(
-        query=lambda *_: [("0/10",)], slot=lambda _: SimpleNamespace(confirmed=Lsn(32), active_pid=1, name="cdc")
-    )
+    source = SimpleNamespace(query=answer)
     table = SimpleNamespace(read=lambda: leases_by_shard, application="app")
     fence = Fence(source, Settings(), "search", Kinesis(), table, timeout=0.0)  # type: ignore[arg-type]
     return fence.wait()
