@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from cdckit.change import Table
 from cdckit.errors import SlotLost, SourceError
 from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
@@ -14,7 +13,7 @@ from producer.kinesis.stream import Stream
 from producer.masking.mask_key import pin_key
 from producer.masking.masker import Masker
 from producer.masking.rules import TableColumn, check_masks
-from producer.postgres.catalog import all_columns, tables_without_key
+from producer.postgres.catalog import all_columns, unfollowable
 from producer.postgres.connection import Source
 from producer.postgres.server import Server, identify_server
 from producer.postgres.slots import Slot, create_slot, find_slot
@@ -66,7 +65,7 @@ def prepare(
             _check_slot(slot, server)
             if recorded is None and first_run:
                 first_run.first_run(origin)
-        _warn_about_keyless_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
+        _warn_about_unfollowable_tables(source, TableFilter.parse(settings.table, settings.exclude_table))
     finally:
         source.close()
     if recorded is None or recorded.origin != origin:
@@ -118,13 +117,7 @@ def _check_masks(settings: Settings, source: Source, masker: Masker) -> None:
         logger.warning("mask %s matches no column of a published table", mask)
 
 
-def _warn_about_keyless_tables(source: Source, tables: TableFilter) -> None:
-    for table in tables_without_key(source):
-        if tables.wants(table):
-            logger.warning(
-                "%s has no primary key: wal2json drops its updates and deletes; fix: %s", table, _identity(table)
-            )
-
-
-def _identity(table: Table) -> str:
-    return f"ALTER TABLE {table} REPLICA IDENTITY FULL"
+def _warn_about_unfollowable_tables(source: Source, tables: TableFilter) -> None:
+    for relation in unfollowable(source):
+        if tables.wants(relation.table):
+            logger.warning("%s: %s; fix: %s", relation.table, relation.problem, relation.fix)

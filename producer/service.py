@@ -34,6 +34,8 @@ from producer.postgres.slot_monitor import SlotMonitor, parse_size
 from producer.preflight import prepare
 from producer.records import Origin
 from producer.relay import DRAIN_SECONDS, Relay
+from producer.schema.refill import Refiller
+from producer.schema.watcher import SchemaWatcher
 from producer.snapshot.coordinator import Endpoints
 from producer.snapshot.initial import InitialSnapshot
 
@@ -105,9 +107,10 @@ def run(
         reader = SlotReader(dsn(), settings.slot, limits.slot_wait_seconds)
         metrics.slot_monitor = stack.enter_context(SlotMonitor(dsn, settings.slot, budget, recorder.record_if_due))
         stack.callback(recorder.record)
+        watcher = stack.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
         idle_stop = _IdleStop(stopping, metrics, components)
         while True:
-            _relay(components, origin, reader, idle_stop)
+            _relay(components, origin, reader, watcher, idle_stop)
             if idle_stop():
                 break
             reconnected = _reconnect(components, stream, idle_stop)
@@ -216,7 +219,9 @@ def _reconnect(
     return None
 
 
-def _relay(components: _Components, origin: Origin, reader: SlotReader, stopping: Callable[[], bool]) -> None:
+def _relay(
+    components: _Components, origin: Origin, reader: SlotReader, watcher: SchemaWatcher, stopping: Callable[[], bool]
+) -> None:
     """Relay over one connection."""
     settings, aggregate = components.settings, is_yes(components.settings.aggregate)
     try:
@@ -229,9 +234,8 @@ def _relay(components: _Components, origin: Origin, reader: SlotReader, stopping
         sleep_until_stopped(0.5, stopping)
         return
     components.metrics.follow(publisher)
-    relay = Relay(
-        reader, Router.from_settings(settings, origin, components.masker), publisher, components.metrics.on_acknowledged
-    )
+    router = Router.from_settings(settings, origin, components.masker, watcher.shapes)
+    relay = Relay(reader, router, publisher, components.metrics.on_acknowledged)
     logger.info(
         "relaying slot %r of source %r (epoch %d) to stream %r%s",
         settings.slot, origin.source, origin.epoch, settings.stream, ", aggregated" if aggregate else "",

@@ -14,7 +14,7 @@ from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
 from producer.masking.personal_data import looks_personal
 from producer.masking.rules import parse_masks
-from producer.postgres.catalog import tables_without_key
+from producer.postgres.catalog import unfollowable
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.postgres.server import identify_server
@@ -165,13 +165,10 @@ def _open_transactions(source: Source) -> Iterator[Finding]:
 
 def _tables(source: Source, settings: Settings) -> Iterator[Finding]:
     published = TableFilter.parse(settings.table, settings.exclude_table)
-    keyless = [table for table in tables_without_key(source) if published.wants(table)]
-    for table in keyless:
-        yield failed(
-            "tables", f"updates and deletes of {table} are dropped by wal2json: no primary key, no replica identity",
-            f"ALTER TABLE {table} REPLICA IDENTITY FULL (or add a primary key; or --exclude-table)",
-        )  # fmt: skip
-    if not keyless:
+    found = [relation for relation in unfollowable(source) if published.wants(relation.table)]
+    for relation in found:
+        yield failed("tables", f"{relation.table}: {relation.problem}", f"{relation.fix} (or --exclude-table)")
+    if not found:
         yield ok("tables", "every published table has a primary key or a replica identity")
 
 

@@ -18,7 +18,7 @@ from cdckit.runtime import logs
 from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
 from cdckit.runtime.signals import stop_on_signals
-from producer.postgres.catalog import tables_without_key
+from producer.postgres.catalog import unfollowable
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.postgres.server import identify_server
@@ -129,7 +129,7 @@ def status(context: typer.Context, output_format: Output = Format.TABLE) -> None
     source = Source(SourceDsn(settings)())
     try:
         server, slot = identify_server(source), find_slot(source, settings.slot)
-        keyless = [str(table) for table in tables_without_key(source)]
+        keyless = [str(relation.table) for relation in unfollowable(source)]
     finally:
         source.close()
     if slot is None:

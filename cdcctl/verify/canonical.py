@@ -6,7 +6,7 @@ import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from zlib import crc32
 
@@ -103,7 +103,10 @@ def _number(value: Value) -> str:
         text = str(value)
         digits = text.rstrip("0")
         return f"{digits}e{len(text) - len(digits)}" if digits else "0"
-    number = value if isinstance(value, Decimal) else Decimal(str(value) if isinstance(value, str) else value or 0)
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value) if isinstance(value, str) else value or 0)
+    except InvalidOperation:  # a satellite still has a text of an older type of the column
+        return f"text {value}"
     sign, parts, exponent = number.as_tuple()
     digits = "".join(map(str, parts)).lstrip("0")
     stripped = digits.rstrip("0")

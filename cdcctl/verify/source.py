@@ -11,7 +11,9 @@ from itertools import islice
 import msgspec
 
 from cdcctl.verify.canonical import NUMBERS, RowValues, SourceColumn
-from cdckit.change import Table, Value, key_text, quote_name
+from cdckit.change import Table, Value, key_text
+from cdckit.errors import SourceError
+from producer.postgres.catalog import quote_identifier, quote_table, shape_of
 from producer.postgres.connection import Source
 
 _ROWS_PER_FETCH, _KEYS_PER_LOOKUP = 2_000, 200
@@ -23,11 +25,9 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catal
 ORDER BY 1, 2
 """
 _COLUMNS = """
-SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
-  coalesce(array_position(i.indkey::int2[], a.attnum), -1)
+SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
-WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
+WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
 """
 _values = msgspec.json.Decoder(list[msgspec.Raw])
 _exact = msgspec.json.Decoder(float_hook=Decimal)
@@ -54,11 +54,13 @@ class SourceTable:
 
     @classmethod
     def open(cls, source: Source, table: Table, rate: float | None = None) -> SourceTable:
-        """Read the columns of a table; `key` is empty without a primary key. Raises SourceError."""
-        found = source.query(_COLUMNS, (str(table),))
-        columns = [SourceColumn(name, kind, full) for name, kind, full, _ in found]
-        ordered = sorted((place, number) for number, (*_, place) in enumerate(found) if place >= 0)
-        return cls(source, table, columns, [columns[number] for _, number in ordered], rate)
+        """Read the columns of a table; `key` is empty when only the whole row identifies a row. Raises SourceError."""
+        relation = shape_of(source, table)
+        if relation is None:
+            raise SourceError(f"there is no table {table} that can be decoded", "cdcctl doctor")
+        columns = [SourceColumn(*found) for found in source.query(_COLUMNS, (relation.oid,))]
+        by_name = {column.name: column for column in columns}
+        return cls(source, table, columns, [by_name[name] for name in relation.key if name in by_name], rate)
 
     def rows(self) -> Iterator[tuple[str, RowValues]]:
         """All rows of one snapshot with the text of their key; a few thousand are in memory. Raises SourceError."""
@@ -77,12 +79,13 @@ class SourceTable:
     def lookup(self, keys: Iterable[str]) -> dict[str, tuple[RowValues, str]]:
         """The current rows of these keys, each with a version that changes with every update. Raises SourceError."""
         marks = ", ".join(f"%s::{column.type}" for column in self.key)
-        names = ", ".join(quote_name(column.name) for column in self.key)
+        names = ", ".join(quote_identifier(column.name) for column in self.key)
         found: dict[str, tuple[RowValues, str]] = {}
         remaining = iter(keys)
         while batch := list(islice(remaining, _KEYS_PER_LOOKUP)):
             tuples = ", ".join(f"({marks})" for _ in batch)
-            query = f"{self._select('xmin::text || ctid::text')} WHERE ({names}) IN ({tuples})"
+            selected = f"{self._select('xmin::text || ctid::text')} WHERE ({names}) IN ".replace("%", "%%")
+            query = f"{selected}({tuples})"
             for *values, version in self.source.query(query, [cell for key in batch for cell in self._cells(key)]):
                 key, row = self._row(values)
                 found[key] = (row, version)
@@ -90,7 +93,7 @@ class SourceTable:
 
     def _select(self, *more: str) -> str:
         shown = ", ".join([*map(_expression, self.columns), *more])
-        return f"SELECT {shown} FROM ONLY {self.table}"  # noqa: S608 -- quoted names from the catalog
+        return f"SELECT {shown} FROM ONLY {quote_table(self.table)}"  # noqa: S608 -- quoted names from the catalog
 
     def _row(self, values: Sequence[str | bool | None]) -> tuple[str, RowValues]:
         row: Mapping[str, Value] = {
@@ -117,7 +120,9 @@ class SourceTable:
 
 
 def _expression(column: SourceColumn) -> str:
-    name = '"' + column.name.replace('"', '""') + '"'
+    name = quote_identifier(column.name)
     if column.kind == "bytea":
         return f"encode({name}, 'hex')"
+    if column.kind == "bpchar":  # a cast to text strips the blanks that wal2json writes
+        return f"CASE WHEN {name} IS NOT NULL THEN concat({name}) END"
     return name if column.kind == "bool" else f"{name}::text"

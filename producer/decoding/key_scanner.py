@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cdckit.change import Table
 from cdckit.envelope import decode_row
+from producer.decoding.table_shapes import ShapeReporter
 from producer.wal2json import ACTION_OFFSET, UPDATE
 
 _SCHEMA, _VALUE, _PK = b',"schema":', b',"value":', b',"pk":['
@@ -45,9 +46,9 @@ _NO_LAYOUT = TableLayout(Table("", ""), None, bare_key=False, tail=b"\n", identi
 class KeyScanner:
     """Scans rows for their keys, with a layout per table and kind of row."""
 
-    def __init__(self, key_prefix: Callable[[Table], str | None]) -> None:
-        """`key_prefix` is called once per table and kind of row; see `TableLayout`."""
-        self._key_prefix = key_prefix
+    def __init__(self, key_prefix: Callable[[Table], str | None], shapes: ShapeReporter) -> None:
+        """`key_prefix` is called once per table and kind of row; see `TableLayout`. `shapes` gets a row of each."""
+        self._key_prefix, self._shapes = key_prefix, shapes
         self._layouts: dict[bytes, TableLayout] = {}
         self._text, self._layout = b"\n", _NO_LAYOUT
         """The last row's layout: rows come in runs of one table."""
@@ -84,8 +85,10 @@ class KeyScanner:
 
     def _learn(self, text: bytes, payload: bytes) -> TableLayout:
         row = decode_row(payload)
+        self._shapes.report(row)
         table, columns = Table(row.schema, row.table), row.columns or row.identity
         single_key = len(row.pk) == 1 and bool(columns) and row.pk[0].name == columns[0].name
+        single_key = single_key and self._shapes.index_key(table) is None
         tail = payload[payload.rfind(_PK) :] if single_key else b"\n"
         first_column = text[text.rfind(b'[{"name":') :]
         bare_key = single_key and columns[0].type in _INTEGER_TYPES

@@ -19,16 +19,15 @@ from cdckit.envelope import (
     VERSION,
     Metadata,
     MetadataWriter,
-    WireRow,
     decode_row,
     inject,
-    key_columns,
-    old_key_columns,
 )
 from cdckit.runtime.settings import Settings
-from producer.decoding.key_change import key_changed, split_update
 from producer.decoding.key_scanner import KeyScanner
+from producer.decoding.parsed_row import ParsedRow, parse_row
+from producer.decoding.repair import decodable
 from producer.decoding.table_filter import TableFilter
+from producer.decoding.table_shapes import ShapeReporter, TableShapes
 from producer.masking.masker import Masker
 from producer.records import MAX_KEY, Origin, Record, fit_key, partition_key
 from producer.wal2json import (
@@ -36,8 +35,6 @@ from producer.wal2json import (
     BEGIN,
     MESSAGE,
     ROW_ACTIONS,
-    TRUNCATE,
-    UPDATE,
     LogicalMessage,
     commit_lsn,
     logical_message,
@@ -45,6 +42,8 @@ from producer.wal2json import (
 )
 
 ANNOTATION_PREFIX = "cdc.annotation"
+_PERHAPS_BROKEN = b'".'
+"""In a message that is not JSON a quoted name is followed by a dot; within JSON only an escaped quote is."""
 _NO_ANNOTATION: dict[str, Any] | None = None
 
 
@@ -57,29 +56,36 @@ class Router:
         tables: TableFilter | None = None,
         prefixes: Sequence[str] = (),
         masker: Masker | None = None,
+        shapes: TableShapes | None = None,
     ) -> None:
         """`origin` goes into every envelope; `tables` selects tables; `prefixes`: logical messages to publish.
 
-        `masker` hides values before anything else reads a row.
+        `masker` hides values before anything else reads a row. `shapes` hears of each shape that is met, so that DDL is
+        noticed, and knows the tables whose key wal2json does not print.
         """
         self._origin, self._prefixes = origin, frozenset(prefixes)
         self._masker = masker or None
         self._tables = tables or TableFilter()
-        self._scanner = KeyScanner(self._key_prefix)
+        self._shapes = ShapeReporter(shapes or TableShapes(), masker.covers if masker else lambda _table: False)
+        self._scanner, self._keys_version = KeyScanner(self._key_prefix, self._shapes), self._shapes.version
         self._plain_metadata = MetadataWriter(_metadata(origin))
         self._key_change_metadata = MetadataWriter(_metadata(origin, key_change=True))
         self._metadata, self._annotation = self._plain_metadata, _NO_ANNOTATION
         self._commit_lsn, self._index = b"", 0
 
     @classmethod
-    def from_settings(cls, settings: Settings, origin: Origin, masker: Masker) -> Router:
+    def from_settings(
+        cls, settings: Settings, origin: Origin, masker: Masker, shapes: TableShapes | None = None
+    ) -> Router:
         """Build the router that the settings ask for."""
         prefixes = [prefix.strip() for prefix in settings.message_prefixes.split(",") if prefix.strip()]
-        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masker)
+        return cls(origin, TableFilter.parse(settings.table, settings.exclude_table), prefixes, masker, shapes)
 
     def begin(self, payload: bytes) -> None:
         """Start a transaction (a B message): count its changes from 0, drop the last one's annotation."""
         self._commit_lsn, self._index = commit_lsn(payload), 0
+        if self._shapes.version != self._keys_version:
+            self._scanner, self._keys_version = KeyScanner(self._key_prefix, self._shapes), self._shapes.version
         if self._annotation is not None:
             self._annotation, self._metadata = None, self._plain_metadata
         self._metadata.begin(self._commit_lsn)
@@ -100,6 +106,8 @@ class Router:
 
         Raises EnvelopeError when `payload` is not a row message, UsageError when a masked column is missing.
         """
+        if _PERHAPS_BROKEN in payload:
+            payload = decodable(payload)
         if self._masker is not None:
             payload = self._masker.mask_payload(payload)
         found = self._scanner.scan(payload)
@@ -144,27 +152,27 @@ class Router:
     def _route_parsed(self, payload: bytes) -> Sequence[Record]:
         """As `route`, for a row that the key scanner cannot read, or whose key changed."""
         row = decode_row(payload)
-        table, action = Table(row.schema, row.table), payload[ACTION_OFFSET]
-        changed = action == UPDATE and key_changed(row)
-        index, self._index = self._index, self._index + (2 if changed else 1)
-        if not self._tables.wants(table):
+        self._shapes.report(row)
+        parsed = parse_row(payload, row, self._shapes.index_key(Table(row.schema, row.table)))
+        index, self._index = self._index, self._index + (2 if parsed.key_changed else 1)
+        if not self._tables.wants(parsed.table):
             return ()
-        if changed:
-            return self._route_key_change(payload, row, table, index)
-        name = partition_key(self._origin.source, table, _key(row))
-        return (Record(name, self._metadata.inject(payload, index), table, action == TRUNCATE),)
+        if not parsed.identified:
+            return ()  # it was written under another replica identity: the table is filled again
+        if parsed.key_changed:
+            return self._route_key_change(parsed, index)
+        name = partition_key(self._origin.source, parsed.table, parsed.key)
+        return (Record(name, self._metadata.inject(parsed.payload, index), parsed.table, parsed.truncates),)
 
-    def _route_key_change(self, payload: bytes, row: WireRow, table: Table, index: int) -> Sequence[Record]:
+    def _route_key_change(self, parsed: ParsedRow, index: int) -> Sequence[Record]:
         metadata = self._key_change_metadata
         if self._annotation:
             metadata = MetadataWriter(_metadata(self._origin, self._annotation, key_change=True))
         metadata.begin(self._commit_lsn)
-        old, new = (old_key_columns(row), key_columns(row)) if row.pk else (None, None)
-        source = self._origin.source
-        delete, insert = split_update(payload, row)
+        source, table, (delete, insert) = self._origin.source, parsed.table, parsed.split()
         return (
-            Record(partition_key(source, table, old), metadata.inject(delete, index), table),
-            Record(partition_key(source, table, new), metadata.inject(insert, index + 1), table),
+            Record(partition_key(source, table, parsed.old_key), metadata.inject(delete, index), table),
+            Record(partition_key(source, table, parsed.key), metadata.inject(insert, index + 1), table),
         )
 
 
@@ -189,9 +197,3 @@ def _message_key(content: str) -> str:
 
 class _Keyed(msgspec.Struct):
     key: str | int
-
-
-def _key(row: WireRow) -> Any:
-    if not row.pk:
-        return None  # partitioned by table: without a key, order is kept for the table as a whole
-    return key_columns(row) if row.columns else old_key_columns(row)

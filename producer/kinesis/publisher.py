@@ -124,6 +124,12 @@ class Publisher:
                 return
             self._start(batch)
 
+    def flush(self, group: AckGroup) -> None:
+        """Wait until the stream has every record of the group. Raises StreamError when it never will."""
+        while group.outstanding:
+            self.pump()
+            self.wait(min(0.1, self.pause or 0.1))
+
     @property
     def pause(self) -> float:
         """Seconds until the next backoff ends; 0 without one."""

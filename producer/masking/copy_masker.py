@@ -6,10 +6,12 @@ The result is what `producer.masking.masker` makes of the same row in wal2json's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+import msgspec
+
+from cdckit.relation import RelationColumn
 from producer.masking.masker import Masker
-from producer.postgres.catalog import Column, Relation
+from producer.postgres.catalog import SizedRelation
 
 NULL = b"\\N"
 """COPY's null; a value with this very text has two backslashes."""
@@ -19,7 +21,7 @@ _TEXT = 25
 class CopyMasker:
     """Masks the columns of one table. `relation` describes the table after masking."""
 
-    def __init__(self, relation: Relation, masker: Masker) -> None:
+    def __init__(self, relation: SizedRelation, masker: Masker) -> None:
         """Raises UsageError when a masked column is missing, or when a mask would make keys equal."""
         names = [column.name for column in relation.columns]
         rules: Sequence[str | None] = [None] * len(names)
@@ -28,7 +30,7 @@ class CopyMasker:
         self._masker = masker
         self._rules = [(at, rule) for at, rule in enumerate(rules) if rule is not None]
         columns = [_masked_column(column, rule) for column, rule in zip(relation.columns, rules, strict=True)]
-        self.relation = replace(relation, columns=columns)
+        self.relation = msgspec.structs.replace(relation, columns=columns)
 
     def mask(self, columns: list[list[bytes]]) -> None:
         """Replace the plain values, which are COPY's with JSON escapes, by the masked ones."""
@@ -42,5 +44,5 @@ class CopyMasker:
         return [NULL if value == NULL else mask_text(rule, value) for value in values]
 
 
-def _masked_column(column: Column, rule: str | None) -> Column:
-    return column if rule in (None, "null") else Column(column.name, "text", _TEXT)
+def _masked_column(column: RelationColumn, rule: str | None) -> RelationColumn:
+    return column if rule in (None, "null") else RelationColumn(column.number, column.name, "text", _TEXT)

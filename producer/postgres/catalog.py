@@ -1,93 +1,122 @@
-"""Reads tables from PostgreSQL's catalog: columns with their types, keys, size estimates, tables without a key."""
+"""Reads tables from PostgreSQL's catalog: the one place where relations, and so rows' keys, come from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from cdckit.change import Table
+from cdckit.relation import Identity, Relation, RelationColumn
 from producer.postgres.connection import Source
 
+# indkey also holds INCLUDE columns, after the first indnkeyatts; an index that is not valid or not immediate
+# identifies no row for logical decoding (relcache.c, RelationGetIndexList)
 _RELATIONS = """
-SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::int,
-  coalesce(array_position(i.indkey::int2[], a.attnum), -1), greatest(c.reltuples, 0)::float8,
-  (pg_relation_size(c.oid) / current_setting('block_size')::int)::int
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated IN ('', 's')
-LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+SELECT n.nspname, c.relname, c.oid::bigint, c.relreplident, p.indimmediate IS FALSE,
+  CASE WHEN p.indimmediate AND p.indisvalid THEN (p.indkey::int2[])[0:p.indnkeyatts - 1] ELSE '{}' END,
+  CASE WHEN r.indimmediate AND r.indisvalid THEN (r.indkey::int2[])[0:r.indnkeyatts - 1] ELSE '{}' END,
+  rn.nspname, rc.relname, coalesce(pg_relation_filenode(c.oid), 0)::bigint,
+  greatest(c.reltuples, 0)::float8, (pg_relation_size(c.oid) / current_setting('block_size')::int)::int,
+  a.numbers, a.names, a.types, a.oids, a.not_nulls, a.missing
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary
+LEFT JOIN pg_index r ON r.indrelid = c.oid AND r.indisreplident
+LEFT JOIN pg_class rc ON c.relispartition AND rc.oid = pg_partition_root(c.oid)
+LEFT JOIN pg_namespace rn ON rn.oid = rc.relnamespace
+CROSS JOIN LATERAL (
+  SELECT array_agg(attnum ORDER BY attnum) AS numbers, array_agg(attname::text ORDER BY attnum) AS names,
+    array_agg(format_type(atttypid, atttypmod) ORDER BY attnum) AS types,
+    array_agg(atttypid::bigint ORDER BY attnum) AS oids, array_agg(attnotnull ORDER BY attnum) AS not_nulls,
+    array_agg(atthasmissing ORDER BY attnum) AS missing
+  FROM pg_attribute
+  WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated IN ('', 's')
+) a
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY n.nspname, c.relname, a.attnum
 """
-_WITHOUT_KEY = """
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND (c.relreplident = 'n' OR c.relreplident = 'd'
-       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
-ORDER BY 1, 2
-"""
-_COLUMNS = """
-SELECT n.nspname, c.relname, a.attname, coalesce(bool_or(a.attnum = ANY (i.indkey)), false)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_index i ON i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-GROUP BY n.nspname, c.relname, a.attname, a.attnum ORDER BY n.nspname, c.relname, a.attnum
-"""
+_IN_ORDER = " ORDER BY n.nspname, c.relname"
+_BY_NAME = " AND n.nspname = %s AND c.relname = %s"
 _ROWS_PER_PAGE = 60  # for a table that was never analyzed
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its name, its type as wal2json names it, and the type's OID."""
+class SizedRelation(Relation, frozen=True):
+    """A relation with an estimate of its size in rows and pages."""
 
-    name: str
-    type: str
-    oid: int
+    rows: int = 0
+    pages: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """A table's columns in their order, the names of its primary key's columns (empty without one), and its size."""
-
-    table: Table
-    columns: Sequence[Column]
-    key: Sequence[str]
-    rows: int
-    pages: int
-
-    @property
-    def key_columns(self) -> Sequence[Column]:
-        """The key's columns."""
-        by_name = {column.name: column for column in self.columns}
-        return [by_name[name] for name in self.key]
+    @classmethod
+    def of(cls, relation: Relation, rows: int, pages: int) -> SizedRelation:
+        """The relation with these sizes."""
+        return cls(**msgspec.structs.asdict(relation), rows=rows, pages=pages)
 
 
-def relations(source: Source, wanted: Callable[[Table], bool]) -> list[Relation]:
+def relations(source: Source, wanted: Callable[[Table], bool] = lambda _table: True) -> list[SizedRelation]:
     """Return the wanted tables that can be decoded; sizes are estimates. Raises SourceError."""
-    found: dict[Table, list[tuple[Column, int, float, int]]] = {}
-    for schema, name, column, type_name, oid, key_index, rows, pages in source.query(_RELATIONS):
-        table = Table(schema, name)
-        if wanted(table):
-            found.setdefault(table, []).append((Column(column, type_name, oid), key_index, rows, pages))
-    return [_relation(table, columns) for table, columns in found.items()]
+    found = []
+    for row in source.query(_RELATIONS + _IN_ORDER):
+        relation = _relation(row)
+        if wanted(relation.table):
+            rows, pages = row[10:12]
+            found.append(SizedRelation.of(relation, round(rows) or pages * _ROWS_PER_PAGE, pages))
+    return found
 
 
-def _relation(table: Table, columns: list[tuple[Column, int, float, int]]) -> Relation:
-    _, _, rows, pages = columns[0]
-    key = [column.name for column, key_index, _, _ in columns if key_index >= 0]  # in table order, as in wal2json
-    return Relation(table, [column for column, *_ in columns], key, round(rows) or pages * _ROWS_PER_PAGE, pages)
+def shapes(source: Source) -> dict[Table, Relation]:
+    """Return every table that can be decoded, without its size. Raises SourceError."""
+    found = map(_relation, source.query(_RELATIONS + _IN_ORDER))
+    return {relation.table: relation for relation in found}
 
 
-def tables_without_key(source: Source) -> list[Table]:
-    """Return the tables whose updates and deletes wal2json drops: no primary key, no other replica identity."""
-    return [Table(schema, name) for schema, name in source.query(_WITHOUT_KEY)]
+def shape_of(source: Source, table: Table) -> Relation | None:
+    """Return one table's relation; None when there is no such table that can be decoded. Raises SourceError."""
+    rows = source.query(_RELATIONS + _BY_NAME, (table.schema, table.name))
+    return _relation(rows[0]) if rows else None
+
+
+def unfollowable(source: Source) -> list[Relation]:
+    """Return the tables whose updates and deletes PostgreSQL does not decode; see `Relation.problem`."""
+    return [relation for relation in shapes(source).values() if relation.problem]
 
 
 def all_columns(source: Source) -> list[tuple[Table, str, bool]]:
     """Return every column of every table that can be decoded, and whether it is part of the table's key."""
-    return [(Table(schema, name), column, key) for schema, name, column, key in source.query(_COLUMNS)]
+    return [
+        (relation.table, column.name, column.name in {*relation.primary_key, *relation.identity_key})
+        for relation in shapes(source).values()
+        for column in relation.columns
+    ]
 
 
 def quote_identifier(name: str) -> str:
     """Quote a name always, so that a keyword can be one. `cdckit.change.quote_name` quotes only where needed."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(table: Table) -> str:
+    """Quote a table's schema and name for SQL."""
+    return f"{quote_identifier(table.schema)}.{quote_identifier(table.name)}"
+
+
+def _relation(row: Sequence[Any]) -> Relation:
+    schema, name, oid, identity, deferrable, primary, index, root_schema, root, storage, _, _, numbers, *columns = row
+    read = [RelationColumn(*column) for column in zip(numbers, *columns, strict=True)] if numbers else []
+    table = Table(schema, name)
+    return Relation(
+        table,
+        oid,
+        read,
+        _names(read, primary),
+        Identity(identity),
+        _names(read, index),
+        bool(deferrable),
+        Table(root_schema, root) if root else table,
+        storage,
+    )
+
+
+def _names(columns: Sequence[RelationColumn], numbers: Sequence[int]) -> Sequence[str]:
+    """The columns of these numbers, in the table's order: the order in which wal2json prints a key."""
+    return [column.name for column in columns if column.number in set(numbers)]

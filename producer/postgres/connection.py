@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg2  # noqa: TID251
 import psycopg2.extensions  # noqa: TID251
 
+from cdckit.errors import SourceError
 from producer.postgres.copy import PIECE_BYTES, LineWriter
 from producer.postgres.dsn import parse_dsn
 from producer.postgres.errors import translate_errors, unreachable
 
-_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex"
+_SETTINGS: Mapping[str, str] = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "row_security": "off",  # PostgreSQL then refuses a query whose rows a policy would hide
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""What rows, texts and waits depend on, whatever the database or the role sets by default."""
+_OPTIONS = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in _SETTINGS.items())
 
 
 def connect(dsn: str, **options: Any) -> psycopg2.extensions.connection:
     """Open a connection. Raises SourceError, which names the server (password masked) and the fix."""
-    parse_dsn(dsn)
+    own = parse_dsn(dsn).get("options", "")
     try:
         connection: psycopg2.extensions.connection = psycopg2.connect(
-            dsn, options=_OPTIONS, application_name="cdc-producer", connect_timeout=10, **options
+            dsn, options=f"{own} {_OPTIONS}".strip(), application_name="cdc-producer", connect_timeout=10, **options
         )
     except psycopg2.OperationalError as error:
         raise unreachable(dsn, error) from error
@@ -36,6 +51,22 @@ class Source:
         """Connect. Raises SourceError."""
         self._connection = connect(dsn)
         self._connection.autocommit = True
+        try:
+            self._check_settings()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_settings(self) -> None:
+        """Raises SourceError when a pooler or proxy in between did not pass the session's settings on."""
+        names = list(_SETTINGS)
+        [found] = self.query(f"SELECT {', '.join(['current_setting(%s)'] * len(names))}", names)
+        for name, value in zip(names, found, strict=True):
+            if value.lower() != _SETTINGS[name].lower():
+                raise SourceError(
+                    f"the session's {name} is {value!r}, not {_SETTINGS[name]!r}: something between drops settings",
+                    "connect to the database instance itself, not to a pooler or proxy (--dsn, CDC_DSN)",
+                )
 
     def query(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any. Raises SourceError."""

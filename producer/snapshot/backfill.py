@@ -20,13 +20,14 @@ from producer.kinesis.claim_check import open_claim_check
 from producer.kinesis.stream import Stream, kinesis_client
 from producer.kinesis.target import open_target
 from producer.masking.mask_key import open_masker
-from producer.postgres.catalog import relations
+from producer.postgres.catalog import quote_table, relations
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.preflight import prepare
 from producer.records import Origin
-from producer.snapshot.coordinator import DEFAULT_WORKERS, Endpoints, SnapshotRequest, run_snapshot
+from producer.snapshot.coordinator import DEFAULT_WORKERS, Endpoints, SnapshotRequest, has_plan, run_snapshot
 from producer.snapshot.progress import ProgressCallback, SnapshotProgress
+from producer.snapshot.reset import publish_reset
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,10 @@ class BackfillRequest:
     where: str = ""
     rate: float | None = None
     workers: int = DEFAULT_WORKERS
+    reset: bool = False
+    """Whether satellites must first forget all rows of the tables."""
+    reason: str = ""
+    """Why; a run is resumed by one with the same reason."""
 
 
 def backfill(
@@ -91,10 +96,19 @@ def backfill(
     """
     with open_endpoints(settings) as endpoints:
         _check_where(endpoints, request)
-        text = "\n".join([settings.source, settings.stream, request.where, *map(str, sorted(request.tables))])
+        parts = [settings.source, settings.stream, request.where, *map(str, sorted(request.tables))]
+        text = "\n".join([*parts, request.reason] if request.reason else parts)
         name = f"backfill-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        if request.reset and not has_plan(settings, name):  # rows of an earlier run would be below a second reset
+            _reset(endpoints, request)
         snapshot = SnapshotRequest(name, "backfill", request.tables, request.where, request.rate, request.workers)
         return run_snapshot(endpoints, snapshot, stopping, on_progress)
+
+
+def _reset(endpoints: Endpoints, request: BackfillRequest) -> None:
+    with closing(Source(endpoints.dsn())) as source:
+        for table in request.tables:
+            publish_reset(endpoints, source, table, request.reason or "requested by the user")
 
 
 def _check_where(endpoints: Endpoints, request: BackfillRequest) -> None:
@@ -103,7 +117,7 @@ def _check_where(endpoints: Endpoints, request: BackfillRequest) -> None:
     with closing(Source(endpoints.dsn())) as source:
         for table in request.tables:
             try:
-                source.query(f"EXPLAIN SELECT FROM ONLY {table} WHERE ({request.where}\n)")
+                source.query(f"EXPLAIN SELECT FROM ONLY {quote_table(table)} WHERE ({request.where}\n)")
             except SourceError as error:
                 raise UsageError(
                     f"--where does not fit {table}: {error.message}", "write a condition in SQL"

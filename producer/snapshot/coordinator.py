@@ -21,7 +21,7 @@ from cdckit.runtime.settings import Settings
 from cdckit.runtime.signals import sleep_until_stopped
 from producer.kinesis.target import Target
 from producer.masking.masker import Masker
-from producer.postgres.catalog import Relation, relations
+from producer.postgres.catalog import SizedRelation, relations
 from producer.postgres.connection import Source
 from producer.postgres.replication_slot import ExportedSnapshot
 from producer.records import Origin
@@ -66,6 +66,12 @@ class Endpoints:
 def checkpoint_folder(settings: Settings) -> Path:
     """Return the folder of the checkpoint files."""
     return settings.folder / "fills"
+
+
+def has_plan(settings: Settings, name: str) -> bool:
+    """Whether an earlier run of this fill has a plan, which the next one continues."""
+    path = checkpoint_folder(settings) / f"{name}.progress"
+    return path.exists() and path.stat().st_size > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def _plan(endpoints: Endpoints, request: SnapshotRequest, checkpoint: SnapshotCh
     return SnapshotProgress(checkpoint.rows, total, checkpoint.rows, len(checkpoint.plan.parts))
 
 
-def _fits(part: TablePlan, found: dict[Table, Relation]) -> bool:
+def _fits(part: TablePlan, found: dict[Table, SizedRelation]) -> bool:
     """True when the table still has the key that its ranges were made for; a dropped table has no rows to read."""
     bounds = [key_range.up_to for key_range in part.ranges if key_range.up_to is not None]
     return part.table not in found or not bounds or len(bounds[0]) == max(1, len(found[part.table].key))

@@ -16,10 +16,11 @@ import msgspec
 
 from cdckit.change import Table
 from cdckit.envelope import VERSION, Metadata, MetadataWriter
+from cdckit.relation import RelationColumn
 from producer.kinesis.batching.row_batch import RowBatch
 from producer.masking.copy_masker import NULL, CopyMasker
 from producer.masking.masker import Masker
-from producer.postgres.catalog import Column, Relation, quote_identifier
+from producer.postgres.catalog import SizedRelation, quote_identifier
 from producer.records import MAX_KEY, Origin, Record, partition_key
 
 _BOOL, _BYTEA, _FLOATS = 16, 17, (700, 701, 1700)
@@ -37,16 +38,16 @@ Columns = list[list[bytes]]
 class CopyEncoder:
     """Encodes the rows of one table."""
 
-    def __init__(self, relation: Relation, source: str, masker: Masker) -> None:
+    def __init__(self, relation: SizedRelation, source: str, masker: Masker) -> None:
         """`source` begins the partition keys. Raises UsageError when a mask does not fit the table."""
         self._masker, self._source = CopyMasker(relation, masker), source
         self.relation = self._masker.relation
         self.select = ", ".join(map(_expression, relation.columns))
         """The columns for COPY's SELECT."""
-        self._floats = [at for at, column in enumerate(relation.columns) if column.oid in _FLOATS]
+        self._floats = [at for at, column in enumerate(relation.columns) if column.type_oid in _FLOATS]
         indexes = {column.name: at for at, column in enumerate(relation.columns)}
         self._key = [indexes[name] for name in relation.key]
-        key_types = [column.oid for column in self.relation.key_columns]
+        key_types = [column.type_oid for column in self.relation.key_columns]
         self._plain_key = bool(key_types) and not set(key_types) & set(_FLOATS)
         self._prefix = f"{source}/{relation.table}/".encode()
         self._max_key_bytes = MAX_KEY - len(self._prefix) - 1
@@ -83,7 +84,7 @@ class CopyEncoder:
         """Return the text around the values, from table name to key, without quotes around `nullable` columns."""
         found, text = [], _table(self.relation.table) + b"["
         for at, column in enumerate(self.relation.columns):
-            quote = b"" if column.oid in _BARE or at in nullable else b'"'
+            quote = b"" if column.type_oid in _BARE or at in nullable else b'"'
             found.append(
                 text + b'%b{"name":%b,"type":%b,"value":%b' % (b"," if at else b"", *_name_and_type(column), quote)
             )
@@ -113,7 +114,7 @@ class CopyEncoder:
 
     def _as_json(self, at: int, values: Sequence[bytes]) -> list[bytes]:
         """Return a column's values as JSON."""
-        pattern = b"%b" if self.relation.columns[at].oid in _BARE else b'"%b"'
+        pattern = b"%b" if self.relation.columns[at].type_oid in _BARE else b'"%b"'
         return [b"null" if value == NULL else pattern % value for value in values]
 
     def _keys(self, columns: Columns, count: int) -> list[bytes]:
@@ -176,18 +177,21 @@ class Template:
 
 def metadata_writer(origin: Origin, kind: str) -> MetadataWriter:
     """Return the writer for rows that were read; their annotation says that they were not inserted at that position."""
+    return annotation_writer(origin, {"read": kind})
+
+
+def annotation_writer(origin: Origin, annotation: dict[str, str]) -> MetadataWriter:
+    """Return the writer for records that no transaction of a user made; `annotation` says what they are."""
     return MetadataWriter(
-        Metadata(
-            VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, {"read": kind}
-        )
-    )  # fmt: skip
+        Metadata(VERSION, origin.epoch, "", 0, origin.source, origin.system, origin.timeline, origin.slot, annotation)
+    )
 
 
-def _expression(column: Column) -> str:
+def _expression(column: RelationColumn) -> str:
     name = quote_identifier(column.name)
-    if column.oid == _BYTEA:
+    if column.type_oid == _BYTEA:
         return f"encode({name}, 'hex')"
-    return f"{name}::text" if column.oid == _BOOL else name
+    return f"{name}::text" if column.type_oid == _BOOL else name
 
 
 def _json(text: bytes) -> bytes:
@@ -210,7 +214,8 @@ def _table(table: Table) -> bytes:
     return b',"schema":%b,"table":%b,"columns":' % (_encode(table.schema), _encode(table.name))
 
 
-def _name_and_type(column: Column) -> tuple[bytes, bytes]:
-    # wal2json does not escape the quotes in a type's name
-    type_json = column.type.encode() if column.type.startswith('"') else _encode(column.type)
-    return _encode(column.name), type_json
+def _name_and_type(column: RelationColumn) -> tuple[bytes, bytes]:
+    kind = column.type.encode()
+    if kind.count(b'"') == 2 and kind[:1] == kind[-1:] == b'"':  # as wal2json prints it: its own quotes become JSON's
+        return _encode(column.name), kind
+    return _encode(column.name), _encode(column.type)

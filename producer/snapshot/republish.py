@@ -18,7 +18,7 @@ from cdckit.runtime.settings import Settings
 from producer.ack_tracker import AckGroup
 from producer.kinesis.publisher import Publisher
 from producer.masking.rules import rule_of
-from producer.postgres.catalog import Relation, quote_identifier, relations
+from producer.postgres.catalog import SizedRelation, quote_identifier, quote_table, relations
 from producer.postgres.connection import Source
 from producer.records import Record
 from producer.snapshot.backfill import open_endpoints
@@ -81,14 +81,15 @@ def republish(settings: Settings, table: Table, keys: Sequence[str]) -> Republis
 
 
 def _records(
-    endpoints: Endpoints, source: Source, relation: Relation, watermarks: Watermarks, keys: Sequence[str]
+    endpoints: Endpoints, source: Source, relation: SizedRelation, watermarks: Watermarks, keys: Sequence[str]
 ) -> Iterator[Record]:
     encoder, lines = CopyEncoder(relation, endpoints.origin.source, endpoints.masker), list[bytes]()
     watermark = begin_snapshot(source, watermarks, f"repair {relation.table}", lambda: False)
     assert watermark is not None
     names = ", ".join(map(quote_identifier, relation.key))
     wanted = ", ".join(row_literal(relation.key_columns, _key_values(relation, key)) for key in keys)
-    source.copy(f"SELECT {encoder.select} FROM ONLY {relation.table} WHERE ({names}) IN ({wanted})", lines.extend)  # noqa: S608
+    table = quote_table(relation.table)
+    source.copy(f"SELECT {encoder.select} FROM ONLY {table} WHERE ({names}) IN ({wanted})", lines.extend)  # noqa: S608
     source.query("COMMIT")
     context = SnapshotContext(metadata_writer(endpoints.origin, "repair"), str(watermark.lsn), watermark.time)
     found = list(encoder.rows(lines, context, watermark.take(len(lines))).records())
@@ -100,9 +101,10 @@ def _records(
             yield record
 
 
-def _key_values(relation: Relation, key: str) -> list[str]:
+def _key_values(relation: SizedRelation, key: str) -> list[str]:
     return [
-        _key_value(bytes(raw), column.oid) for raw, column in zip(_raws.decode(key), relation.key_columns, strict=True)
+        _key_value(bytes(raw), column.type_oid)
+        for raw, column in zip(_raws.decode(key), relation.key_columns, strict=True)
     ]
 
 

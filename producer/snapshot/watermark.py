@@ -59,16 +59,18 @@ class Watermarks:
         self._watermarks: list[tuple[int, Watermark]] = []
         self._lock = threading.Lock()
 
-    def add(self, source: Source, text: str) -> None:
-        """Take a new watermark; `text` is its message, for readers of the WAL. Raises SourceError.
+    def add(self, source: Source, text: str) -> Watermark:
+        """Take and return a new watermark; `text` is its message, for readers of the WAL. Raises SourceError.
 
         It is durable: a server that lost it in a crash would give its position in the WAL to a change.
         """
         source.query("SET synchronous_commit = on")
         [(end, moment)] = source.query(_EMIT, (text,))
         [(next_xid,)] = source.query(_NEXT)  # a transaction with a higher id has not written anything yet
+        watermark = Watermark(Lsn(Lsn.parse(end) - 1), moment)
         with self._lock:
-            self._watermarks.append((int(next_xid), Watermark(Lsn(Lsn.parse(end) - 1), moment)))
+            self._watermarks.append((int(next_xid), watermark))
+        return watermark
 
     def below(self, source: Source) -> Watermark | None:
         """Take the transaction's snapshot; return the newest watermark below every change that it does not contain."""

@@ -32,7 +32,7 @@ from producer.kinesis.publisher import Publisher
 from producer.kinesis.stream import Stream, kinesis_client
 from producer.kinesis.target import Target, open_target
 from producer.masking.mask_key import open_masker
-from producer.postgres.catalog import relations
+from producer.postgres.catalog import quote_table, relations
 from producer.postgres.connection import Source
 from producer.postgres.credentials import SourceDsn
 from producer.snapshot.chunks import range_condition
@@ -85,7 +85,6 @@ class SnapshotWorker:
         """Read all of the job's ranges, or until a stop is requested. Raises SourceError, StreamError."""
         try:
             with closing(Source(self._dsn())) as source:
-                source.query("SET standard_conforming_strings = on")
                 if self._job.base is not None:
                     source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     source.query(f"SET TRANSACTION SNAPSHOT '{self._job.base.snapshot}'")
@@ -129,7 +128,7 @@ class SnapshotWorker:
 
         where = f" AND ({job.where}\n)" if job.where else ""
         condition = range_condition(encoder.relation, task.range)
-        source.copy(f"SELECT {encoder.select} FROM ONLY {task.table} WHERE {condition}{where}", on_lines)  # noqa: S608
+        source.copy(f"SELECT {encoder.select} FROM ONLY {quote_table(task.table)} WHERE {condition}{where}", on_lines)  # noqa: S608
         if self._base_watermark is None:
             source.query("COMMIT")
         self._unfinished.append((task, group, rows))

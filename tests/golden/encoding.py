@@ -13,9 +13,10 @@ from cdckit.aggregation import SubRecord, pack
 from cdckit.change import Change, Table
 from cdckit.claim_check import ObjectReference, digest_of, encode_reference
 from cdckit.envelope import VERSION, Metadata, MetadataWriter, inject
+from cdckit.relation import RelationColumn
 from producer.decoding.router import Router
 from producer.masking.masker import Masker
-from producer.postgres.catalog import Column, Relation
+from producer.postgres.catalog import SizedRelation
 from producer.records import Origin, Record
 from producer.snapshot.copy_encoder import CopyEncoder, SnapshotContext, metadata_writer
 
@@ -26,12 +27,17 @@ OBJECT_URL = "s3://example-bucket/cdc/main/{digest}.json.gz"
 _READ_TIME = re.compile(rb',"time":"[^"]*"')
 _GOLDEN_TIME = b',"time":"2026-11-28T12:00:00.000001+00:00"'
 _INTEGER, _TEXT, _NUMERIC = 23, 25, 1700
-_SHAPE = Relation(
+_SHAPE = SizedRelation(
     Table("public", "orders"),
-    [Column("id", "integer", _INTEGER), Column("customer", "text", _TEXT), Column("total", "numeric(30,2)", _NUMERIC)],
+    16_384,
+    [
+        RelationColumn(1, "id", "integer", _INTEGER),
+        RelationColumn(2, "customer", "text", _TEXT),
+        RelationColumn(3, "total", "numeric(30,2)", _NUMERIC),
+    ],
     ["id"],
-    2,
-    1,
+    rows=2,
+    pages=1,
 )
 COPY_LINES = (b'1\tAda "Countess"\t12345678901234567890.10\n', b"2\tline\\nbreak\t\\N\n")
 

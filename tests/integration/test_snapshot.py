@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg2
 import pytest
 
@@ -23,7 +24,7 @@ from cdckit.runtime.settings import Settings, environ_of
 from consumers.stream.reader import StreamReader
 from consumers.stream.start import EARLIEST
 from producer.kinesis.stream import Stream, kinesis_client
-from producer.postgres.catalog import Relation, relations
+from producer.postgres.catalog import SizedRelation, relations
 from producer.postgres.connection import Source
 from producer.snapshot.backfill import BackfillRequest, backfill, select_tables
 from producer.snapshot.checkpoint import Plan, SnapshotCheckpoint
@@ -200,7 +201,7 @@ def test_a_transaction_that_was_open_before_is_waited_for(postgres: Database) ->
         assert begin_snapshot(reader, Watermarks(), "no more", NEVER) is not None
 
 
-def counted(source: Source, relation: Relation, part: KeyRange) -> int:
+def counted(source: Source, relation: SizedRelation, part: KeyRange) -> int:
     return int(source.query(f"SELECT count(*) FROM {relation.table} WHERE {range_condition(relation, part)}")[0][0])
 
 
@@ -213,7 +214,7 @@ def test_ranges_are_the_whole_table_and_about_even(postgres: Database) -> None:
     with closing(Source(postgres.dsn)) as source:
         [relation] = relations(source, lambda table: table.name == "odd %")
         counts = [counted(source, relation, part) for part in split_table(source, relation, 1_000)]
-        keyless = replace(relation, key=())
+        keyless = msgspec.structs.replace(relation, primary_key=())
         pages = [counted(source, keyless, part) for part in split_table(source, keyless, 5_000)]
         assert split_table(source, relation, 1_000_000) == [WHOLE_TABLE]
     assert sum(counts) == sum(pages) == 20_000
