@@ -1,6 +1,6 @@
 """A table's shape: its columns, the key that identifies a row, and whether its changes can be followed; pure.
 
-A row's key is decided here and nowhere else (law 7). The producer reads relations from the catalogue
+A row's key is decided here and nowhere else (law 7). The producer reads relations from the catalog
 (`producer.postgres.relations`); streaming, snapshots, backfills, repairs, verification and masks all use them.
 """
 
@@ -37,7 +37,7 @@ class RelationColumn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Relation(msgspec.Struct, frozen=True):
-    """One table as the catalogue describes it.
+    """One table as the catalog describes it.
 
     Attributes:
         table: Schema and name.
@@ -162,7 +162,7 @@ class ShapeChange(msgspec.Struct, frozen=True):
 
     @property
     def changes_rows(self) -> bool:
-        """Whether rows that no change tells of look different now: satellites must be filled with them again."""
+        """Whether existing rows changed although no change of a row is decoded: satellites must be filled again."""
         if self.rekeyed or self.moved or self.renamed or self.dropped:
             return True
         rewritten = self.before.storage != self.after.storage
@@ -192,7 +192,7 @@ class ShapeChange(msgspec.Struct, frozen=True):
 def compare(before: Relation, after: Relation) -> ShapeChange:
     """What changed from one relation of a table to the next; false when nothing did.
 
-    Columns are told apart by attnum, so a rename is not a drop and an add, and a column that was dropped and added
+    Columns are identified by attnum, so a rename is not a drop and an add, and a column that was dropped and added
     again under its name is another column.
     """
     if before.oid != after.oid:

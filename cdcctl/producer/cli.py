@@ -13,7 +13,7 @@ import typer
 from cdcctl import output
 from cdcctl.options import Format, Output, current_settings
 from cdcctl.timespec import parse_rate
-from cdckit.errors import SlotLost, SourceError
+from cdckit.errors import SlotLost, SourceError, UsageError
 from cdckit.runtime import logs
 from cdckit.runtime.child_process import module_command
 from cdckit.runtime.settings import environ_of
@@ -86,6 +86,9 @@ def run_backfill(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=16, help="Number of reading processes.")
     ] = DEFAULT_WORKERS,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Satellites first forget all rows of the tables: after the key changed.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every detail.")] = False,
     output_format: Output = Format.TABLE,
 ) -> None:
@@ -98,7 +101,9 @@ def run_backfill(
     """
     settings = current_settings(context)
     logs.configure("backfill", settings.log_format, verbose=verbose)
-    asked = BackfillRequest(select_tables(settings, tables), where, parse_rate(rate), workers)
+    if reset and where:
+        raise UsageError("--reset and --where cannot be combined", "a reset removes all rows of the tables")
+    asked = BackfillRequest(select_tables(settings, tables), where, parse_rate(rate), workers, reset)
     with stop_on_signals() as stopping, progress_reporter("backfill") as tell:
         figures, done = backfill(settings, asked, stopping.is_set, tell)
     if output_format is Format.JSON:

@@ -40,7 +40,7 @@ def decodable(payload: bytes) -> bytes:
 
 def _as_json(found: re.Match[bytes]) -> bytes:
     name = found[1]
-    if name.count(b'"') == 2 and name[-1:] == b'"':  # one pair of quotes: JSON already, for all that it tells
+    if name.count(b'"') == 2 and name[-1:] == b'"':  # one pair of quotes: it is valid JSON
         return found[0]
     return b'"type":' + _encode(name.decode())
 

@@ -1,1 +1,1 @@
-"""The source: connections, the catalogue, the replication slot and the WAL that it retains."""
+"""The source: connections, the catalog, the replication slot and the WAL that it retains."""

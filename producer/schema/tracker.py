@@ -1,4 +1,4 @@
-"""Finds out from one look at the catalogue after the other what DDL did, and what makes the satellites right; pure.
+"""Finds out from one look at the catalog after the other what DDL did, and what makes the satellites right; pure.
 
 A satellite has each row as it was when a change of it was last published. DDL changes rows without a change of any:
 a renamed column, a default that old rows show, another key. So after DDL a table is *refilled*: its rows are published
@@ -50,8 +50,8 @@ class Shapes(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The catalogue as it is now: every table that can be decoded, and whether anything of a name or OID exists."""
+class CatalogView:
+    """The catalog as it is now: every table that can be decoded, and whether anything of a name or OID exists."""
 
     relations: Mapping[Table, Relation]
     name_exists: Callable[[Table], bool]
@@ -60,7 +60,7 @@ class Catalogue:
 
 @dataclass(slots=True)
 class SchemaTracker:
-    """Compares each look at the catalogue with the last one; keeps what is still to be done."""
+    """Compares each look at the catalog with the last one; keeps what is still to be done."""
 
     wanted: Callable[[Table], bool] = lambda _table: True
     """Whether a table is published."""
@@ -79,7 +79,7 @@ class SchemaTracker:
         """What is to be stored."""
         return Shapes(list(self.known.values()), list(self.pending.values()))
 
-    def look(self, now: Catalogue) -> Sequence[Refill]:
+    def look(self, now: CatalogView) -> Sequence[Refill]:
         """Compare with the last look; the refills that DDL between the two asks for.
 
         The first look of a tracker that knows nothing asks for none: what it finds is what the stream begins with.
@@ -96,10 +96,10 @@ class SchemaTracker:
         ]
         return self._request(found)
 
-    def check(self, seen: Iterable[WireRow], now: Catalogue) -> Sequence[Refill]:
-        """Compare rows that were just published with the catalogue; the refills that follow.
+    def check(self, seen: Iterable[WireRow], now: CatalogView) -> Sequence[Refill]:
+        """Compare rows that were just published with the catalog; the refills that follow.
 
-        A row of another shape than the catalogue's was written before DDL that no look of this tracker saw.
+        A row of another shape than the catalog's was written before DDL that no look of this tracker saw.
         """
         return self._request(refill for row in seen if (refill := _stale(row, now)) is not None)
 
@@ -133,7 +133,7 @@ def _refills(before: Relation | None, after: Relation, names: set[Table]) -> Ite
     yield Refill(after.table, reason, reset=change.rekeyed or change.moved)
 
 
-def _stale(row: WireRow, now: Catalogue) -> Refill | None:
+def _stale(row: WireRow, now: CatalogView) -> Refill | None:
     table = Table(row.schema, row.table)
     relation = now.relations.get(table)
     if relation is None:

@@ -1,4 +1,4 @@
-"""Looks at the catalogue every few seconds from a thread of its own, reports DDL, and refills the tables it changed."""
+"""Looks at the catalog every few seconds from a thread of its own, reports DDL, and refills the tables it changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdckit.runtime.settings import Settings
 from producer.decoding.table_filter import TableFilter
 from producer.decoding.table_shapes import TableShapes
 from producer.postgres.connection import Source
-from producer.schema.catalogue import catalogue
+from producer.schema.catalog_view import read_catalog
 from producer.schema.state import read_shapes, shapes_file, write_shapes
 from producer.schema.tracker import Refill, SchemaTracker
 
@@ -37,7 +37,7 @@ class SchemaWatcher:
         self._path = shapes_file(settings)
         self._seen: SimpleQueue[WireRow] = SimpleQueue()
         self.shapes = TableShapes(self._seen.put)
-        """What the router shares with this: a row of a new shape is compared with the catalogue soon."""
+        """What the router shares with this: a row of a new shape is compared with the catalog soon."""
         self._tracker = SchemaTracker(TableFilter.parse(settings.table, settings.exclude_table).wants)
         self._tracker.restore(read_shapes(self._path))
         self._lock, self._ended, self._wake = threading.Lock(), threading.Event(), threading.Event()
@@ -69,7 +69,7 @@ class SchemaWatcher:
         """Look once. Raises SourceError when the server cannot be asked."""
         rows = self._drain()
         with closing(Source(self._dsn())) as source:
-            now = catalogue(source)
+            now = read_catalog(source)
             self.shapes.index_keys.replace(now.relations.values())
             with self._lock:
                 before = self._tracker.shapes
@@ -94,7 +94,7 @@ class SchemaWatcher:
             try:
                 self.look()
             except CdcError as error:  # the relay meets the same trouble, and reports it
-                logger.debug("looking at the catalogue failed: %s", error.message)
+                logger.debug("looking at the catalog failed: %s", error.message)
             self._ended.wait(self._seconds)
 
     def _work(self) -> None:

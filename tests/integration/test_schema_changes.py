@@ -15,9 +15,9 @@ from producer.postgres.catalog import shapes
 from producer.postgres.connection import Source
 from producer.schema.state import read_shapes, shapes_file
 from producer.service import run
-from tests.chaos.test_producer import caught_up
 from tests.support.local_aws import Cloud
 from tests.support.postgres import Database
+from tests.support.producer_runs import caught_up
 from tests.support.satellites import SATELLITES, differences, filled
 
 pytestmark = pytest.mark.integration
@@ -107,7 +107,7 @@ def producing(settings: Settings, postgres: Database) -> Iterator[None]:
 
 
 def refilled(settings: Settings, postgres: Database) -> None:
-    """Wait until a look at the catalogue found the tables as they are now, and nothing is left to do."""
+    """Wait until a look at the catalog found the tables as they are now, and nothing is left to do."""
     until(lambda: known(settings) == current(postgres) and not read_shapes(shapes_file(settings)).pending, 90)
 
 
