@@ -10,7 +10,7 @@ from cdcctl.sandbox.state import Stack
 from producer.postgres.connection import Source
 from producer.postgres.slots import list_slots
 
-_FOLDERS = ("local", "run", "status", "dead-letters", "fills", "replays")
+_FOLDERS = ("local", "run", "status", "dead-letters", "fills", "schema", "replays")
 _SATELLITES = ("search", "parquet", "audit", "replica")
 
 

@@ -81,7 +81,7 @@ class SourceTable:
         marks = ", ".join(f"%s::{column.type}" for column in self.key)
         names = ", ".join(quote_identifier(column.name) for column in self.key)
         found: dict[str, tuple[RowValues, str]] = {}
-        remaining = iter(keys)
+        remaining = (key for key in keys if len(_values.decode(key)) == len(self.key))  # others are of an older key
         while batch := list(islice(remaining, _KEYS_PER_LOOKUP)):
             tuples = ", ".join(f"({marks})" for _ in batch)
             selected = f"{self._select('xmin::text || ctid::text')} WHERE ({names}) IN ".replace("%", "%%")

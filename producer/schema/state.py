@@ -12,7 +12,6 @@ import msgspec
 from cdckit.errors import SourceError
 from cdckit.runtime.settings import Settings
 from producer.schema.tracker import Shapes
-from producer.snapshot.coordinator import checkpoint_folder
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 def shapes_file(settings: Settings) -> Path:
     """The file of one source on one stream, below the data folder."""
     name = hashlib.sha256(f"{settings.source}\n{settings.stream}".encode()).hexdigest()[:12]
-    return checkpoint_folder(settings) / f"shapes-{name}.json"
+    return settings.folder / "schema" / f"shapes-{name}.json"
 
 
 def read_shapes(path: Path) -> Shapes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
 from cdckit.envelope import WireRow
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 30.0
+_GATHER_SECONDS = 0.3
 DoRefill = Callable[[Refill, Callable[[], bool]], bool]
 """Carries a refill out; False when it was stopped before its end. Raises CdcError."""
 
@@ -36,11 +37,12 @@ class SchemaWatcher:
         self._dsn, self._refill, self._seconds = dsn, refill, seconds
         self._path = shapes_file(settings)
         self._seen: SimpleQueue[WireRow] = SimpleQueue()
-        self.shapes = TableShapes(self._seen.put)
+        self.shapes = TableShapes(self._on_new_shape)
         """What the router shares with this: a row of a new shape is compared with the catalog soon."""
         self._tracker = SchemaTracker(TableFilter.parse(settings.table, settings.exclude_table).wants)
         self._tracker.restore(read_shapes(self._path))
         self._lock, self._ended, self._wake = threading.Lock(), threading.Event(), threading.Event()
+        self._look_now = threading.Event()
         self._threads = [
             threading.Thread(target=self._watch, name="schema-watcher", daemon=True),
             threading.Thread(target=self._work, name="refill", daemon=True),
@@ -54,10 +56,20 @@ class SchemaWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop; what was seen since the last look is compared and stored, so that the next start carries it out."""
         self._ended.set()
         self._wake.set()
+        self._look_now.set()
         for thread in self._threads:
             thread.join(10)
+        if not self._seen.empty():
+            with suppress(CdcError):
+                self.look()
+
+    def _on_new_shape(self, row: WireRow) -> None:
+        """Compare it soon: until then a crash would forget it. Never blocks the relay."""
+        self._seen.put(row)
+        self._look_now.set()
 
     @property
     def pending(self) -> Sequence[Refill]:
@@ -67,9 +79,8 @@ class SchemaWatcher:
 
     def look(self) -> None:
         """Look once. Raises SourceError when the server cannot be asked."""
-        rows = self._drain()
         with closing(Source(self._dsn())) as source:
-            now = read_catalog(source)
+            now, rows = read_catalog(source), self._drain()
             self.shapes.index_keys.replace(now.relations.values())
             with self._lock:
                 before = self._tracker.shapes
@@ -95,7 +106,9 @@ class SchemaWatcher:
                 self.look()
             except CdcError as error:  # the relay meets the same trouble, and reports it
                 logger.debug("looking at the catalog failed: %s", error.message)
-            self._ended.wait(self._seconds)
+            self._look_now.wait(self._seconds)
+            self._look_now.clear()
+            self._ended.wait(_GATHER_SECONDS)  # shapes that are met together are compared together
 
     def _work(self) -> None:
         while not self._ended.is_set():

@@ -108,6 +108,7 @@ def producing(settings: Settings, postgres: Database) -> Iterator[None]:
 
 def refilled(settings: Settings, postgres: Database) -> None:
     """Wait until a look at the catalog found the tables as they are now, and nothing is left to do."""
+    time.sleep(1.5)  # a shape that was just met is compared by now
     until(lambda: known(settings) == current(postgres) and not read_shapes(shapes_file(settings)).pending, 90)
 
 

@@ -43,14 +43,14 @@ def verify(side: SourceTable, held: dict[str, RowValues], fence: Callable[[], No
 def test_equal_sides_are_equal_and_generated_columns_are_ignored(side: SourceTable) -> None:
     held = dict(side.rows())
     assert len(held) == 3000
-    assert "twice" not in held['["k\\"1",1]']
+    assert "twice" not in held['[1,"k\\"1"]']
     result = verify(side, held)
     assert (result.equal, result.rows, result.suspects) == (True, 3000, 0)
 
 
 def test_a_changed_cell_a_missing_row_and_a_surplus_row_are_reported(side: SourceTable) -> None:
     held = dict(side.rows())
-    changed, missing, extra = '["k\\"7",7]', '["k\\"8",8]', '["surplus",-1]'
+    changed, missing, extra = '[7,"k\\"7"]', '[8,"k\\"8"]', '[-1,"surplus"]'
     held[changed] = {**held[changed], "n": 10}
     del held[missing]
     held[extra] = {"a": -1, "B c": "surplus"}
@@ -79,7 +79,7 @@ def test_rows_that_keep_changing_are_not_differences(side: SourceTable, postgres
 
 def test_one_difference_among_thousands_of_changed_rows_is_found(side: SourceTable, postgres: Database) -> None:
     """Every row is a suspect; the last one is checked too before the table is called equal."""
-    held, fences, last = dict(side.rows()), 0, '["k\\"999",999]'
+    held, fences, last = dict(side.rows()), 0, '[999,"k\\"999"]'
 
     def follow() -> None:
         nonlocal fences
@@ -99,7 +99,7 @@ def test_one_difference_among_thousands_of_changed_rows_is_found(side: SourceTab
 def test_nan_and_infinity_are_counted_and_equal_null(side: SourceTable, postgres: Database) -> None:
     postgres.run("""UPDATE "Odd Table" SET n = 'NaN', f = '-Infinity' WHERE a = 5""")
     held = dict(side.rows())
-    held['["k\\"5",5]'] = {**held['["k\\"5",5]'], "n": None, "f": None}
+    held['[5,"k\\"5"]'] = {**held['[5,"k\\"5"]'], "n": None, "f": None}
     result = verify(side, held)
     assert result.equal
     assert result.unverifiable == 2
@@ -113,7 +113,7 @@ def test_an_empty_satellite_is_reported_without_checking_every_row(side: SourceT
 
 def test_a_row_that_never_settles_is_neither_equal_nor_different(side: SourceTable, postgres: Database) -> None:
     held = dict(side.rows())
-    hot = '["k\\"7",7]'
+    hot = '[7,"k\\"7"]'
     held[hot] = {**held[hot], "n": -1}
     result = verify(side, held, lambda: postgres.run('UPDATE "Odd Table" SET n = n + 1 WHERE a = 7'))
     assert (result.differences, result.unsettled) == ([], 1)
@@ -123,7 +123,7 @@ def test_a_row_that_never_settles_is_neither_equal_nor_different(side: SourceTab
 def test_tables_share_their_fences(side: SourceTable, postgres: Database) -> None:
     """Three tables, one of which differs, need as many fences as that one alone."""
     held, fences = dict(side.rows()), list[Lsn]()
-    other = {**held, '["k\\"7",7]': {**held['["k\\"7",7]'], "n": 10}}
+    other = {**held, '[7,"k\\"7"]': {**held['[7,"k\\"7"]'], "n": 10}}
 
     def wait() -> Lsn:
         fences.append(Lsn(len(fences) + 1))
