@@ -68,6 +68,16 @@ SCENARIOS: dict[str, Sequence[str]] = {
         "CREATE TABLE i (id integer, v text, w text, PRIMARY KEY (id) INCLUDE (v))", "INSERT INTO i VALUES (1, 'a', 'b'), (2, 'a', 'b')",
         "UPDATE i SET v = 'x' WHERE id = 1", "DELETE FROM i WHERE id = 2",
     ),
+    "names and types that need quotes": (
+        'CREATE SCHEMA "App"', """CREATE TYPE "App"."Mood" AS ENUM ('sad', 'o"k')""", 'CREATE DOMAIN "App"."We""ird" AS text',
+        'CREATE TABLE "App"."user" ("order" integer PRIMARY KEY, "50%" text, mood "App"."Mood", moods "App"."Mood"[], d "App"."We""ird", c char(5))',
+        """INSERT INTO "App"."user" VALUES (1, '%s', 'sad', '{sad}', 'x', 'ab'), (2, NULL, NULL, NULL, NULL, ''), (3, 'z', 'o"k', '{}', '', 'z')""",
+        """UPDATE "App"."user" SET mood = 'o"k' WHERE "order" = 2""", 'DELETE FROM "App"."user" WHERE "order" = 3',
+    ),
+    "a key of blank-padded texts": (
+        "CREATE TABLE padded (c char(5) PRIMARY KEY, v text)", "INSERT INTO padded VALUES ('ab', 'x'), ('b', 'y')",
+        "UPDATE padded SET v = 'z' WHERE c = 'ab'", "DELETE FROM padded WHERE c = 'b'",
+    ),
     "key in another order than the table": (
         "CREATE TABLE o (a integer, b integer, v text, PRIMARY KEY (b, a))", "INSERT INTO o VALUES (1, 2, 'x'), (3, 4, 'y')",
         "UPDATE o SET v = 'z'", "UPDATE o SET a = 9 WHERE a = 1", "DELETE FROM o WHERE a = 3",
