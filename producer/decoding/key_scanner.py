@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdckit.change import Table
-from cdckit.envelope import decode_row
+from producer.decoding.repair import decode_repaired
 from producer.decoding.table_shapes import ShapeReporter
 from producer.wal2json import ACTION_OFFSET, UPDATE
 
@@ -84,11 +84,11 @@ class KeyScanner:
         self._text = text + _VALUE
 
     def _learn(self, text: bytes, payload: bytes) -> TableLayout:
-        row = decode_row(payload)
+        valid, row = decode_repaired(payload)
         self._shapes.report(row)
         table, columns = Table(row.schema, row.table), row.columns or row.identity
         single_key = len(row.pk) == 1 and bool(columns) and row.pk[0].name == columns[0].name
-        single_key = single_key and self._shapes.index_key(table) is None
+        single_key = single_key and valid is payload and not self._shapes.special.must_parse(table)
         tail = payload[payload.rfind(_PK) :] if single_key else b"\n"
         first_column = text[text.rfind(b'[{"name":') :]
         bare_key = single_key and columns[0].type in _INTEGER_TYPES

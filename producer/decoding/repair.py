@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cdckit.envelope import decode_row
+from cdckit.envelope import WireRow, decode_row
 from cdckit.errors import EnvelopeError
 from cdckit.relation import RelationColumn
 
@@ -29,13 +29,27 @@ def repair_types(payload: bytes) -> bytes:
     return _QUOTED_TYPE.sub(_as_json, payload)
 
 
-def decodable(payload: bytes) -> bytes:
-    """The message itself where it is JSON, else repaired."""
+def decode_repaired(payload: bytes) -> tuple[bytes, WireRow]:
+    """Decode a row message; one that is not JSON is repaired first. Returns the message as it is valid.
+
+    Raises EnvelopeError when that does not help.
+    """
     try:
-        decode_row(payload)
+        return payload, decode_row(payload)
     except EnvelopeError:
-        return repair_types(payload)
-    return payload
+        repaired = repair_types(payload)
+        if repaired == payload:
+            raise
+        return repaired, decode_row(repaired)
+
+
+def needs_repair(kind: str) -> bool:
+    """Whether wal2json prints a type of this name such that the message is not JSON."""
+    return kind.startswith('"') and not kind.endswith("]") and repair_types(_typed(kind)) != _typed(kind)
+
+
+def _typed(kind: str) -> bytes:
+    return b'"type":%b,' % kind.encode()
 
 
 def _as_json(found: re.Match[bytes]) -> bytes:

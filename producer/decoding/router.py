@@ -19,13 +19,13 @@ from cdckit.envelope import (
     VERSION,
     Metadata,
     MetadataWriter,
-    decode_row,
     inject,
 )
+from cdckit.errors import EnvelopeError
 from cdckit.runtime.settings import Settings
 from producer.decoding.key_scanner import KeyScanner
 from producer.decoding.parsed_row import ParsedRow, parse_row
-from producer.decoding.repair import decodable
+from producer.decoding.repair import decode_repaired
 from producer.decoding.table_filter import TableFilter
 from producer.decoding.table_shapes import ShapeReporter, TableShapes
 from producer.masking.masker import Masker
@@ -42,8 +42,6 @@ from producer.wal2json import (
 )
 
 ANNOTATION_PREFIX = "cdc.annotation"
-_PERHAPS_BROKEN = b'".'
-"""In a message that is not JSON a quoted name is followed by a dot; within JSON only an escaped quote is."""
 _NO_ANNOTATION: dict[str, Any] | None = None
 
 
@@ -67,7 +65,8 @@ class Router:
         self._masker = masker or None
         self._tables = tables or TableFilter()
         self._shapes = ShapeReporter(shapes or TableShapes(), masker.covers if masker else lambda _table: False)
-        self._scanner, self._keys_version = KeyScanner(self._key_prefix, self._shapes), self._shapes.version
+        self._special = self._shapes.special
+        self._scanner, self._version = KeyScanner(self._key_prefix, self._shapes), self._special.version
         self._plain_metadata = MetadataWriter(_metadata(origin))
         self._key_change_metadata = MetadataWriter(_metadata(origin, key_change=True))
         self._metadata, self._annotation = self._plain_metadata, _NO_ANNOTATION
@@ -84,8 +83,8 @@ class Router:
     def begin(self, payload: bytes) -> None:
         """Start a transaction (a B message): count its changes from 0, drop the last one's annotation."""
         self._commit_lsn, self._index = commit_lsn(payload), 0
-        if self._shapes.version != self._keys_version:
-            self._scanner, self._keys_version = KeyScanner(self._key_prefix, self._shapes), self._shapes.version
+        if self._special.version != self._version:
+            self._scanner, self._version = KeyScanner(self._key_prefix, self._shapes), self._special.version
         if self._annotation is not None:
             self._annotation, self._metadata = None, self._plain_metadata
         self._metadata.begin(self._commit_lsn)
@@ -106,10 +105,8 @@ class Router:
 
         Raises EnvelopeError when `payload` is not a row message, UsageError when a masked column is missing.
         """
-        if _PERHAPS_BROKEN in payload:
-            payload = decodable(payload)
         if self._masker is not None:
-            payload = self._masker.mask_payload(payload)
+            payload = self._mask(payload)
         found = self._scanner.scan(payload)
         if found is None:
             return self._route_parsed(payload)
@@ -122,6 +119,13 @@ class Router:
         if len(name) > MAX_KEY:
             name = fit_key(name)
         return (Record(name, self._metadata.inject(payload, index), layout.table),)
+
+    def _mask(self, payload: bytes) -> bytes:
+        assert self._masker is not None
+        try:
+            return self._masker.mask_payload(payload)
+        except EnvelopeError:
+            return self._masker.mask_payload(decode_repaired(payload)[0])
 
     def message(self, message: LogicalMessage) -> Sequence[Record]:
         """Handle a logical message: keep an annotation for the transaction; return a record if it is published."""
@@ -151,9 +155,9 @@ class Router:
 
     def _route_parsed(self, payload: bytes) -> Sequence[Record]:
         """As `route`, for a row that the key scanner cannot read, or whose key changed."""
-        row = decode_row(payload)
+        payload, row = decode_repaired(payload)
         self._shapes.report(row)
-        parsed = parse_row(payload, row, self._shapes.index_key(Table(row.schema, row.table)))
+        parsed = parse_row(payload, row, self._special.index_key(Table(row.schema, row.table)))
         index, self._index = self._index, self._index + (2 if parsed.key_changed else 1)
         if not self._tables.wants(parsed.table):
             return ()

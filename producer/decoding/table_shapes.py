@@ -1,4 +1,4 @@
-"""What the router and the schema watcher share: shapes that the router meets, keys that wal2json does not print."""
+"""What the router and the schema watcher share: shapes that the router meets, tables that wal2json prints wrongly."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import msgspec
 from cdckit.change import Table
 from cdckit.envelope import WireColumn, WireRow
 from cdckit.relation import Relation, RelationColumn
+from producer.decoding.repair import needs_repair
 
 _MAX_SHAPES = 65_536
 
 
-class IndexKeys:
-    """Keys of the tables that ``REPLICA IDENTITY USING INDEX`` identifies: wal2json prints their primary key instead.
+class SpecialTables:
+    """The tables whose messages must be parsed: wal2json prints another key than theirs, or text that is not JSON.
 
     One thread replaces them, another one reads; `version` changes with them.
     """
@@ -23,26 +24,33 @@ class IndexKeys:
     def __init__(self) -> None:
         """Begin without any."""
         self.version = 0
-        self._columns: Mapping[Table, Sequence[RelationColumn]] = {}
+        self._keys: Mapping[Table, Sequence[RelationColumn]] = {}
+        self._repaired: frozenset[Table] = frozenset()
 
     def replace(self, relations: Iterable[Relation]) -> None:
-        """Take the keys of these tables."""
-        fresh = {one.table: one.key_columns for one in relations if list(one.key) != list(one.primary_key)}
-        if fresh != self._columns:
-            self._columns = fresh
+        """Find the special ones among all tables."""
+        found = list(relations)
+        keys = {one.table: one.key_columns for one in found if list(one.key) != list(one.primary_key)}
+        repaired = frozenset(one.table for one in found if any(needs_repair(column.type) for column in one.columns))
+        if (keys, repaired) != (self._keys, self._repaired):
+            self._keys, self._repaired = keys, repaired
             self.version += 1
 
-    def of(self, table: Table) -> Sequence[RelationColumn] | None:
-        """The key's columns; None where wal2json prints the key."""
-        return self._columns.get(table)
+    def index_key(self, table: Table) -> Sequence[RelationColumn] | None:
+        """The key's columns when the replica identity's index identifies rows; None where wal2json prints the key."""
+        return self._keys.get(table)
+
+    def must_parse(self, table: Table) -> bool:
+        """Whether a message of the table cannot be scanned."""
+        return table in self._keys or table in self._repaired
 
 
 @dataclass(frozen=True, slots=True)
 class TableShapes:
-    """Both directions: `seen` gets a row of each new shape, `index_keys` are those of the last look."""
+    """Both directions: `seen` gets a row of each new shape, `special` are those of the last look."""
 
     seen: Callable[[WireRow], object] = lambda _row: None
-    index_keys: IndexKeys = field(default_factory=IndexKeys)
+    special: SpecialTables = field(default_factory=SpecialTables)
 
 
 class ShapeReporter:
@@ -50,17 +58,9 @@ class ShapeReporter:
 
     def __init__(self, shapes: TableShapes, is_masked: Callable[[Table], bool]) -> None:
         """`is_masked`: a masked value has another type than its column, so types of such tables are left out."""
+        self.special = shapes.special
         self._shapes, self._is_masked = shapes, is_masked
         self._reported = set[object]()
-
-    @property
-    def version(self) -> int:
-        """Changes when `index_key` answers differently."""
-        return self._shapes.index_keys.version
-
-    def index_key(self, table: Table) -> Sequence[RelationColumn] | None:
-        """The key's columns when wal2json prints another key."""
-        return self._shapes.index_keys.of(table)
 
     def report(self, row: WireRow) -> None:
         """Report the row when its table, its key or, in an insert, its columns were not met before."""

@@ -81,7 +81,7 @@ class SchemaWatcher:
         """Look once. Raises SourceError when the server cannot be asked."""
         with closing(Source(self._dsn())) as source:
             now, rows = read_catalog(source), self._drain()
-            self.shapes.index_keys.replace(now.relations.values())
+            self.shapes.special.replace(now.relations.values())
             with self._lock:
                 before = self._tracker.shapes
                 asked = [*self._tracker.look(now), *self._tracker.check(rows, now)]

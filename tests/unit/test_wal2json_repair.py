@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as s
 
 from cdckit.relation import RelationColumn
-from producer.decoding.repair import decodable, repair_types, with_key
+from producer.decoding.repair import decode_repaired, needs_repair, repair_types, with_key
 
 NAME = s.text(s.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -31,6 +31,7 @@ def test_any_type_in_any_schema_is_read_back(schema: str, name: str, value: str,
     message = f'{{"action":"I","schema":"public","table":"t","columns":[{column}],"pk":[{column}]}}'.encode()
     [found] = json.loads(repair_types(message))["columns"]
     assert (found["type"], found["value"]) == (kind, value)
+    assert needs_repair(kind)
 
 
 @given(NAME, NAME)
@@ -38,7 +39,7 @@ def test_valid_messages_are_not_touched(kind: str, value: str) -> None:
     column = {"name": "c", "type": kind, "value": value}
     row = {"action": "I", "schema": "public", "table": "t", "columns": [column], "pk": []}
     message = msgspec.json.encode(row)
-    assert decodable(message) is message
+    assert decode_repaired(message)[0] is message
 
 
 def test_the_key_of_the_identity_s_index_replaces_the_printed_one() -> None:
