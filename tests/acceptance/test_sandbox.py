@@ -104,7 +104,7 @@ def test_a_slot_that_is_gone_is_not_made_again_by_a_snapshot_or_local_up(whole: 
     drop_slot(whole.source, "cdc")
     refused = whole.cdcctl("producer", "run", "--snapshot", "initial")
     assert refused.returncode == 3
-    assert "is gone" in refused.stderr
+    assert "which does not exist" in refused.stderr
     assert find_slot(whole.source, "cdc") is None
 
 
@@ -164,4 +164,4 @@ def test_local_status_says_what_the_streams_hold_and_may(whole: SandboxRun) -> N
     shown = whole.cdcctl("local", "status", COLUMNS="200")
     assert shown.returncode == 0
     assert "streams hold" in shown.stdout
-    assert "4.0 GB at most" in shown.stdout
+    assert "at most 4.3 GB" in shown.stdout

@@ -40,7 +40,7 @@ def installed(tmp_path: Path) -> Path:
     python = tmp_path / "venv" / "bin" / "python"
     pip(python, "install", "--require-hashes", "-r", str(ROOT / "requirements-build.lock"))
     (tmp_path / "locked.txt").write_text(locked_versions(ROOT / "requirements.lock"))
-    pip(python, "install", "--no-build-isolation", "-c", str(tmp_path / "locked.txt"), f"{wheel}[local]")
+    pip(python, "install", "--no-build-isolation", "-c", str(tmp_path / "locked.txt"), f"{wheel}[all,local]")
     return python
 
 
