@@ -19,6 +19,7 @@ if ! command -v debootstrap >/dev/null; then
 fi
 
 root=$(mktemp -d /var/tmp/cdckit-root.XXXXXX)
+chmod 755 "$root"  # other users than root run PostgreSQL in it
 child=
 cleanup() {
     [ -z "$child" ] || { kill -KILL "$child" 2>/dev/null && wait "$child" 2>/dev/null || true; }

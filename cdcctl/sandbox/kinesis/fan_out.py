@@ -80,9 +80,11 @@ class Subscription:
         return _active.get((self.consumer, self.shard)) == self.started and self.shard in self.stream["shards"]
 
     def _event(self, page: get_records.Page, number: str) -> bytes:
-        event: dict[str, Any] = {"ContinuationSequenceNumber": number, "MillisBehindLatest": page.millis_behind}
-        if page.position is None:
+        event: dict[str, Any] = {"MillisBehindLatest": page.millis_behind}
+        if page.position is None:  # the KCL takes the end of a shard for an invalid event if it also has a number
             event["ChildShards"] = children(self.stream["shards"], self.shard)
+        else:
+            event["ContinuationSequenceNumber"] = number
         decode_line = cbor_record if self.cbor else json.loads
         records = list(map(decode_line, page.lines))
         return self._message("SubscribeToShardEvent", encode({"Records": records, **event}, cbor=self.cbor))
