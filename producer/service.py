@@ -104,10 +104,10 @@ def run(
             initial, Endpoints(settings, dsn, origin, masker, target), stack, stopping
         ):
             return Result(0, 0, 0, str(metrics.acknowledged), "")
+        watcher = stack.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
         reader = SlotReader(dsn(), settings.slot, limits.slot_wait_seconds)
         metrics.slot_monitor = stack.enter_context(SlotMonitor(dsn, settings.slot, budget, recorder.record_if_due))
         stack.callback(recorder.record)
-        watcher = stack.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
         idle_stop = _IdleStop(stopping, metrics, components)
         while True:
             _relay(components, origin, reader, watcher, idle_stop)
