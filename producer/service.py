@@ -104,7 +104,9 @@ def run(
             initial, Endpoints(settings, dsn, origin, masker, target), stack, stopping
         ):
             return Result(0, 0, 0, str(metrics.acknowledged), "")
-        watcher = stack.enter_context(SchemaWatcher(settings, dsn, Refiller(settings)))
+        # a run that ends when it is idle (Lambda) is too short to fill tables: the command is logged instead
+        refill = Refiller(settings) if math.isinf(limits.idle_seconds) else None
+        watcher = stack.enter_context(SchemaWatcher(settings, dsn, refill))
         reader = SlotReader(dsn(), settings.slot, limits.slot_wait_seconds)
         metrics.slot_monitor = stack.enter_context(SlotMonitor(dsn, settings.slot, budget, recorder.record_if_due))
         stack.callback(recorder.record)
